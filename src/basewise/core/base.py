@@ -1,0 +1,67 @@
+"""Base: a pretrained network named by the sha256 of its weights. Card: what the catalogue knows before fetching it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+EMBED, SCORE, GENERATE, TRAIN = "embed", "score", "generate", "train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One line of the catalogue. `locator` is for the source alone; sizes in bytes.
+
+    `family` is "encoder" (bidirectional transformer), "decoder" (causal) or "static" (token vectors only).
+    `weights_sha256` is that of the published weights file; None where it is only known after the first fetch.
+    """
+
+    key: str
+    source: str
+    family: str
+    licence: str
+    parameters: int
+    layers: int
+    width: int
+    download_bytes: int
+    context: int = 512
+    provides: frozenset[str] = frozenset({EMBED, TRAIN})
+    weights_sha256: str | None = None
+    locator: dict[str, Any] = field(default_factory=dict)
+    training_data: str = "not disclosed"
+    terms: str = ""
+    """Name of terms that a person must accept first; empty where the licence alone is enough."""
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "provides": sorted(self.provides)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Card:
+        return cls(**{**value, "provides": frozenset(value.get("provides", (EMBED, TRAIN)))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A base on this machine.
+
+    `folder` is a plain Hugging Face folder (config.json, model.safetensors, tokenizer.json …) that
+    `AutoModel.from_pretrained(folder)` opens without remote code; for family "static" it holds `model.safetensors`
+    with one matrix named `embedding.weight` (vocabulary x width) and `tokenizer.json`.
+    `digest` is the sha256 of `model.safetensors` in that folder: the base's name in every record.
+    `random_seed` set: the same network with random weights (the control); then `digest` names the seed too.
+    """
+
+    card: Card
+    folder: Path
+    digest: str
+    random_seed: int | None = None
+
+    @property
+    def key(self) -> str:
+        return self.card.key
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return self.card.provides

@@ -1,0 +1,78 @@
+"""Decision: the answer of `choose`, as one JSON file; the report, the terminal and the web pages only read it.
+
+All scores are shares in 0..1, all times seconds, all sizes bytes. An interval is {"estimate", "low", "high", "n"}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from basewise.core.files import read_json, write_json
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What was chosen and all that is needed to defend it.
+
+    verdict           "winner" | "tie" | "no base helps" | "unfinished"
+    sentence          the decision in one plain sentence
+    chosen            trial name of what was saved as the predictor; `tied`: names it cannot be told apart from
+    winner            {"naive", "estimate", "low", "high", "n", "optimism", "probability_best"}: the validation score of the
+                      leader, corrected for having been picked
+    leaderboard       best first, one entry a trial: {"name", "method", "base", "status", "why", "score": interval | null, "seeds",
+                      "seed_spread", "log_loss", "macro_f1", "probability_best", "difference": {estimate, low, high, p_holm} to the
+                      chosen one (positive: chosen is better) | null, "seconds", "predicted_seconds", "memory_bytes",
+                      "predicted_memory_bytes", "milliseconds_per_row", "size_bytes", "licence", "n_train", "choices": {...}}
+    test              {"n", "looks", "digest", "smallest_gap", "scores": [{"name", estimate, low, high, n}],
+                      "differences": [{"name", estimate, low, high, p_holm}] of chosen minus each control} | {}
+    ranks             one entry a base: {"base", "size", "neighbours", "probe", "logme", "hscore", "rank", "layer", "seconds",
+                      "came_out": best score reached with it | null}
+    curves            {trial name: {"sizes": [..], "errors": [[one a seed] a size]}}
+    labels_saved      {"words" | "scratch": {"factor", "low", "high", "censored", "catches_up_at", "at", "sentence"}}
+    confusion         {"classes": [..], "counts": C x C, rows = true}
+    calibration       {"bins": [{"confidence", "accuracy", "low", "high", "n"}], "ece", "brier", "log_loss", "temperature"}
+    coverage          {"coverage": [..], "risk": [..], "threshold": p | null, "promised_risk", "covered"}
+    slices            [{"name", "n", "error", "low", "high", "rest_error", "confirmed"}]
+    lengths           [{"tokens_from", "tokens_to", "n", "accuracy", "low", "high", "cut"}], `cut`: rows that lost text
+    wrong             [{"row_id", "text", "label", "predicted", "probability"}] confident mistakes, for reading
+    suspects          [{"row_id", "text", "label", "suggested", "margin"}] labels to check first
+    audit             [{"check", "severity", "message", "advice", "n_rows"}]
+    budget            {"seconds", "used_seconds", "memory_bytes", "peak_memory_bytes", "download_bytes", "downloaded_bytes", "licences"}
+    provenance        {"task", "source", "rows", "train", "test", "classes", "rows_digest", "bases": {key: digest}, "seed", "versions",
+                      "machine", "started", "finished", "command", "precision": {...}}
+    notes             lines that the reader must not miss (controls that won, arms that did not run and why, rows cut)
+    """
+
+    verdict: str
+    sentence: str
+    chosen: str
+    tied: list[str] = field(default_factory=list)
+    winner: Json = field(default_factory=dict)
+    leaderboard: list[Json] = field(default_factory=list)
+    test: Json = field(default_factory=dict)
+    ranks: list[Json] = field(default_factory=list)
+    curves: Json = field(default_factory=dict)
+    labels_saved: Json = field(default_factory=dict)
+    confusion: Json = field(default_factory=dict)
+    calibration: Json = field(default_factory=dict)
+    coverage: Json = field(default_factory=dict)
+    slices: list[Json] = field(default_factory=list)
+    lengths: list[Json] = field(default_factory=list)
+    wrong: list[Json] = field(default_factory=list)
+    suspects: list[Json] = field(default_factory=list)
+    audit: list[Json] = field(default_factory=list)
+    budget: Json = field(default_factory=dict)
+    provenance: Json = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    folder: str = ""
+
+    def save(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Decision:
+        return cls(**read_json(path))

@@ -1,0 +1,98 @@
+"""Evidence: what a trial predicted for every held-out row. Every number in a report is computed from these rows.
+
+One Parquet table: trial, row_id, fold, seed, n_train, label, predicted, right, and p_<i> for every class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.budget import Cost
+from basewise.core.files import atomic_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One base with one method: its name, its predicted and measured cost, and its per-row outcomes.
+
+    probabilities (n, C) for row_ids (n,), true labels (n,), fold (n,), seed (n,): a row occurs once a seed.
+    """
+
+    method: str
+    base: str | None
+    base_digest: str | None = None
+    row_ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    fold: np.ndarray
+    seed: np.ndarray
+    n_train: int
+    predicted_cost: Cost = field(default_factory=Cost)
+    cost: Cost = field(default_factory=Cost)
+    choices: dict[str, Any] = field(default_factory=dict)
+    status: str = "finished"
+    """finished | dropped (by evidence) | skipped (by budget, with `why`) | failed (with `why`)"""
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.base} + {self.method}" if self.base else self.method
+
+    @property
+    def right(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.probabilities.argmax(1) == self.labels if len(self.labels) else np.zeros(0, bool)
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.mean()) if len(self.labels) else float("nan")
+
+    def right_by_row(self, row_ids: np.ndarray) -> np.ndarray:
+        """(len(row_ids),) share of seeds in which each row was right; NaN where the row was not scored."""
+        order = {int(r): i for i, r in enumerate(row_ids)}
+        total, count = np.zeros(len(row_ids)), np.zeros(len(row_ids))
+        for row, right in zip(self.row_ids, self.right, strict=True):
+            if (i := order.get(int(row))) is not None:
+                total[i] += right
+                count[i] += 1
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def write_evidence(path: Path, trials: list[Trial]) -> None:
+    """All trials' rows as one Parquet file; no user text in it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for trial in trials:
+        if not len(trial.row_ids):
+            continue
+        n = len(trial.row_ids)
+        columns: dict[str, Any] = {
+            "trial": pa.array([trial.name] * n).dictionary_encode(),
+            "row_id": trial.row_ids.astype(np.int64),
+            "fold": trial.fold.astype(np.int32),
+            "seed": trial.seed.astype(np.int64),
+            "n_train": np.full(n, trial.n_train, np.int64),
+            "label": trial.labels.astype(np.int32),
+            "predicted": trial.probabilities.argmax(1).astype(np.int32),
+            "right": trial.right,
+        }
+        for c in range(trial.probabilities.shape[1]):
+            columns[f"p_{c}"] = trial.probabilities[:, c].astype(np.float32)
+        tables.append(pa.table(columns))
+    if not tables:
+        return
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.concat_tables(tables, promote_options="default"), temporary, compression="zstd")
+
+
+def read_evidence(path: Path) -> Any:
+    """The rows as a pyarrow Table."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path)

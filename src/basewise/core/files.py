@@ -1,0 +1,113 @@
+"""Files that are either whole or not there: atomic writes, locks between processes, the user's cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from basewise.core.errors import RunError
+
+Progress = Callable[[int, int, str], None]
+"""`progress(done, total, what)`; total 0 means unknown. Called often; must be cheap."""
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """The progress of those who do not look."""
+
+
+def home() -> Path:
+    """The user's basewise folder: `$BASEWISE_HOME`, else `$XDG_CACHE_HOME/basewise`, else `~/.cache/basewise`."""
+    if root := os.environ.get("BASEWISE_HOME"):
+        return Path(root).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "basewise"
+
+
+def explain_os_error(error: OSError, path: Path) -> RunError:
+    """A full disk or a read-only folder, in one line with the fix."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"the disk is full: could not write {path}", "free some space and run the same command again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RunError(f"cannot write to {path}: {error.strerror}", "choose another folder with --to")
+    return RunError(f"cannot write {path}: {error.strerror}", "check the folder and try again")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes its place, on any failure nothing is left."""
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole UTF-8 text file or nothing."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, indented for people, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and arrays, tuples and paths as plain JSON."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return str(value)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a damaged file is an error with the fix."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"cannot read {path}: {error}", "delete it or give another folder") from error
+
+
+@contextlib.contextmanager
+def lock(path: Path, wait: bool = True) -> Iterator[None]:
+    """An advisory lock that dies with its process. With `wait=False`, a lock in use raises RunError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise RunError(
+                f"the run folder {path.parent} is in use by another process", "wait for it or give another --to"
+            ) from None
+        yield
+    finally:
+        os.close(handle)

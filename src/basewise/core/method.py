@@ -1,0 +1,73 @@
+"""Method and Fitted: the waist between bases and tasks.
+
+A method is a module under parts/methods with
+    REQUIRES: frozenset[str]     what the base must provide; empty: no base is used
+    RUNGS: "rows" | "none"       whether it is raced over growing row counts ("rows") or simply run ("none")
+    estimate(examples, card, machine) -> Cost         before anything runs; card is None without a base
+    fit(examples, base, context) -> Fitted            never mutates anything
+    load(folder, base, context) -> Fitted             the inverse of Fitted.save
+`method.REQUIRES <= base.provides` is the whole compatibility test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from basewise.core.base import Card
+from basewise.core.files import Progress, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What this machine was measured to do. Peaks in FLOP/s of matrix multiplication with all threads."""
+
+    cores: int
+    memory_bytes: int
+    fp32_peak: float
+    bf16_peak: float
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a method may use beside its rows: a seed from the job's content, the features' store, a deadline, progress.
+
+    `features`: engine.features.FeatureStore or None (then methods make an in-memory one); `seconds`: soft time limit
+    for this fit, inf for none; a method that cannot finish in it stops early and still returns a valid Fitted.
+    """
+
+    seed: int = 0
+    features: Any = None
+    seconds: float = float("inf")
+    progress: Progress = silent
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What a fit decided on its own, for the record and the report (layer, C, temperature, steps, learning rate …)."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class Fitted(Protocol):
+    """A base adapted to a task."""
+
+    classes: tuple[str, ...]
+    choices: dict[str, Any]
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, C) float64 calibrated class probabilities; rows sum to 1."""
+
+    def save(self, folder: Path) -> None:
+        """Write safetensors and JSON files into an existing empty folder; never a pickle."""
+
+
+def compatible(requires: frozenset[str], card: Card | None) -> bool:
+    """Whether a method can use a base: set inclusion; a method without requirements takes no base."""
+    return card is None if not requires else card is not None and requires <= card.provides

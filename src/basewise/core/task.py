@@ -1,0 +1,93 @@
+"""Task: a table whose columns have roles, split so that the test rows stay locked; and Examples, its rows for a method.
+
+The test split is named by a digest of its rows, and every look at it is counted (`core/rundir` keeps the count).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from basewise.core.hashing import digest_json, digest_texts
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n rows for a method. texts: n strings; labels (n,) int64 index into `classes`, -1 unknown; ids and groups (n,)."""
+
+    texts: tuple[str, ...]
+    labels: np.ndarray
+    row_ids: np.ndarray
+    groups: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, index: np.ndarray) -> Examples:
+        """The rows at `index` (positions or a boolean mask), in that order."""
+        index = np.flatnonzero(index) if index.dtype == bool else index
+        texts = tuple(self.texts[i] for i in index)
+        return Examples(texts, self.labels[index], self.row_ids[index], self.groups[index], self.classes)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(C,) labelled rows a class."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
+
+    def digest(self) -> str:
+        return digest_json([digest_texts(self.texts), self.labels.tolist(), list(self.classes)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing the audit found. `severity` is "info", "warn" or "fail"; `rows` are row ids, at most 1,000 kept."""
+
+    check: str
+    severity: str
+    message: str
+    advice: str = ""
+    rows: tuple[int, ...] = ()
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A classification task over texts: what is read, what is predicted, how it is split, what the audit found.
+
+    `rows`: all usable rows; `split` (n,) of "train" | "test"; `metadata`: other columns, for slices, by name (n strings each).
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    target: str
+    rows: Examples
+    split: np.ndarray
+    split_how: str
+    source: str = ""
+    roles: dict[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    metadata: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    kind: str = "classify"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.rows.classes
+
+    @property
+    def train(self) -> Examples:
+        return self.rows.take(self.split == "train")
+
+    def test(self) -> Examples:
+        """The locked rows. Only steps/evaluate calls this, and counts it."""
+        return self.rows.take(self.split == "test")
+
+    def test_digest(self) -> str:
+        return self.test().digest()
+
+    def with_findings(self, findings: tuple[Finding, ...]) -> Task:
+        return replace(self, findings=findings)

@@ -1,0 +1,1 @@
+"""Torch, files and processes: the fast forward pass, the one training loop, the stores."""

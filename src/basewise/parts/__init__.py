@@ -1,0 +1,1 @@
+"""Everything that can be added: one thing = one file; the file name is its key."""

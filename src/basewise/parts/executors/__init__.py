@@ -1,0 +1,1 @@
+"""Where jobs run: each file offers `run(jobs, progress) -> results` with identical results everywhere."""

@@ -1,0 +1,1 @@
+"""Where a base comes from: each file offers `cards()` and `load(card, store, progress) -> Base`."""
