@@ -1,0 +1,88 @@
+"""The run folder: one lock, one journal of finished jobs, one count of looks at the test rows.
+
+A job is named by the digest of what it is; a finished one is a file under journal/, so a killed run goes on where it
+stopped and a finished one costs nothing. Arrays are kept as npz, read with pickles refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.errors import RunError
+from basewise.core.files import lock, read_json, write_bytes, write_json
+
+IDENTITY = "job.json"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run folder. `identity` is the digest of everything that decides the run's outcome."""
+
+    folder: Path
+    identity: str
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, folder: Path, identity: str) -> Iterator[RunDir]:
+        """Lock the folder for one process; refuse one that belongs to another job."""
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder} is a file, a run folder was expected", "give another --to")
+        with lock(folder / ".lock", wait=False):
+            known = read_json(folder / IDENTITY)["identity"] if (folder / IDENTITY).exists() else None
+            if known not in (None, identity):
+                raise RunError(f"the folder {folder} holds another run", "give another --to, or delete it")
+            if known is None:
+                write_json(folder / IDENTITY, {"identity": identity})
+            yield cls(folder, identity)
+
+    def saved(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Arrays and values of a finished job; None when it has not run. A damaged file counts as not run."""
+        path = self.folder / "journal" / f"{name}.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+        except (OSError, ValueError, EOFError, KeyError):
+            path.unlink()
+            return None
+        values = json.loads(bytes(arrays.pop("__values__")).decode())
+        return arrays, values
+
+    def keep(self, name: str, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
+        """Write a finished job, whole or not at all."""
+        buffer = io.BytesIO()
+        packed = np.frombuffer(json.dumps(values, default=float).encode(), dtype=np.uint8)
+        np.savez_compressed(buffer, **arrays, __values__=packed)  # type: ignore[arg-type]
+        write_bytes(self.folder / "journal" / f"{name}.npz", buffer.getvalue())
+
+
+def free_folder(name: str, identity: str, parent: Path = Path("runs")) -> Path:
+    """runs/<name>, or runs/<name>-2, -3 … when that one holds another job."""
+    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+    for number in range(1, 10_000):
+        folder = parent / (stem if number == 1 else f"{stem}-{number}")
+        if not (folder / IDENTITY).exists() or read_json(folder / IDENTITY)["identity"] == identity:
+            return folder
+    raise RunError(f"{parent} holds 10,000 runs named {stem}", "give --to")
+
+
+def count_look(folder: Path, test_digest: str, who: str) -> int:
+    """Note one look at the test rows and return how many there have been of these very rows in this folder."""
+    path = folder / "looks.json"
+    looks = read_json(path) if path.exists() else []
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    looks.append({"test_digest": test_digest, "when": now, "who": who})
+    write_json(path, looks)
+    return sum(look["test_digest"] == test_digest for look in looks)
