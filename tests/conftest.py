@@ -1,0 +1,48 @@
+"""What every test gets: a cache folder of its own, no network to a hub, and the public sets when they are here.
+
+Tests marked `real` use the user's own cache, so that weights are fetched once and not once a test. `sets` gives the folder of
+the public sets (`$BASEWISE_DATA`, else ../shared/data beside the checkout) and skips where there is none. `chromium` gives
+the path of a browser; without one it fails, because a test that was asked for and cannot run has not passed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """`BASEWISE_HOME` in a fresh folder and the hub offline, unless the test is marked `real`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("real") is None:
+            patch.setenv("BASEWISE_HOME", str(tmp_path_factory.mktemp("home")))
+            patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        patch.setenv("COLUMNS", "120")
+        yield
+
+
+@pytest.fixture(scope="session")
+def sets() -> Path:
+    """The folder of the public sets: <set>/<split>.parquet with columns text and label."""
+    folder = Path(os.environ.get("BASEWISE_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "trec" / "train.parquet").is_file():
+        pytest.skip(f"no public sets in {folder}; name their folder in BASEWISE_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium that playwright can drive."""
+    for name in (os.environ.get("BASEWISE_CHROMIUM", ""), *BROWSERS):
+        if name and (path := shutil.which(name)):
+            return path
+    pytest.fail("no Chromium found: install one, or name it in BASEWISE_CHROMIUM")
