@@ -1,0 +1,50 @@
+"""Batches of rows of like length under a token budget: little padding, and never more memory than the budget.
+
+Sorting by length is worth a factor of three on a CPU and costs nothing: a random batch of 32 pads every text to the
+longest of the 32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+CPU_TOKENS = 2048
+"""Tokens in one forward pass on a CPU: enough rows for the matrix multiplication to reach its peak, few enough to stay
+in the cache."""
+GPU_TOKENS = 65536
+
+
+def batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Rows grouped into batches: every row in exactly one; longest first, so memory is asked for at the start.
+
+    `lengths` (n,) tokens of each row. For every batch of more than one row, rows * longest <= budget; a row longer
+    than the budget is a batch of its own.
+    """
+    lengths = np.asarray(lengths)
+    if budget < 1:
+        raise ValueError(f"a token budget is at least 1, not {budget}")
+    order = np.argsort(-lengths, kind="stable")
+    out: list[np.ndarray] = []
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        size = max(1, budget // longest)
+        out.append(order[start : start + size])
+        start += size
+    return out
+
+
+def padding_factor(lengths: np.ndarray, groups: list[np.ndarray]) -> float:
+    """Padded tokens over real tokens; 1.0 is none."""
+    padded = sum(len(g) * int(lengths[g].max()) for g in groups)
+    return padded / max(1, int(np.sum(lengths)))
+
+
+def runs(lengths: np.ndarray) -> list[tuple[int, int, int]]:
+    """Runs of equal neighbours in sorted lengths as (first row, rows, length); attention goes run by run, unpadded."""
+    if not len(lengths):
+        return []
+    edges = np.flatnonzero(np.diff(lengths)) + 1
+    starts = np.concatenate([[0], edges])
+    ends = np.concatenate([edges, [len(lengths)]])
+    return [(int(a), int(b - a), int(lengths[a])) for a, b in zip(starts, ends, strict=True)]
