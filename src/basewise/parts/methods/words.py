@@ -1,0 +1,203 @@
+"""Word and letter counts with a linear model: the cheap control that needs no base.
+
+TF-IDF (sublinear) of word 1-2-grams, with or without the 2-4-letter pieces of words; logistic regression. Both
+choices, words alone or with letters and the strength, are made by out-of-fold log-loss, the temperature too. Saved
+as JSON (terms) and safetensors (weights); the counting is written here, so nothing has to be unpickled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.base import Base, Card
+from basewise.core.budget import Cost
+from basewise.core.files import read_json, write_bytes, write_json
+from basewise.core.hashing import generator
+from basewise.core.method import Context, Machine
+from basewise.core.task import Examples
+from basewise.engine.heads import Head, fit_temperature, folds_of, log_loss, out_of_fold, softmax, solve
+
+REQUIRES: frozenset[str] = frozenset()
+RUNGS = "rows"
+
+STRENGTHS = (2.0, 30.0, 100.0)
+FEW_STRENGTH = 10.0
+MOST_TERMS = 200_000
+CHUNK_ROWS = 8192
+FEW_ROWS = 500
+MANY_ROWS = 3000
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def terms_of(text: str, letters: bool) -> Iterator[str]:
+    """Word 1-2-grams, and with `letters` also the 2-4-letter pieces of each word padded by spaces (marked "#")."""
+    tokens = _TOKEN.findall(text.lower())
+    yield from tokens
+    for left, right in zip(tokens, tokens[1:], strict=False):
+        yield f"{left} {right}"
+    if letters:
+        for token in tokens:
+            padded = f" {token[:40]} "
+            for size in (2, 3, 4):
+                for start in range(len(padded) - size + 1):
+                    yield "#" + padded[start : start + size]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Terms by column, their inverse document frequencies (V,), and whether letter pieces are among them."""
+
+    columns: dict[str, int]
+    idf: np.ndarray
+    letters: bool
+
+    @classmethod
+    def of(cls, texts: Sequence[str], letters: bool) -> Vocabulary:
+        """Learn it; letter pieces seen once are dropped when there are many rows, and the rarest terms above the cap."""
+        seen: Counter[str] = Counter()
+        for text in texts:
+            seen.update(set(terms_of(text, letters)))
+        least = 2 if len(texts) > MANY_ROWS else 1
+        terms = [term for term, count in seen.items() if count >= (least if term.startswith("#") else 1)]
+        terms = sorted(sorted(terms, key=lambda term: (-seen[term], term))[:MOST_TERMS])
+        counts = np.array([seen[term] for term in terms], np.float64)
+        idf = (np.log((1.0 + len(texts)) / (1.0 + counts)) + 1.0).astype(np.float32)
+        return cls({term: column for column, term in enumerate(terms)}, idf, letters)
+
+    def matrix(self, texts: Sequence[str]) -> Any:
+        """(n, V) scipy CSR float32; words and letters each have length 1 in a row, then the row as a whole."""
+        from scipy.sparse import csr_matrix
+
+        values: list[float] = []
+        columns: list[int] = []
+        ends = [0]
+        for text in texts:
+            counts = Counter(terms_of(text, self.letters))
+            kept = [
+                (self.columns[t], n, t[0] == "#" and len(t) > 1)
+                for t, n in counts.items()
+                if t in self.columns
+            ]
+            weights = (
+                np.array([1.0 + np.log(n) for _, n, _ in kept]) * self.idf[[c for c, _, _ in kept]]
+                if kept
+                else np.empty(0)
+            )
+            pieces = np.array([piece for _, _, piece in kept], bool)
+            for group in (pieces, ~pieces):
+                if (length := float(np.sqrt((weights[group] ** 2).sum()))) > 0:
+                    weights[group] /= length
+            columns.extend(c for c, _, _ in kept)
+            values.extend(weights)
+            ends.append(len(columns))
+        shape = (len(texts), max(len(self.columns), 1))
+        return csr_matrix(
+            (np.array(values, np.float32), np.array(columns, np.int32), np.array(ends, np.int64)), shape
+        )
+
+
+@dataclass(frozen=True)
+class Words:
+    """The vocabulary with a linear head over it."""
+
+    classes: tuple[str, ...]
+    vocabulary: Vocabulary
+    head: Head
+    choices: dict[str, Any] = field(default_factory=dict)
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, C), in pieces of 8,192 rows so that memory stays flat."""
+        out = np.empty((len(texts), len(self.classes)))
+        for start in range(0, len(texts), CHUNK_ROWS):
+            part = texts[start : start + CHUNK_ROWS]
+            out[start : start + len(part)] = self.head.probabilities(self.vocabulary.matrix(part))
+        return out
+
+    def save(self, folder: Path) -> None:
+        """words.json with classes, terms and choices; words.safetensors with numbers."""
+        from safetensors.numpy import save
+
+        record = {"classes": list(self.classes), "letters": self.vocabulary.letters, "choices": self.choices}
+        write_json(folder / "words.json", {**record, "terms": list(self.vocabulary.columns)})
+        write_bytes(folder / "words.safetensors", save({"idf": self.vocabulary.idf, **self.head.tensors()}))
+
+
+def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
+    """Seconds grow with letters read and with rows x classes x fits; constants measured on 2 cores."""
+    rows, classes = max(len(examples), 1), len(examples.classes)
+    letters = float(sum(map(len, examples.texts)))
+    scale = 2.0 / max(machine.cores, 1) ** 0.5 / 2.0**0.5
+    counting = 3.0 * 2.3e-6 * letters
+    held = min(rows, 5 * MANY_ROWS if rows <= MANY_ROWS else rows)
+    fits = 20.0 if rows <= MANY_ROWS else 5.0
+    solving = scale * fits * held * classes * 1.6e-6 * (letters / rows / 60.0) ** 0.7
+    terms = min(MOST_TERMS, 12.0 * letters**0.8)
+    memory = 120e6 + terms * (400.0 + 4.0 * classes * 24.0) + letters * 30.0
+    each = 2.5e-6 * letters / rows + 1e-5
+    return Cost(
+        seconds=0.1 + counting + solving,
+        memory_bytes=memory,
+        predict_seconds_per_row=each,
+        disk_bytes=terms * (20.0 + 4.0 * classes),
+    )
+
+
+def fit(examples: Examples, base: Base | None, context: Context) -> Words:
+    """Choose terms and strength out of fold, then fit on all labelled rows."""
+    examples = examples.take(examples.labels >= 0)
+    labels, n_classes = examples.labels, len(examples.classes)
+    smallest = int(examples.counts[examples.counts > 0].min()) if len(examples) else 0
+    rng = generator("words", context.seed)
+    n_folds = min(3 if len(labels) > FEW_ROWS else 5, smallest)
+    options: list[tuple[float, bool, float, float]] = []
+    designs = {}
+    for letters in (False, True):
+        vocabulary = Vocabulary.of(examples.texts, letters)
+        designs[letters] = (vocabulary, vocabulary.matrix(examples.texts))
+    if n_folds >= 2:
+        fold = folds_of(labels, 5 if len(labels) > MANY_ROWS else n_folds, rng)
+        held_out = [0] if len(labels) > MANY_ROWS else None
+        stages = [(False, (FEW_STRENGTH,)), (True, (FEW_STRENGTH,))]
+        for stage in range(3):
+            if stage == 2:
+                if smallest < 5:
+                    break
+                stages.append((min(options)[1], STRENGTHS))
+            letters, strengths = stages[stage]
+            for strength, logits in out_of_fold(
+                designs[letters][1], labels, n_classes, strengths, fold, held_out=held_out
+            ).items():
+                known = np.isfinite(logits).all(1)
+                temperature = fit_temperature(logits[known], labels[known])
+                loss = log_loss(softmax(logits[known] / temperature), labels[known])
+                options.append((loss, letters, strength, temperature))
+            context.progress(stage + 1, 4, "words: choosing")
+    loss, letters, strength, temperature = min(options) if options else (None, True, FEW_STRENGTH, 1.0)
+    vocabulary, design = designs[letters]
+    head = replace(solve(design, labels, n_classes, strength), temperature=temperature)
+    choices = {
+        "terms": len(vocabulary.columns),
+        "letters": letters,
+        "strength": strength,
+        "temperature": round(temperature, 4),
+        "out_of_fold_log_loss": None if loss is None else round(loss, 4),
+    }
+    return Words(examples.classes, vocabulary, head, choices)
+
+
+def load(folder: Path, base: Base | None, context: Context) -> Words:
+    """The inverse of `save`."""
+    from safetensors.numpy import load_file
+
+    record = read_json(folder / "words.json")
+    tensors = load_file(folder / "words.safetensors")
+    columns = {term: column for column, term in enumerate(record["terms"])}
+    vocabulary = Vocabulary(columns, tensors["idf"], record["letters"])
+    return Words(tuple(record["classes"]), vocabulary, Head.of_tensors(tensors), record["choices"])
