@@ -1,0 +1,45 @@
+"""Cells as the strings that a CSV file would hold, whatever type the source gave them."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, cast
+
+MISSING_TYPES = ("NAType", "NaTType")
+"""The pandas values for "not there", known by name since pandas is not imported."""
+
+
+def cells(column: Any) -> list[str | None]:
+    """An Arrow array or chunked array as strings: null and NaN are None, 3.0 is "3", true is "true"."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = kind.value_type
+    values = column.to_pylist()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return cast("list[str | None]", values)
+    return [cell(v) for v in values]
+
+
+def cell(value: Any) -> str | None:
+    """One value as the string that a CSV file would hold."""
+    if (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or type(value).__name__ in MISSING_TYPES
+    ):
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)

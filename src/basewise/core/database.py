@@ -1,0 +1,57 @@
+"""Rows of one read-only SQL query over a SQLite or DuckDB file; DuckDB is optional."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from basewise.core.cells import cell
+from basewise.core.errors import MissingExtra, TableError
+from basewise.core.rowfiles import check_header
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK_ROWS = 65536
+
+
+def query_database(path: Path, kind: str, query: str | None) -> pa.Table:
+    """Rows of one read-only query; without a query the error lists the tables."""
+    import pyarrow as pa
+
+    connection: Any
+    if kind == "sqlite":
+        import sqlite3
+
+        connection, problems = (
+            sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True),
+            sqlite3.Error,
+        )
+        listing = "select name from sqlite_master where type in ('table', 'view') order by name"
+    else:
+        try:
+            import duckdb
+        except ImportError as error:
+            raise MissingExtra.of("duckdb", "sql") from error
+        connection, problems = duckdb.connect(str(path), read_only=True), duckdb.Error
+        listing = "select table_name from information_schema.tables order by table_name"
+    try:
+        tables = [row[0] for row in connection.execute(listing).fetchall()]
+        if query is None:
+            first = tables[0] if tables else "table"
+            raise TableError(
+                f"{path.name} holds the tables {', '.join(tables)}", f"add a query: select * from {first}"
+            )
+        cursor = connection.execute(query)
+        if cursor.description is None:
+            raise TableError("the query gives no rows", "write a select")
+        names = check_header([column[0] for column in cursor.description], "the query")
+        blocks = list(iter(lambda: cursor.fetchmany(BLOCK_ROWS), []))
+    except problems as error:
+        raise TableError(f"the query failed: {error}", f"the tables are {', '.join(tables)}") from error
+    finally:
+        connection.close()
+    columns = zip(*(row for block in blocks for row in block), strict=True) if blocks else [()] * len(names)
+    return pa.table(
+        {n: pa.array([cell(v) for v in c], pa.string()) for n, c in zip(names, columns, strict=True)}
+    )

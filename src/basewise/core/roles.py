@@ -1,0 +1,193 @@
+"""Roles of columns: which is the target, which are texts to read, and which name a group, a time or a row.
+
+Guesses look at names and values and always say why; what the user names wins over every guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from basewise.core.errors import InputError, TargetError, UnknownName
+
+ROLES = ("target", "input", "group", "time", "split", "id", "other")
+SAMPLE_ROWS = 2000
+TARGET_NAMES = (
+    "label", "labels", "target", "class", "category", "y", "intent", "queue", "topic", "sentiment", "tag", "klasse",
+    "kategorie", "label_text", "coarse_label", "outcome", "department", "type", "fine_label", "rating", "stars",
+)  # fmt: skip
+TEXT_NAMES = ("text", "sentence", "body", "message", "content", "description", "question", "review", "subject", "title",
+              "comment", "query", "tweet", "document", "utterance", "betreff", "nachricht")  # fmt: skip
+GROUP_WORDS = {
+    "customer",
+    "client",
+    "user",
+    "author",
+    "account",
+    "thread",
+    "conversation",
+    "patient",
+    "session",
+    "kunde",
+    "group",
+}
+TIME_WORDS = {"time", "date", "timestamp", "created", "received", "datum", "updated", "at", "day"}
+ID_WORDS = {"id", "uuid", "guid", "index", "idx", "key", "nr", "number", "row", "no"}
+SPLIT_VALUES = {"train", "test", "dev", "val", "valid", "validation", "training", "eval"}
+DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$|^\d{1,2}[./]\d{1,2}[./]\d{4}\b")
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a column is, and why that is believed."""
+
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a sample of one column shows."""
+
+    words: set[str]
+    filled: int
+    distinct: int
+    mean_length: float
+    mean_words: float
+    dates: float
+    numbers: float
+    split_words: bool
+
+
+def guess_roles(
+    columns: dict[str, Sequence[str | None]],
+    *,
+    inputs: Sequence[str] | str | None = None,
+    target: str | None = None,
+    group: str | None = None,
+    time: str | None = None,
+) -> dict[str, Role]:
+    """{column: Role} for columns of strings (None: missing). Raises UnknownName for a name that is not there,
+    TargetError or InputError when no target or no text column can be told.
+    """
+    wanted = [inputs] if isinstance(inputs, str) else list(inputs or [])
+    given: dict[str | None, str] = {target: "target", group: "group", time: "time"}
+    given.update(dict.fromkeys(wanted, "input"))
+    named = [n for n in (target, group, time, *wanted) if n is not None]
+    for name in named:
+        if name not in columns:
+            raise UnknownName.of("column", name, columns)
+    if twice := {n for n in named if named.count(n) > 1}:
+        raise InputError(f"the column {sorted(twice)[0]!r} is given two roles", "give each column one role")
+    looks = {name: _look(name, values[:SAMPLE_ROWS]) for name, values in columns.items()}
+    roles = {name: Role(given[name], "given") for name in columns if name in given}
+    if target is None:
+        name, reason = _guess_target(looks, roles)
+        roles[name] = Role("target", reason)
+    for name, look in looks.items():
+        if name not in roles:
+            roles[name] = _guess_other(name, look, group is None, time is None)
+    if not wanted:
+        _guess_inputs(looks, roles)
+    elif any(r.role == "input" and r.reason != "given" for r in roles.values()):
+        roles = {n: Role("other", "not among the inputs") if r.role == "input" and r.reason != "given" else r
+                 for n, r in roles.items()}  # fmt: skip
+    return {name: roles[name] for name in columns}
+
+
+def _look(name: str, values: Sequence[str | None]) -> _Look:
+    filled = [v.strip() for v in values if v and v.strip()]
+    n = max(1, len(filled))
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    return _Look(
+        words=set(re.split(r"[^a-z0-9]+", spaced.lower())),
+        filled=len(filled),
+        distinct=len(set(filled)),
+        mean_length=sum(map(len, filled)) / n,
+        mean_words=sum(v.count(" ") + 1 for v in filled) / n,
+        dates=sum(bool(DATE.match(v)) for v in filled) / n,
+        numbers=sum(is_number(v) for v in filled) / n,
+        split_words=bool(filled) and {v.lower() for v in filled} <= SPLIT_VALUES,
+    )
+
+
+def is_number(value: str) -> bool:
+    """Whether a cell reads as a number."""
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _guess_target(looks: dict[str, _Look], roles: dict[str, Role]) -> tuple[str, str]:
+    free = [n for n in looks if n not in roles]
+    for wanted in TARGET_NAMES:
+        for name in free:
+            if name.lower() == wanted and looks[name].distinct > 1:
+                return (
+                    name,
+                    f"its name, and {looks[name].distinct} different values in {looks[name].filled} rows",
+                )
+    few = [
+        n
+        for n in free
+        if 2 <= looks[n].distinct <= max(2, min(200, looks[n].filled // 3))
+        and looks[n].mean_words <= 4
+        and looks[n].dates < 0.5
+        and not looks[n].words & (GROUP_WORDS | TIME_WORDS | ID_WORDS)
+        and not looks[n].split_words
+    ]
+    if len(few) == 1:
+        return few[
+            0
+        ], f"the only column with few values ({looks[few[0]].distinct} in {looks[few[0]].filled} rows)"
+    options = few or [n for n in free if looks[n].distinct > 1]
+    raise TargetError(
+        f"cannot tell which column is the target among {', '.join(options[:6]) or 'the columns'}",
+        "name it with target=",
+    )
+
+
+def _guess_other(name: str, look: _Look, guess_group: bool, guess_time: bool) -> Role:
+    unique = look.filled > 20 and look.distinct >= 0.98 * look.filled
+    if look.split_words and look.distinct >= 2:
+        return Role("split", "its values are train and test")
+    if guess_time and (look.dates > 0.9 or (look.words & TIME_WORDS - {"at"} and look.numbers > 0.9)):
+        return Role(
+            "time", "its values are dates" if look.dates > 0.9 else "its name, and its values are numbers"
+        )
+    if guess_group and look.words & GROUP_WORDS and 1 < look.distinct < look.filled and look.mean_words < 3:
+        return Role("group", f"its name, and {look.distinct} different values in {look.filled} rows")
+    if look.words & ID_WORDS and look.mean_words < 2 and (unique or look.filled <= 20):
+        return Role("id", "its name, and no value occurs twice")
+    if unique and look.mean_words < 2 and look.mean_length < 40 and name.lower() not in TEXT_NAMES:
+        return Role("id", "no value occurs twice")
+    return Role("other", "kept for slices")
+
+
+def _guess_inputs(looks: dict[str, _Look], roles: dict[str, Role]) -> None:
+    """Text columns by name, or by length and variety; the longest alone where nothing is certain. In place."""
+    free = [n for n in looks if roles[n].role in ("other", "id") and roles[n].reason != "given"]
+    texts = []
+    for name in free:
+        look = looks[name]
+        prose = look.mean_words >= 3 and look.distinct > 0.3 * look.filled
+        known = (
+            bool(look.words & set(TEXT_NAMES))
+            and look.numbers < 0.5
+            and look.distinct > 1
+            and "id" not in look.words
+        )
+        if look.filled and (prose or known):
+            reason = f"{look.mean_words:.0f} words a row" if prose else "its name"
+            texts.append(name)
+            roles[name] = Role("input", reason)
+    if texts:
+        return
+    wordy = [n for n in free if looks[n].filled and looks[n].numbers < 0.5 and looks[n].dates < 0.5]
+    if not wordy:
+        raise InputError("no column holds text", "name the text column with inputs=")
+    best = max(wordy, key=lambda n: (looks[n].mean_length, looks[n].distinct))
+    roles[best] = Role("input", "the longest texts")

@@ -1,0 +1,336 @@
+"""Text files of rows (CSV and kin, JSON lines) as a stream: bytes, encoding, dialect, then lists of string cells.
+
+One parser serves both whole tables and streams of any length, so `audit` and `predict` can never read the same file
+differently. Cells stay strings: a label "007" must not become 7. Encodings are decided on all bytes of a file, or on
+the first 64 KiB of a stream that cannot be read twice.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from basewise.core.errors import TableError
+
+HEAD_BYTES = 1 << 16
+DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+LONG_ROW_LINES = 1000
+JSON_SPACE = b" \t\r\n"
+
+
+@dataclass
+class ByteSource:
+    """Where bytes come from: a path (may be gzip) or standard input. `open()` starts again at the first byte."""
+
+    name: str
+    path: Path | None
+    stream: BinaryIO | None = None
+    content: bytes = b""
+    head: bytes = field(default=b"")
+    once: bool = False
+
+    @classmethod
+    def of_path(cls, path: Path) -> ByteSource:
+        source = cls(name=path.name, path=path)
+        source.head = source._read_head()
+        return source
+
+    @classmethod
+    def of_bytes(cls, name: str, content: bytes) -> ByteSource:
+        if content[:2] == b"\x1f\x8b":
+            content = _gunzip(content, name)
+        return cls(name=name, path=None, content=content, head=content[:HEAD_BYTES])
+
+    @classmethod
+    def of_stream(cls, stream: BinaryIO, name: str = "standard input") -> ByteSource:
+        """A stream that is read once, such as a pipe; gzip is unpacked on the way."""
+        head = _read_exactly(stream, HEAD_BYTES)
+        if head[:2] == b"\x1f\x8b":
+            stream = gzip.GzipFile(fileobj=io.BufferedReader(_Rejoined(head, stream)))  # type: ignore[assignment]
+            head = _read_exactly(stream, HEAD_BYTES)
+        return cls(
+            name=name, path=None, stream=io.BufferedReader(_Rejoined(head, stream)), head=head, once=True
+        )
+
+    @property
+    def zipped(self) -> bool:
+        if self.path is None:
+            return False
+        with open(self.path, "rb") as file:
+            return file.read(2) == b"\x1f\x8b"
+
+    def open(self) -> BinaryIO:
+        if self.path is not None:
+            return gzip.open(self.path, "rb") if self.zipped else open(self.path, "rb")  # type: ignore[return-value]
+        return self.stream if self.stream is not None else io.BytesIO(self.content)
+
+    def _read_head(self) -> bytes:
+        try:
+            with self.open() as file:
+                return _read_exactly(file, HEAD_BYTES)
+        except (OSError, EOFError) as error:
+            raise TableError(
+                f"cannot read {self.name}: {error}", "check that the file is whole and may be read"
+            ) from error
+
+
+class _Rejoined(io.RawIOBase):
+    """Bytes already taken from a stream, followed by the rest of it."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._head:
+            piece, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        else:
+            piece = self._rest.read(len(buffer)) or b""
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+    pieces, left = [], size
+    while left and (piece := stream.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _gunzip(content: bytes, name: str) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise TableError(f"{name} looks like gzip but does not unpack: {error}", "pack it again") from error
+
+
+def encoding_of(source: ByteSource) -> tuple[str, str]:
+    """(codec, note) of a text file: UTF-8, UTF-16 with or without a mark, else Windows-1252 or Latin-1 (noted).
+
+    Raises TableError for empty and binary files. UTF-16 without a mark shows as zero bytes on one side of each pair.
+    """
+    head = source.head
+    if not head.strip():
+        raise TableError(f"{source.name} is empty", "give a table with a header line and rows")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", "read as UTF-16"
+    if head.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig", ""
+    even, odd = head[0::2].count(0) / max(1, len(head[0::2])), head[1::2].count(0) / max(1, len(head[1::2]))
+    if max(even, odd) > 0.3 and min(even, odd) < 0.05:
+        codec = "utf-16-le" if odd > even else "utf-16-be"
+        if head.decode(codec, "replace").isprintable() or "\n" in head.decode(codec, "replace"):
+            return codec, "read as UTF-16 (guessed, the file has no byte order mark)"
+    control = sum(head.count(b) for b in range(32) if b not in (9, 10, 11, 12, 13, 27))
+    if b"\0" in head or control > 0.02 * len(head):
+        raise TableError(
+            f"{source.name} is a binary file, not text", "give a CSV, JSON lines, Parquet or Arrow file"
+        )
+    return _eight_bit_encoding(source)
+
+
+def _eight_bit_encoding(source: ByteSource) -> tuple[str, str]:
+    """UTF-8 where every byte agrees; else the 8-bit code that has a character for every byte that came."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    strange: set[int] = set()
+    utf8 = True
+    pieces = iter([source.head]) if source.once else _pieces(source)
+    for number, piece in enumerate(pieces):
+        if b"\0" in piece:
+            raise TableError(
+                f"{source.name} holds zero bytes: it is binary or damaged", "save it again as UTF-8 text"
+            )
+        strange |= {b for b in (0x81, 0x8D, 0x8F, 0x90, 0x9D) if b in piece}
+        if utf8:
+            try:
+                decoder.decode(piece)
+            except UnicodeDecodeError:
+                utf8 = False
+        if not utf8 and strange and number:
+            break
+    if utf8:
+        return "utf-8", ""
+    if strange:
+        return "latin-1", "not UTF-8: read as Latin-1 (check accented letters)"
+    return "cp1252", "not UTF-8: read as Windows-1252 (check accented letters)"
+
+
+def _pieces(source: ByteSource) -> Iterator[bytes]:
+    with source.open() as file:
+        while piece := file.read(1 << 20):
+            yield piece
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How rows are cut into cells."""
+
+    delimiter: str
+    quoted: bool
+
+
+def sniff(head: str, whole: bool, delimiter: str | None = None) -> Dialect:
+    """The delimiter whose cell counts agree best with the header, and whether quotes are quotes.
+
+    `whole`: the head is the full text; otherwise its last, broken line is left out. Tab files often hold plain
+    quotation marks, so there quoting is dropped when rows fit only without it.
+    """
+    sample = head if whole else head[: head.rfind("\n") + 1] or head
+    best: tuple[float, int, Dialect] | None = None
+    for candidate in [delimiter] if delimiter else list(DELIMITERS):
+        for quoted in (True, False) if candidate == "\t" else (True,):
+            counts = [len(row) for row in _sample_rows(sample, Dialect(candidate, quoted))]
+            if not counts:
+                continue
+            agree = sum(c == counts[0] for c in counts) / len(counts) if counts[0] > 1 else 0.0
+            if best is None or (agree, min(counts[0], 2)) > best[:2]:
+                best = (agree, min(counts[0], 2), Dialect(candidate, quoted))
+    return best[2] if best else Dialect(delimiter or ",", True)
+
+
+def _sample_rows(sample: str, dialect: Dialect) -> list[list[str]]:
+    rows = _reader(io.StringIO(sample, newline=""), dialect)
+    return [row for row in rows if row]
+
+
+def _reader(lines: Any, dialect: Dialect) -> Any:
+    csv.field_size_limit(
+        min(sys.maxsize, 2**31 - 1)
+    )  # a global of the csv module; its default refuses cells of 128 KiB
+    if dialect.quoted:
+        return csv.reader(lines, delimiter=dialect.delimiter)
+    return csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
+
+
+def delimited_rows(
+    source: ByteSource, codec: str, delimiter: str | None, notes: list[str], size: int
+) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """(header, rows) blocks of at most `size` rows of a CSV-like file; ragged rows raise with their line number."""
+    head = source.head.decode(codec, "ignore")
+    dialect = sniff(head, len(source.head) < HEAD_BYTES, delimiter)
+    if dialect.delimiter not in (",", delimiter):
+        notes.append(f"cells are separated by {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
+    text = io.TextIOWrapper(source.open(), encoding=codec, newline="")
+    rows = _reader(text, dialect)
+    block: list[list[str]] = []
+    header: list[str] = []
+    before = 0
+    try:
+        for row in rows:
+            spanned, before = rows.line_num - before, rows.line_num
+            if not row:
+                continue
+            if not header:
+                header = check_header([name.strip() for name in row], source.name)
+                continue
+            if len(row) != len(header):
+                row = _fit(row, header, rows.line_num - spanned + 1, spanned, source.name, dialect)
+            if spanned > LONG_ROW_LINES:
+                notes.append(
+                    f"the row at line {rows.line_num - spanned + 1} spans {spanned:,} lines: is a quote not closed?"
+                )
+            block.append(row)
+            if len(block) == size:
+                yield header, block
+                block = []
+    except UnicodeDecodeError as error:
+        line = rows.line_num + 1
+        raise TableError(
+            f"{source.name}: bytes after line {line} are not {codec}", "save it as UTF-8"
+        ) from error
+    except (csv.Error, OSError, EOFError) as error:
+        raise TableError(
+            f"{source.name}, line {rows.line_num}: {error}", "mend that line or the file"
+        ) from error
+    if block or header:
+        yield header, block
+
+
+def _fit(
+    row: list[str], header: list[str], line: int, spanned: int, name: str, dialect: Dialect
+) -> list[str]:
+    """Drop empty cells past the header's last (a trailing delimiter); any other misfit is an error."""
+    if len(row) > len(header) and not any(row[len(header) :]):
+        return row[: len(header)]
+    cell = "cell" if len(row) == 1 else "cells"
+    hint = "; a quote may not be closed" if spanned > 20 else ""
+    raise TableError(
+        f"{name}, line {line}: {len(row)} {cell} where the header has {len(header)}{hint}",
+        f"put quotes around cells that hold a {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}, or mend the line",
+    )
+
+
+def check_header(names: list[str], source: str) -> list[str]:
+    """The names if they are usable: none twice, none nameless; a nameless first column (a pandas index) is "index"."""
+    if names and not names[0]:
+        names = ["index", *names[1:]]
+    seen: set[str] = set()
+    for position, name in enumerate(names, 1):
+        if not name:
+            raise TableError(
+                f"{source}: column {position} has no name", "name every column in the header line"
+            )
+        if name in seen:
+            raise TableError(f"{source}: the column name {name!r} occurs twice", "rename one of the two")
+        seen.add(name)
+    return names
+
+
+def json_rows(source: ByteSource, codec: str, size: int) -> Iterator[list[dict[str, Any]]]:
+    """Blocks of at most `size` objects from JSON lines; a broken line raises with its number."""
+    block: list[dict[str, Any]] = []
+    number = 0
+    try:
+        for number, line in enumerate(io.TextIOWrapper(source.open(), encoding=codec), 1):
+            if not line.strip():
+                continue
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise TableError(
+                    f"{source.name}, line {number}: expected a JSON object, {type(value).__name__} came",
+                    'write one object a line, like {"text": "...", "label": "..."}',
+                )
+            block.append(value)
+            if len(block) == size:
+                yield block
+                block = []
+    except json.JSONDecodeError as error:
+        raise TableError(
+            f"{source.name}, line {number}: broken JSON, {error.msg} at column {error.colno}",
+            "mend or delete that line",
+        ) from error
+    except (UnicodeDecodeError, OSError, EOFError) as error:
+        raise TableError(f"{source.name}, after line {number}: {error}", "save it again as UTF-8") from error
+    if block:
+        yield block
+
+
+def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
+    """The rows of a JSON array of objects; an object around one such array is opened."""
+    try:
+        value = json.loads(io.TextIOWrapper(source.open(), encoding=codec).read())
+    except json.JSONDecodeError as error:
+        raise TableError(
+            f"{source.name}, line {error.lineno}: broken JSON, {error.msg} at column {error.colno}",
+            "mend the file",
+        ) from error
+    if isinstance(value, dict):
+        lists = [v for v in value.values() if isinstance(v, list)]
+        value = lists[0] if len(lists) == 1 else [value]
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise TableError(
+            f"{source.name}: expected a JSON array of objects",
+            'write [{"text": "...", "label": "..."}, ...] or JSON lines',
+        )
+    return value

@@ -1,0 +1,207 @@
+"""Rows to test and train, folds, and nested label subsets: stratified, grouped, and the same on every machine.
+
+A group (a customer, a thread, a set of near-duplicates) always stays on one side. Groups are placed greedily, largest
+first within a seeded order, each on the side or fold that leaves the class counts nearest to their shares; with groups
+of one row this is plain stratified sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from basewise.core.errors import InputError
+from basewise.core.hashing import generator
+
+HOWS = ("chance", "group", "time", "given")
+TEST_WORDS = {"test", "eval", "evaluation", "heldout", "held-out", "holdout"}
+TRAIN_WORDS = {"train", "training", "dev", "valid", "validation", "val"}
+DATE_FORMATS = (
+    "%d.%m.%Y",
+    "%d.%m.%Y %H:%M",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%Y/%m/%d",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %H:%M",
+)
+
+
+def split_rows(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    how: str = "chance",
+    share: float = 0.2,
+    seed: int = 0,
+    times: np.ndarray | None = None,
+    given: Sequence[str | None] | None = None,
+) -> np.ndarray:
+    """(n,) array of "train" | "test" for labels (n,) int (-1: unlabelled, goes to train) and groups (n,) int.
+
+    "chance" and "group" are stratified and keep groups whole; "time" puts the newest rows to test (times (n,) float);
+    "given" reads the words of a column. A class with two rows or more keeps at least one in train where groups allow.
+    """
+    if how not in HOWS:
+        raise InputError(f"unknown split {how!r}", f"choose one of {', '.join(HOWS)}")
+    if not 0 < share < 1:
+        raise InputError(f"the test share must lie between 0 and 1, {share} came", "0.2 is usual")
+    labels, groups = np.asarray(labels), np.asarray(groups)
+    if how == "given":
+        return _given(given, len(labels))
+    if how == "time":
+        test = _newest(labels, groups, share, times)
+    else:
+        test = folds_by_share(labels, groups, np.array([1 - share, share]), seed) == 1
+    test &= labels >= 0
+    _keep_in_train(test, labels, groups)
+    return np.where(test, "test", "train")
+
+
+def _given(given: Sequence[str | None] | None, n: int) -> np.ndarray:
+    if given is None or len(given) != n:
+        raise InputError("a given split needs one value a row", "name the column that holds train and test")
+    out = np.full(n, "train", dtype="<U5")
+    for i, value in enumerate(given):
+        word = (value or "").strip().lower()
+        if word in TEST_WORDS:
+            out[i] = "test"
+        elif word not in TRAIN_WORDS:
+            raise InputError(
+                f"the split column holds {value!r} in row {i + 1}", "use the words train and test"
+            )
+    if not (out == "test").any() or not (out == "train").any():
+        raise InputError(
+            f"the split column puts every row into {out[0]}", "mark some rows train and some test"
+        )
+    return out
+
+
+def _newest(labels: np.ndarray, groups: np.ndarray, share: float, times: np.ndarray | None) -> np.ndarray:
+    """Whole groups from the newest on; a group is as old as its oldest row, so nothing in train is newer by its group."""
+    if times is None:
+        raise InputError("a split by time needs a time for every row", "name the column with time=")
+    _, inverse = np.unique(groups, return_inverse=True)
+    oldest = np.full(inverse.max() + 1, np.inf)
+    np.minimum.at(oldest, inverse, np.asarray(times, float))
+    order = np.argsort(-oldest, kind="stable")
+    sizes = np.bincount(inverse, weights=labels >= 0)[order]
+    taken = order[np.cumsum(sizes) - sizes / 2 <= share * (labels >= 0).sum()]
+    return np.isin(inverse, taken)
+
+
+def folds_by_share(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """(n,) index into `shares` (k,) for every row: stratified, groups whole, deterministic in content and seed."""
+    _, inverse = np.unique(groups, return_inverse=True)
+    _, classes = np.unique(labels, return_inverse=True)
+    n_classes, n_groups, k = int(classes.max()) + 1, int(inverse.max()) + 1, len(shares)
+    rng = generator("split", seed, len(labels), n_groups)
+    totals = np.bincount(classes, minlength=n_classes).astype(float)
+    sizes = np.bincount(inverse, minlength=n_groups)
+    fold_of_group = np.full(n_groups, -1)
+    filled = np.zeros((k, n_classes))
+    order = np.argsort(inverse, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    shuffled = rng.permutation(n_groups)
+    for g in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        if sizes[g] == 1:
+            break  # the rest are single rows: dealt out class by class below, which is the same and fast
+        counts = np.bincount(classes[order[starts[g] : starts[g + 1]]], minlength=n_classes)
+        touched = counts > 0
+        want = shares[:, None] * totals[None, touched]
+        lack = ((want - filled[:, touched]) / totals[touched] * counts[touched]).sum(1) / shares
+        best = int(np.argmax(lack + 1e-9 * rng.random(k)))
+        fold_of_group[g] = best
+        filled[best] += counts
+    single = fold_of_group[inverse] < 0
+    fold = fold_of_group[inverse]
+    for c in range(n_classes):
+        rows = np.flatnonzero(single & (classes == c))
+        fold[rng.permutation(rows)] = _deal(len(rows), shares * totals[c] - filled[:, c], shares, rng)
+    return fold
+
+
+def _deal(n: int, want: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """n fold numbers whose counts are nearest to `want` (k,); remainders go to the largest, ties by lot."""
+    want = np.maximum(want, 0)
+    want = (want if want.sum() > 0 else shares) / (want.sum() if want.sum() > 0 else shares.sum()) * n
+    counts = np.floor(want + 1e-9).astype(int)
+    rest = want - counts + 1e-6 * rng.random(len(want))
+    counts[np.argsort(-rest)[: n - counts.sum()]] += 1
+    return np.repeat(np.arange(len(want)), counts)
+
+
+def _keep_in_train(test: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> None:
+    """Give every class a row in train, in place: its smallest group in test comes back."""
+    for c in np.unique(labels[labels >= 0]):
+        mine = labels == c
+        if test[mine].all():
+            candidates, sizes = np.unique(groups[mine], return_counts=True)
+            back = candidates[np.argmin([(groups == g).sum() for g in candidates])] if len(sizes) else None
+            test[groups == back] = False
+
+
+def folds(labels: np.ndarray, groups: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
+    """(n,) fold numbers 0..k-1: stratified, groups whole; classes with fewer rows than folds are in some of them."""
+    n_groups = len(np.unique(groups))
+    if k < 2 or n_groups < k:
+        raise InputError(
+            f"{k} folds need at least {max(k, 2)} groups of rows, {n_groups} came", "ask for fewer folds"
+        )
+    fold = folds_by_share(np.asarray(labels), np.asarray(groups), np.full(k, 1 / k), seed)
+    for empty in np.setdiff1d(
+        np.arange(k), fold
+    ):  # tiny tables: take a group from the fold with the most groups
+        _, inverse = np.unique(groups, return_inverse=True)
+        _, first = np.unique(inverse, return_index=True)
+        fullest = np.argmax(np.bincount(fold[first], minlength=k))
+        donor = np.flatnonzero(fold[first] == fullest)[-1]
+        fold[inverse == donor] = empty
+    return fold
+
+
+def nested_subsets(labels: np.ndarray, sizes: Sequence[int], seed: int = 0) -> list[np.ndarray]:
+    """Row positions of subsets of about `sizes` rows, each inside the next, with every class in its share.
+
+    Every class gives its first row before any gives a second by share, so a subset of at least C rows has all classes.
+    A size beyond n gives all rows. Positions are sorted.
+    """
+    labels = np.asarray(labels)
+    rng = generator("subsets", seed, len(labels))
+    rank = np.empty(len(labels))
+    for c in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == c))
+        rank[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
+        rank[rows[0]] = -1 + rank[rows[0]]
+    order = np.argsort(rank, kind="stable")
+    return [np.sort(order[: min(int(size), len(labels))]) for size in sizes]
+
+
+def parse_times(values: Sequence[str | None], column: str = "time") -> np.ndarray:
+    """(n,) seconds or plain numbers from numbers, ISO dates, or one of a few day-month-year forms that fits all rows."""
+    texts = [(v or "").strip() for v in values]
+    missing = [i for i, t in enumerate(texts) if not t]
+    if missing:
+        raise InputError(
+            f"column {column!r} has no time in {len(missing)} rows (row {missing[0] + 1})", "fill them in"
+        )
+    try:
+        return np.array([float(t) for t in texts])
+    except ValueError:
+        pass
+    last = ""
+    for form in ("iso", *DATE_FORMATS):
+        try:
+            return np.array([_seconds(last := t, form) for t in texts])
+        except ValueError:
+            continue
+    raise InputError(
+        f"column {column!r} holds {last!r}, which is no time that is read here", "use ISO, 2026-11-23T10:00"
+    )
+
+
+def _seconds(text: str, form: str) -> float:
+    when = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text, form)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,338 @@
+"""Tables from everywhere: files, standard input, frames, datasets, lists of dicts and SQL, as one frozen value.
+
+Text formats keep every cell as a string (a label "007" stays "007"); typed sources keep their types and `cells` turns a
+column into strings. `iter_batches` reads the same sources as a stream, so memory stays flat at any length.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from basewise.core.cells import cell, cells
+from basewise.core.database import query_database
+from basewise.core.errors import InputError, TableError, UnknownName
+from basewise.core.hashing import sha256_file
+from basewise.core.rowfiles import (
+    ByteSource,
+    check_header,
+    delimited_rows,
+    encoding_of,
+    json_array,
+    json_rows,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "arrow", "sqlite", "duckdb")
+EXTENSIONS = {
+    "csv": "csv", "txt": "csv", "tsv": "tsv", "tab": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json",
+    "parquet": "parquet", "pq": "parquet", "arrow": "arrow", "feather": "arrow", "ipc": "arrow",
+    "db": "sqlite", "sqlite": "sqlite", "sqlite3": "sqlite", "duckdb": "duckdb",
+}  # fmt: skip
+MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"SQLite format 3": "sqlite"}
+BLOCK_ROWS = 65536
+HUGE_CELL_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as they came. `digest`: sha256 of the file's bytes, or of the content where there is no file."""
+
+    data: pa.Table
+    source: str
+    digest: str
+    notes: tuple[str, ...] = ()
+    names_of_codes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Class names of integer columns, where the source states them (`datasets` ClassLabel)."""
+
+    def __len__(self) -> int:
+        return int(self.data.num_rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.data.column_names)
+
+    def column(self, name: str) -> list[str | None]:
+        """One column as strings, None for missing; an unknown name raises UnknownName with the nearest."""
+        if name not in self.columns:
+            raise UnknownName.of("column", name, self.columns)
+        values = cells(self.data.column(name))
+        if codes := self.names_of_codes.get(name):
+            return [codes[int(v)] if v is not None and 0 <= int(v) < len(codes) else None for v in values]
+        return values
+
+
+def read_table(source: Any, *, query: str | None = None, format: str | None = None) -> Table:
+    """The whole table from a path, "-" (standard input), frame, dataset, rows or columns; `query` for databases.
+
+    Raises TableError (shape, encoding, broken file), InputError (a kind of source nobody reads), MissingExtra (duckdb).
+    """
+    if isinstance(source, Table):
+        return source
+    if not isinstance(source, (str, Path)):
+        return _checked(_from_object(source))
+    notes: list[str] = []
+    bytes_from, kind = _locate(source, format, query)
+    if kind in ("sqlite", "duckdb") and bytes_from.path:
+        data = query_database(bytes_from.path, kind, query)
+        digest = _content_digest(data)
+    else:
+        if bytes_from.once:  # a pipe: keep its bytes, since decoding may need two looks
+            bytes_from = ByteSource.of_bytes(bytes_from.name, bytes_from.open().read())
+        import pyarrow as pa
+
+        batches = list(_batches(bytes_from, kind, BLOCK_ROWS, notes))
+        data = (
+            pa.Table.from_batches(batches) if kind in ("csv", "tsv", "parquet", "arrow") else _union(batches)
+        )
+        digest = (
+            sha256_file(bytes_from.path)
+            if bytes_from.path
+            else hashlib.sha256(bytes_from.content).hexdigest()
+        )
+    return _checked(Table(data, bytes_from.name, digest, tuple(notes), _stated_names(data)))
+
+
+def iter_batches(source: Any, rows: int = 4096, *, format: str | None = None) -> Iterator[pa.RecordBatch]:
+    """Arrow record batches of at most `rows` rows; memory does not grow with the source's length.
+
+    CSV, TSV, JSON lines, Parquet and Arrow files, gzip and "-" stream; frames and rows in memory are cut into pieces.
+    """
+    if isinstance(source, (str, Path)):
+        bytes_from, kind = _locate(source, format, None)
+        yield from _batches(bytes_from, kind, rows, [])
+    else:
+        yield from read_table(source).data.to_batches(max_chunksize=rows)
+
+
+def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[ByteSource, str]:
+    """The bytes and the format of a path or of standard input; each way of not being readable has its own line."""
+    if format is not None and format not in FORMATS:
+        raise UnknownName.of("table format", format, FORMATS)
+    if str(source) == "-":
+        bytes_from = ByteSource.of_stream(sys.stdin.buffer)
+        return bytes_from, format or _by_content(bytes_from) or "csv"
+    path = Path(source).expanduser()
+    if path.is_dir():
+        inside = sorted(p.name for p in path.iterdir() if _extension(p) in EXTENSIONS)[:4]
+        hint = f"name a file in it, such as {', '.join(inside)}" if inside else "give a table file"
+        raise TableError(f"{path} is a folder, not a table", hint)
+    if not path.exists():
+        beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.5)
+        raise TableError(
+            f"there is no file {path}", f"did you mean {' or '.join(near)}?" if near else "check the path"
+        )
+    bytes_from = ByteSource.of_path(path)
+    if path.stat().st_size == 0:
+        raise TableError(f"{path.name} is empty", "give a table with a header line and rows")
+    by_content, extension = _by_content(bytes_from), _extension(path)
+    kind = format or (by_content if by_content in ("parquet", "arrow", "sqlite", "duckdb") else None)
+    kind = (
+        kind or EXTENSIONS.get(extension) or ("csv" if by_content is None and not extension else by_content)
+    )
+    if extension == "json" and by_content == "jsonl" and not format:
+        kind = "jsonl"
+    if kind is None or (
+        not format and extension and extension not in EXTENSIONS and kind not in MAGIC.values()
+    ):
+        raise TableError(
+            f"{path.name}: tables with the ending .{extension} are not read",
+            f"save it as CSV, or name one of {', '.join(FORMATS)} as its format",
+        )
+    if kind in ("sqlite", "duckdb") and by_content not in ("sqlite", "duckdb"):
+        raise TableError(f"{path.name} is not a SQLite or DuckDB file", "check the file")
+    if query is not None and kind not in ("sqlite", "duckdb"):
+        raise InputError(
+            f"a query needs a SQLite or DuckDB file, {path.name} is {kind}", "leave the query out"
+        )
+    return bytes_from, kind
+
+
+def _extension(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return name.rsplit(".", 1)[1] if "." in name else ""
+
+
+def _by_content(source: ByteSource) -> str | None:
+    for magic, kind in MAGIC.items():
+        if source.head.startswith(magic):
+            return kind
+    if source.head[8:12] == b"DUCK":
+        return "duckdb"
+    start = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start[:1] == b"[":
+        return "json"
+    if start[:1] == b"{":
+        first = start.split(b"\n", 1)[0].strip()
+        try:
+            return "jsonl" if isinstance(json.loads(first), dict) else None
+        except ValueError:
+            return "json" if first == b"{" else "jsonl"
+    return None
+
+
+def _batches(source: ByteSource, kind: str, rows: int, notes: list[str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    if kind in ("parquet", "arrow"):
+        yield from _binary_batches(source, kind, rows)
+        return
+    if kind not in ("csv", "tsv", "jsonl", "json"):
+        raise InputError(
+            f"{kind} files are not read as a stream", "export the query's rows to CSV or Parquet first"
+        )
+    codec, note = encoding_of(source)
+    notes += [note] if note else []
+    if kind in ("csv", "tsv"):
+        for header, block in delimited_rows(source, codec, "\t" if kind == "tsv" else None, notes, rows):
+            columns = list(zip(*block, strict=True)) or [()] * len(header)
+            _note_huge(header, columns, notes)
+            yield pa.RecordBatch.from_arrays([pa.array(c, pa.string()) for c in columns], names=header)
+        return
+    for objects in (
+        json_rows(source, codec, rows) if kind == "jsonl" else _sliced(json_array(source, codec), rows)
+    ):
+        names = list(dict.fromkeys(name for row in objects for name in row))
+        columns = [tuple(cell(row.get(name)) for row in objects) for name in names]
+        _note_huge(names, columns, notes)
+        yield pa.RecordBatch.from_arrays([pa.array(c, pa.string()) for c in columns], names=names)
+
+
+def _sliced(rows: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _note_huge(names: list[str], columns: Sequence[tuple[str | None, ...]], notes: list[str]) -> None:
+    for name, column in zip(names, columns, strict=True):
+        longest = max((len(v) for v in column if v), default=0)
+        if longest > HUGE_CELL_BYTES:
+            notes.append(
+                f"a cell in column {name!r} holds {longest / 1e6:.1f} million characters: is a quote not closed?"
+            )
+
+
+def _union(batches: list[pa.RecordBatch]) -> pa.Table:
+    """Blocks of JSON rows whose keys may differ."""
+    import pyarrow as pa
+
+    if not batches:
+        return pa.table({})
+    return pa.concat_tables([pa.Table.from_batches([b]) for b in batches], promote_options="default")
+
+
+def _binary_batches(source: ByteSource, kind: str, rows: int) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    import pyarrow.ipc
+    import pyarrow.parquet
+
+    stream = source.open()
+    file: Any = stream if stream.seekable() else io.BytesIO(stream.read())
+    try:
+        if kind == "parquet":
+            reader = pyarrow.parquet.ParquetFile(file)
+            schema = reader.schema_arrow
+            yield from (_with_schema(b, schema) for b in reader.iter_batches(batch_size=rows))
+            if reader.metadata.num_rows == 0:
+                yield pa.RecordBatch.from_pylist([], schema=schema)
+            return
+        opened = pyarrow.ipc.open_file(file)
+        for i in range(opened.num_record_batches):
+            batch = opened.get_batch(i)
+            yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise TableError(f"{source.name} is a broken {kind} file: {reason}", "write it again") from error
+
+
+def _with_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    return batch.replace_schema_metadata(schema.metadata) if schema.metadata else batch
+
+
+def _stated_names(data: pa.Table) -> dict[str, tuple[str, ...]]:
+    """Class names from the `huggingface` entry that the datasets library writes into a file's schema."""
+    try:
+        features = json.loads((data.schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return {k: tuple(v["names"]) for k, v in features.items() if v.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}  # no such entry, or one that is not about classes
+
+
+def _from_object(source: Any) -> Table:
+    """Frames, datasets, Arrow values, rows and columns in memory, known by what they can do: nothing is imported."""
+    import pyarrow as pa
+
+    names: dict[str, tuple[str, ...]] = {}
+    what = type(source).__module__.partition(".")[0]
+    try:
+        if isinstance(source, (pa.Table, pa.RecordBatch)):
+            data = source if isinstance(source, pa.Table) else pa.Table.from_batches([source])
+        elif isinstance(source, Mapping) and any(hasattr(v, "features") for v in source.values()):
+            raise InputError(f"a dict of datasets ({', '.join(map(str, source))}) came", "give one of them")
+        elif hasattr(source, "features") and hasattr(source, "with_format"):
+            data, what = source.with_format("arrow")[:], "datasets"
+            features = dict(source.features)
+            names = {k: tuple(v.names) for k, v in features.items() if getattr(v, "names", None)}
+        elif hasattr(source, "to_arrow"):
+            data = source.to_arrow()
+        elif hasattr(source, "iloc") and hasattr(source, "columns"):
+            check_header([str(c) for c in source.columns], "the frame")
+            data = _from_pandas(source)
+        elif isinstance(source, Mapping):
+            data = pa.table({str(k): [cell(v) for v in values] for k, values in source.items()})
+        elif isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
+            keys = list(dict.fromkeys(str(k) for row in source for k in row))
+            data = pa.table({k: pa.array([cell(row.get(k)) for row in source], pa.string()) for k in keys})
+        else:
+            raise InputError(
+                f"a table was expected, {type(source).__name__} came",
+                "give a path, a frame or a list of dicts",
+            )
+    except (pa.ArrowException, ValueError) as error:
+        raise TableError(f"the table cannot be read: {error}", "check its columns") from error
+    where = {"builtins": "rows in memory", "pyarrow": "an Arrow table"}.get(what, f"a {what} object")
+    return Table(data, where, _content_digest(data), (), names or _stated_names(data))
+
+
+def _from_pandas(frame: Any) -> pa.Table:
+    import pyarrow as pa
+
+    columns = {}
+    for name in frame.columns:
+        try:
+            columns[str(name)] = pa.Array.from_pandas(frame[name])
+        except (pa.ArrowException, TypeError):  # a column of mixed types
+            columns[str(name)] = pa.array([cell(v) for v in frame[name]], pa.string())
+    return pa.table(columns)
+
+
+def _content_digest(data: pa.Table) -> str:
+    """sha256 over column names and cells, chunked anyhow."""
+    digest = hashlib.sha256()
+    for name in data.column_names:
+        digest.update(f"\0{name}\0".encode())
+        for value in cells(data.column(name)):
+            digest.update(b"\1" if value is None else value.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def _checked(table: Table) -> Table:
+    if not table.columns:
+        raise TableError(f"{table.source} has no columns", "give a table with a text and a label column")
+    check_header(list(table.columns), table.source)
+    if not len(table):
+        raise TableError(
+            f"{table.source} has a header ({', '.join(table.columns[:6])}) and no rows",
+            "give a table with rows",
+        )
+    return table
