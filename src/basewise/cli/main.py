@@ -1,0 +1,263 @@
+"""basewise on the command line. Heavy imports happen inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from basewise.cli.bases import app as bases_app
+from basewise.core.errors import BasewiseError
+
+app = typer.Typer(
+    name="basewise",
+    help="From a table of labelled rows to a proven, saved predictor on the right pretrained base.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(bases_app, name="bases")
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="CSV, TSV, JSON lines, Parquet, Arrow or database file, '-' for standard input, or 'sample'."
+    ),
+]
+Run = Annotated[str, typer.Argument(help="Run folder written by choose or adapt.")]
+Target = Annotated[str | None, typer.Option(help="Column to predict; guessed when left out.")]
+Inputs = Annotated[str | None, typer.Option(help="Text columns, separated by commas; guessed when left out.")]
+Split = Annotated[
+    str | None,
+    typer.Option(help="chance, none, group:COLUMN, time:COLUMN, or a column that says train or test."),
+]
+Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLite file.")]
+Seed = Annotated[int, typer.Option(help="Seed of splits and draws.")]
+To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
+
+
+def options_of(inputs: str | None, split: str | None, query: str | None, **more: Any) -> Any:
+    """ChooseOptions from what the commands share."""
+    from basewise.steps.choose import ChooseOptions
+
+    how, _, column = (split or "").partition(":")
+    return ChooseOptions(
+        inputs=tuple(name.strip() for name in inputs.split(",")) if inputs else None,
+        group=column if how == "group" else None,
+        when=column if how == "time" else None,
+        split=None if how in ("", "group", "time") else split,
+        query=query,
+        announce=lambda line: typer.echo(line, err=True),
+        command=" ".join(["basewise", *sys.argv[1:]]),
+        **more,
+    )
+
+
+def console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+@app.command()
+def audit(
+    source: Source, target: Target = None, inputs: Inputs = None, split: Split = None, query: Query = None
+) -> None:
+    """Look a table over before anything is trained: roles, split, duplicates, leaks, label noise, personal data."""
+    from basewise.cli.terminal import show_findings
+    from basewise.steps.choose import task_of
+
+    task = task_of(source, target, options_of(inputs, split, query))
+    out = console()
+    tests = int((task.split == "test").sum())
+    out.print(
+        f"[bold]{task.name}[/]: {len(task.rows):,} rows, {len(task.classes)} classes of {task.target!r}"
+        f" from {', '.join(map(repr, task.inputs))}"
+    )
+    out.print(
+        f"split: {task.split_how}; {len(task.rows) - tests:,} train, {tests:,} test (locked, {task.test_digest()[:12]})"
+    )
+    show_findings(task.findings, out)
+
+
+@app.command()
+def choose(
+    source: Source,
+    target: Target = None,
+    budget: Annotated[str, typer.Option(help="Wall time, such as 90s, 10m or 1h.")] = "10m",
+    base: Annotated[
+        list[str] | None, typer.Option(help="Base to try (again for more); all that fit when left out.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method to try (again for more); all when left out.")
+    ] = None,
+    to: To = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with inputs, split, query, seed, limits and executor.")
+    ] = None,
+    split: Split = None,
+) -> None:
+    """Choose base and adaptation for your rows under your budget, prove the choice, save the predictor."""
+    from basewise.cli.settings import read_settings
+    from basewise.cli.terminal import progress_bars, show_decision
+    from basewise.steps.choose import choose as run
+
+    settings = read_settings(config)
+    errors = console(stderr=True)
+    with progress_bars(errors) as progress:
+        options = options_of(
+            settings.inputs, split or settings.split, settings.query, progress=progress, **settings.options()
+        )
+        decision = run(
+            source,
+            target=target,
+            budget=budget,
+            bases=base,
+            methods=method,
+            to=to,
+            seed=settings.seed,
+            options=options,
+        )
+    show_decision(decision, console())
+    typer.echo(f"report: {Path(decision.folder) / 'report.html'}")
+    if decision.verdict == "unfinished":
+        raise typer.Exit(130)
+
+
+@app.command()
+def adapt(
+    source: Source,
+    base: Annotated[str, typer.Option(help="The base to adapt.")] = "minilm-l6",
+    method: Annotated[str, typer.Option(help="The method that adapts it.")] = "probe",
+    target: Target = None,
+    inputs: Inputs = None,
+    split: Split = None,
+    seed: Seed = 0,
+    to: To = None,
+) -> None:
+    """Adapt one base with one method, without a race; the controls run beside it."""
+    from basewise.cli.terminal import progress_bars, show_decision
+    from basewise.steps.adapt import adapt as run
+
+    with progress_bars(console(stderr=True)) as progress:
+        options = options_of(inputs, split, None, progress=progress)
+        decision = run(source, method=method, base=base, target=target, to=to, seed=seed, options=options)
+    show_decision(decision, console())
+    typer.echo(f"report: {Path(decision.folder) / 'report.html'}")
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    rows: Annotated[str, typer.Argument(help="Labelled rows, as for choose.")],
+    target: Target = None,
+    against: Annotated[str | None, typer.Option(help="Another run, compared on the same rows.")] = None,
+    to: Annotated[Path | None, typer.Option(help="JSON file to write the result to.")] = None,
+) -> None:
+    """Score a saved predictor on new labelled rows, with intervals, and against another one row by row."""
+    from basewise.steps.evaluate import evaluate as run_evaluate
+
+    result = run_evaluate(run, rows, target=target, against=against, to=to)
+    out, score = console(), result["score"]
+    out.print(
+        f"{run}: right on {score['estimate']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}] of {result['n']:,} rows;"
+        f" macro F1 {result['macro_f1']:.3f}, log-loss {result['log_loss']:.3f},"
+        f" calibration error {result['calibration']['ece']:.3f}"
+    )
+    if result["unknown_labels"]:
+        out.print(
+            f"{result['unknown_labels']} rows carry labels that this predictor does not know; they were left out"
+        )
+    if result["against"]:
+        other, gap = result["against"], result["against"]["difference"]
+        out.print(
+            f"{other['run']}: {other['score']['estimate']:.3f} \\[{other['score']['low']:.3f}, {other['score']['high']:.3f}];"
+            f" difference {gap['estimate']:+.3f} \\[{gap['low']:+.3f}, {gap['high']:+.3f}], p = {gap['p']:.3g} (McNemar mid-p)"
+        )
+
+
+@app.command()
+def predict(
+    run: Run,
+    rows: Annotated[str, typer.Argument(help="Rows to answer, any number; '-' for standard input.")] = "-",
+    to: Annotated[Path | None, typer.Option(help="File to write; standard output when left out.")] = None,
+    form: Annotated[str, typer.Option("--format", help="csv or jsonl.")] = "csv",
+) -> None:
+    """Answer new rows: label, probability, whether it abstains, and all probabilities; streams tables of any size."""
+    from basewise.core.errors import InputError
+    from basewise.core.files import atomic_path
+    from basewise.steps.predict import load
+
+    if form not in ("csv", "jsonl"):
+        raise InputError(f"unknown format {form!r}", "give csv or jsonl")
+    predictor = load(run)
+    if to is None:
+        _write_answers(predictor, rows, sys.stdout, form)
+        return
+    from basewise.cli.terminal import progress_bars
+
+    with (
+        progress_bars(console(stderr=True)) as progress,
+        atomic_path(to) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        _write_answers(predictor, rows, file, form, progress)
+
+
+def _write_answers(predictor: Any, rows: str, file: Any, form: str, progress: Any = None) -> None:
+    from basewise.core.files import silent
+    from basewise.steps.predict import predict as answers
+
+    writer = csv.writer(file)
+    if form == "csv":
+        writer.writerow(["row", "label", "probability", "abstained", *(f"p_{c}" for c in predictor.classes)])
+    for answer in answers(predictor, rows, progress or silent):
+        values = [round(float(p), 6) for p in answer["probabilities"]]
+        if form == "csv":
+            writer.writerow(
+                [answer["row"], answer["label"], f"{answer['probability']:.6f}", answer["abstained"], *values]
+            )
+        else:
+            probabilities = dict(zip(predictor.classes, values, strict=True))
+            file.write(json.dumps({**answer, "probabilities": probabilities}, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def show(run: Run) -> None:
+    """Print the decision of a finished run again."""
+    from basewise.cli.terminal import show_decision
+    from basewise.core.decision import Decision
+    from basewise.core.errors import RunError
+
+    path = Path(run) / "decision.json"
+    if not path.exists():
+        raise RunError(f"{run} holds no decision", "give a run folder that `basewise choose` has finished")
+    show_decision(Decision.load(path), console())
+    typer.echo(f"report: {Path(run) / 'report.html'}")
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend become one line and exit code 2, Ctrl-C exit code 130."""
+    try:
+        app(standalone_mode=True)
+    except BasewiseError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except MemoryError:
+        typer.echo("error: memory ran out; give fewer rows or a smaller base", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

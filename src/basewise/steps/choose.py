@@ -1,0 +1,339 @@
+"""choose: which base, adapted how, how good, how sure, at what cost, and whether a base was worth it at all.
+
+The way: audit → bases (fetched under the budget) → one forward pass each → ranks → race → verdict → the winner fitted
+on all train rows → one look at the locked test rows → labels saved → report. Every finished job is in the run
+folder's journal, so the same command goes on where it was stopped; Ctrl-C ends with the best so far.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.base import EMBED, Base
+from basewise.core.budget import Budget, parse_seconds
+from basewise.core.decision import Decision
+from basewise.core.errors import BasewiseError, BudgetError, InputError
+from basewise.core.files import Progress, silent
+from basewise.core.hashing import digest_json
+from basewise.core.method import Machine, compatible
+from basewise.core.registry import keys, part
+from basewise.core.rundir import RunDir, free_folder
+from basewise.core.task import Task
+from basewise.steps import bases as base_steps
+from basewise.steps.conclude import conclude
+from basewise.steps.jobs import Arm, feature_store
+from basewise.steps.predict import cache_folder
+from basewise.steps.race import Clock, Entry, Race
+from basewise.steps.shortlist import order_lines, rank_base, sample_rows
+
+STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
+"""Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
+FEW = 64  # labels a class under which every score gets its spread over five draws
+FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChooseOptions:
+    """What few users need to set. `executor`: a key of parts/executors; `curves`: also measure the labels saved."""
+
+    inputs: tuple[str, ...] | str | None = None
+    group: str | None = None
+    when: str | None = None
+    split: str | None = None
+    query: str | None = None
+    budget: Budget | None = None
+    executor: str = "here"
+    workers: int = 2
+    curves: bool = True
+    accept_terms: bool = False
+    again: bool = False
+    progress: Progress = silent
+    announce: Any = None
+    command: str = ""
+
+
+def choose(
+    source: Any,
+    *,
+    target: str | None = None,
+    budget: str | float = "10m",
+    bases: tuple[str, ...] | list[str] | None = None,
+    methods: tuple[str, ...] | list[str] | None = None,
+    to: str | Path | None = None,
+    seed: int = 0,
+    options: ChooseOptions | None = None,
+) -> Decision:
+    """Try bases and methods on a table of labelled rows under a budget; save the run, its report and its predictor.
+
+    source: a Task, or anything `audit` reads ("sample" is the embedded one). budget: seconds of wall time as "90s", "10m",
+    "1h". bases, methods: keys to try; None tries what is here and fits. to: run folder; None makes runs/<name>.
+    Returns the Decision, whose `folder` holds report.html and predictor/. Raises BasewiseError in one line.
+    """
+    options = options or ChooseOptions()
+    allowed = replace(options.budget or Budget(), seconds=parse_seconds(budget))
+    clock = Clock(started=time.monotonic(), seconds=allowed.seconds)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    for key in methods or ():
+        part("methods", key)
+    task = task_of(source, target, options, seed)
+    found, notes = get_bases(bases, allowed, options)
+    identity = digest_json(
+        [
+            task.rows.digest(),
+            task.split.tolist(),
+            [b.digest for b in found],
+            methods,
+            seed,
+            allowed.seconds,
+            options.curves,
+        ]
+    )
+    folder = Path(to) if to else free_folder(task.name, identity)
+    with RunDir.open(folder, identity) as run:
+        if (folder / "decision.json").exists() and not options.again:
+            decision = Decision.load(folder / "decision.json")
+            if decision.verdict != "unfinished":
+                return replace(decision, folder=str(folder))
+        return _run(task, found, methods, run, clock, allowed, options, notes, started, seed)
+
+
+def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int = 0) -> Task:
+    """The Task of a source; the embedded sample goes by the name "sample"."""
+    if isinstance(source, Task):
+        return source
+    from basewise.steps.audit import AuditOptions, audit
+
+    if source == "sample":
+        from basewise.sample import path
+
+        source, target = path(), target or "queue"
+    return audit(
+        source,
+        inputs=options.inputs,
+        target=target,
+        group=options.group,
+        time=options.when,
+        split=options.split,
+        query=options.query,
+        options=AuditOptions(seed=seed),
+    )
+
+
+def get_bases(
+    names: tuple[str, ...] | list[str] | None, budget: Budget, options: ChooseOptions
+) -> tuple[list[Base], list[str]]:
+    """Bases on this machine, fetched where the budget allows; and a note for each that was left out."""
+    notes: list[str] = []
+    if names is not None:
+        cards = [base_steps.find(name) for name in names]
+        return [
+            base_steps.pull(card, options.progress, options.accept_terms, options.announce) for card in cards
+        ], notes
+    cards = [c for c in base_steps.listing() if EMBED in c.provides and base_steps.here(c) and not c.terms]
+    known = {c.key for c in cards}
+    cards += [c for c in map(base_steps.find, STARTERS) if c.key not in known]
+    left = budget.download_bytes if budget.download_bytes is not None else float("inf")
+    found = []
+    for card in cards:
+        if budget.licences and card.licence not in budget.licences:
+            notes.append(
+                f"{card.key} was left out: its licence {card.licence} is not among {', '.join(budget.licences)}."
+            )
+            continue
+        if not base_steps.here(card):
+            if card.download_bytes > left:
+                notes.append(
+                    f"{card.key} was left out: a download of {card.download_bytes / 1e6:.0f} MB is above what is left of the budget."
+                )
+                continue
+            left -= card.download_bytes
+        try:
+            found.append(base_steps.pull(card, options.progress, options.accept_terms, options.announce))
+        except BasewiseError as error:
+            notes.append(f"{card.key} was left out: {error}")
+    return found, notes
+
+
+def _run(
+    task: Task,
+    bases: list[Base],
+    methods: Any,
+    run: RunDir,
+    clock: Clock,
+    budget: Budget,
+    options: ChooseOptions,
+    notes: list[str],
+    started: str,
+    seed: int,
+) -> Decision:
+    """The race and its conclusion inside a locked run folder."""
+    from basewise.engine.device import machine
+    from basewise.steps.audit import save_task
+
+    save_task(task, run.folder)
+    race = make_race(task, run, clock, machine(), options, seed)
+    race.memory_bytes = budget.memory_bytes
+    ranks: list[dict[str, Any]] = []
+    unfinished = False
+    try:
+        ranks = _race(race, task, bases, list(methods) if methods else keys("methods"), options, notes)
+    except KeyboardInterrupt:
+        unfinished = True
+        notes.append("Stopped by hand: this is the best so far; the same command goes on from here.")
+        if race.leader() is None:
+            raise
+    for entry in race.entries:
+        if entry.status == "partial":
+            entry.status, entry.why = (
+                "dropped",
+                entry.why or "the race was stopped before it was scored in full",
+            )
+    return conclude(
+        task,
+        race,
+        ranks,
+        notes,
+        {
+            "budget": budget,
+            "unfinished": unfinished,
+            "started": started,
+            "seed": seed,
+            "options": options,
+            "bases": bases,
+        },
+    )
+
+
+def make_race(task: Task, run: RunDir, clock: Clock, on: Machine, options: ChooseOptions, seed: int) -> Race:
+    """Folds for these rows: five where labels are few, so that the spread is seen; fewer where one is precise enough."""
+    from basewise.core.split import folds
+
+    train = task.train
+    labelled = train.take(train.labels >= 0)
+    counts = labelled.counts[labelled.counts > 0]
+    if len(labelled) < 4 or len(counts) < 2:
+        raise InputError(
+            f"{len(labelled)} labelled train rows in {len(counts)} classes are too few",
+            "label a few more rows",
+        )
+    assigned = np.asarray(folds(labelled.labels, labelled.groups, FOLDS, seed))
+    present = [int(f) for f in np.unique(assigned)]
+    few = float(np.median(counts)) < FEW
+    wanted = present if few or len(labelled) < 1_500 else present[: 2 if len(labelled) < 4_000 else 1]
+    return Race(
+        train=labelled,
+        folds=assigned,
+        wanted=tuple(wanted),
+        run=run,
+        clock=clock,
+        machine=on,
+        features=cache_folder(),
+        progress=options.progress,
+    )
+
+
+def _race(
+    race: Race, task: Task, bases: list[Base], methods: list[str], options: ChooseOptions, notes: list[str]
+) -> list[dict[str, Any]]:
+    """Controls first, then frozen methods on every base, then the trained ones on the promising bases."""
+    controls = [m for m in methods if not part("methods", m).REQUIRES]
+    frozen = [m for m in methods if part("methods", m).REQUIRES and part("methods", m).RUNGS == "none"]
+    trained = [m for m in methods if part("methods", m).RUNGS == "rows" and m != "scratch"]
+    for method in controls:
+        race.enter(Arm(method=method))
+    _run_plain(race, options)
+    store = feature_store(cache_folder())
+    lines: list[dict[str, Any]] = []
+    usable: list[Base] = []
+    sample = sample_rows(race.train)
+    for base in sorted(bases, key=lambda b: b.card.parameters):
+        if len(bases) > 1 and usable and not _affordable(base, race):
+            notes.append(
+                f"{base.key} was left out: its forward pass over the train rows does not fit into the time left."
+            )
+            continue
+        race.progress(0, 0, f"features of {base.key}")
+        store.features(base, race.train.texts, progress=race.progress)
+        lines.append(rank_base(base, sample, store))
+        usable.append(base)
+        for method in frozen:
+            if compatible(part("methods", method).REQUIRES, base.card):
+                race.enter(Arm(method=method, base=base))
+        _run_plain(race, options)
+    ranks = order_lines(lines)
+    raced = trained_arms(race, [line["base"] for line in ranks], usable, trained)
+    if raced:
+        race.run_raced(raced)
+    for line in ranks:
+        scores = [
+            t.accuracy
+            for t in race.trials()
+            if t.base == line["base"] and t.status == "finished" and len(t.row_ids)
+        ]
+        line["came_out"] = max(scores) if scores else None
+    return ranks
+
+
+def _run_plain(race: Race, options: ChooseOptions) -> None:
+    waiting = [e for e in race.entries if e.status == "waiting"]
+    if options.executor != "here":
+        prefetch(race, waiting, options)
+    for entry in waiting:
+        race.run_plain(entry)
+
+
+def prefetch(race: Race, entries: list[Entry], options: ChooseOptions) -> None:
+    """Run the jobs of several arms through another executor into the journal, from where the race reads them."""
+    from basewise.steps.jobs import outcome_record
+    from basewise.steps.jobs import run as run_job
+
+    jobs = [race.job(e, fold) for e in entries for fold in race.wanted if race.fits(e, len(race.wanted))]
+    jobs = [job for job in jobs if race.run.saved(job.name) is None]
+    results = part("executors", options.executor).run(run_job, jobs, options.workers)
+    for job, outcome in zip(jobs, results, strict=True):
+        race.run.keep(job.name, *outcome_record(outcome))
+
+
+def _affordable(base: Base, race: Race) -> bool:
+    """Whether a forward pass over all train rows takes at most a third of the time left (half of peak assumed)."""
+    characters = sum(min(len(t), 4 * base.card.context) for t in race.train.texts)
+    flop = 0.0 if base.card.family == "static" else 2.0 * base.card.parameters * characters / 4
+    peak = max(race.machine.bf16_peak, race.machine.fp32_peak)
+    return flop / (0.5 * peak) <= race.clock.left / 3
+
+
+def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[str]) -> list[Entry]:
+    """Trained methods on the promising bases, the likeliest first: contrast where labels are few, full where many."""
+    from basewise.core.base import TRAIN
+
+    few = float(np.median(race.train.counts[race.train.counts > 0])) < FEW
+    liking = ["contrast", "full", "lora"] if few else ["full", "lora", "contrast"]
+    methods = sorted(methods, key=lambda m: liking.index(m) if m in liking else len(liking))
+    by_key = {b.key: b for b in bases}
+    trainable = [
+        by_key[k] for k in order if TRAIN in by_key[k].provides and by_key[k].card.family != "static"
+    ]
+    encoders = [b for b in trainable if b.card.family == "encoder"][:2]
+    decoders = [b for b in trainable if b.card.family == "decoder"][:1]
+    arms = [
+        Arm(method=m, base=b)
+        for m in methods
+        for b in encoders
+        if compatible(part("methods", m).REQUIRES, b.card)
+    ]
+    arms += [Arm(method=m, base=b) for m in methods if m == "lora" for b in decoders]
+    if len(trainable) == 1 and not arms:
+        arms = [Arm(method=m, base=trainable[0]) for m in methods]
+    return [race.enter(arm) for arm in arms]
+
+
+def check_budget(budget: Budget) -> None:
+    """A budget that cannot hold even the cheapest arm is refused before anything runs."""
+    if budget.seconds < 1:
+        raise BudgetError("a budget under one second holds nothing", "give at least 10s")

@@ -1,0 +1,135 @@
+"""Classifier: `choose` and `adapt` as a scikit-learn estimator for texts.
+
+Unlike most of the package this class is written to scikit-learn's rules: the constructor only stores, `fit` sets
+attributes that end in an underscore and returns self, so clone, pipelines, cross-validation and grid search work.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from basewise.core.errors import InputError
+from basewise.core.task import Examples, Task
+
+
+class Classifier(ClassifierMixin, BaseEstimator):
+    """A text classifier on a pretrained base.
+
+    base: a name, or "auto" to choose; method: a key, or "auto" to choose; budget: seconds or "5m" (used when anything is
+    chosen); seed: an int. X: n texts (list, array, pandas column, or one-column table); y: n labels of any kind.
+    After fit: `classes_`, `n_features_in_` (1), `decision_` (what was chosen and why; None without a race).
+    """
+
+    def __init__(
+        self, base: str = "auto", method: str = "auto", budget: str | float = "5m", seed: int = 0
+    ) -> None:
+        self.base = base
+        self.method = method
+        self.budget = budget
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any) -> Classifier:
+        """Fit on n texts and n labels; returns self."""
+        texts = as_texts(X)
+        y = np.asarray(y)
+        if len(texts) != len(y):
+            raise InputError(f"{len(texts)} texts and {len(y)} labels came", "give one label a text")
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError("one class came, at least two were expected", "check y")
+        n = len(texts)
+        names = tuple(str(c) for c in self.classes_)
+        rows = Examples(texts, labels.astype(np.int64), np.arange(n), np.arange(n), names)
+        self.n_features_in_ = 1
+        if self.base != "auto" and self.method != "auto":
+            self._fit_one(rows)
+        else:
+            self._choose(rows)
+        return self
+
+    def _fit_one(self, rows: Examples) -> None:
+        """No race: one base, one method, all rows."""
+        from basewise.core.registry import part
+        from basewise.steps.bases import pull
+        from basewise.steps.jobs import Arm, Job, fit
+        from basewise.steps.predict import cache_folder
+
+        base = pull(self.base) if part("methods", self.method).REQUIRES else None
+        job = Job(
+            arm=Arm(method=self.method, base=base),
+            train=rows,
+            texts=(),
+            draw=self.seed,
+            features=cache_folder(),
+        )
+        self.fitted_, _ = fit(job)
+        self.decision_ = None
+
+    def _choose(self, rows: Examples) -> None:
+        from basewise.steps.choose import ChooseOptions, choose
+        from basewise.steps.predict import load
+
+        everything = np.full(len(rows), "train")
+        task = Task(
+            name="classifier", inputs=("text",), target="label", rows=rows, split=everything, split_how="none"
+        )
+        with tempfile.TemporaryDirectory(prefix="basewise-") as folder:
+            self.decision_ = choose(
+                task,
+                budget=self.budget,
+                bases=None if self.base == "auto" else (self.base,),
+                methods=None if self.method == "auto" else ("majority", "words", self.method),
+                to=Path(folder) / "run",
+                seed=self.seed,
+                options=ChooseOptions(curves=False),
+            )
+            self.fitted_ = load(Path(folder) / "run").fitted
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, C) probabilities in the order of `classes_`."""
+        check_is_fitted(self, "fitted_")
+        return self.fitted_.probabilities(as_texts(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(n,) labels, as they were given to `fit`."""
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        return tags
+
+
+def as_texts(X: Any) -> tuple[str, ...]:
+    """n texts from a list, a 1-d array, a pandas or Polars column, or a table with one column."""
+    if isinstance(X, str):
+        raise InputError("one text came, a list of texts was expected", "put it into a list")
+    if hasattr(X, "columns") and hasattr(X, "iloc"):
+        if len(X.columns) != 1:
+            raise InputError(
+                f"a table of {len(X.columns)} columns came, one column of texts was expected",
+                "select one column",
+            )
+        X = X.iloc[:, 0]
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
+        X = X[:, 0]
+    values: Sequence[Any] = (
+        X.tolist() if hasattr(X, "tolist") else X.to_list() if hasattr(X, "to_list") else list(X)
+    )
+    if not values:
+        raise InputError("no rows came", "give at least one text")
+    bad = next((v for v in values if not isinstance(v, str)), None)
+    if bad is not None:
+        raise InputError(f"a {type(bad).__name__} came where a text was expected", "give strings")
+    return tuple(values)

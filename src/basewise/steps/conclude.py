@@ -1,0 +1,286 @@
+"""conclude: from a race to the decision, the predictor and the report, with one look at the locked test rows."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise import __version__
+from basewise.core.decision import Decision
+from basewise.core.evidence import Trial, write_evidence
+from basewise.core.registry import keys
+from basewise.core.rundir import count_look
+from basewise.core.task import Task
+from basewise.stats import paired
+from basewise.stats.power import smallest_gap
+from basewise.steps import evaluate as tables
+from basewise.steps import worth
+from basewise.steps.jobs import Arm, Job, feature_store, fit
+from basewise.steps.predict import cache_folder, save_predictor
+from basewise.steps.race import Entry, Race
+from basewise.steps.verdict import Standing, leaderboard, stand
+
+
+def conclude(
+    task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[str], about: dict[str, Any]
+) -> Decision:
+    """Everything after the race; `about` says budget, unfinished, started, seed, options, bases."""
+    folder = race.run.folder
+    trials = race.trials()
+    standing = stand(trials, about["seed"])
+    chosen = next(e for e in race.entries if e.arm.name == standing.chosen.name)
+    coverage = tables.coverage_table(standing.chosen.labels, standing.chosen.probabilities)
+    race.progress(0, 0, f"fitting {chosen.arm.name} on all train rows")
+    fitted, meter = fit(final_job(race, chosen), race.progress)
+    base = chosen.arm.base
+    save_predictor(
+        folder / "predictor",
+        fitted,
+        method=chosen.arm.method,
+        base=base,
+        inputs=task.inputs,
+        threshold=coverage["threshold"],
+    )
+    test = look_at_test(task, race, chosen, fitted) if (task.split == "test").any() else {}
+    curves, saved = (
+        ({}, {}) if not about["options"].curves else labels_saved(race, chosen, about["bases"], notes)
+    )
+    cards = {b.key: b.card for b in about["bases"]}
+    board = leaderboard(trials, standing, cards)
+    notes = [*standing_notes(standing, test), *notes]
+    write_evidence(folder / "evidence.parquet", trials)
+    decision = Decision(
+        verdict="unfinished" if about["unfinished"] else standing.verdict,
+        sentence=sentence(standing, test, saved, about["unfinished"]),
+        chosen=standing.chosen.name,
+        tied=standing.tied,
+        winner=standing.winner,
+        leaderboard=board,
+        test=test,
+        ranks=ranks,
+        curves=curves,
+        labels_saved=saved,
+        coverage=coverage,
+        audit=[{**asdict(f), "n_rows": len(f.rows), "rows": list(f.rows[:20])} for f in task.findings],
+        budget=budget_table(about["budget"], race, trials, meter.peak_bytes),
+        provenance=provenance(task, race, about),
+        notes=notes,
+        folder=str(folder),
+        **row_tables(task, standing.chosen, race, base, notes),
+    )
+    decision.save(folder / "decision.json")
+    write_report(decision, folder)
+    return decision
+
+
+def write_report(decision: Decision, folder: Path) -> None:
+    """report.html beside the decision. The renderer lives a layer above, so it is found by name, not imported."""
+    import importlib
+
+    importlib.import_module("basewise.web.report").write_report(decision, folder / "report.html")
+
+
+def final_job(race: Race, entry: Entry) -> Job:
+    """The arm fitted on all train rows."""
+    return Job(arm=entry.arm, train=race.train, texts=(), features=race.features)  # type: ignore[arg-type]
+
+
+def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str, Any]:
+    """One look at the test rows by the chosen arm and the controls that need no base, counted."""
+    rows = task.test()
+    rows = rows.take(rows.labels >= 0)
+    looks = count_look(race.run.folder, task.test_digest(), f"choose: {chosen.arm.name}")
+    right = {chosen.arm.name: fitted.probabilities(rows.texts).argmax(1) == rows.labels}
+    for entry in race.entries:
+        if entry.arm.base is None and entry is not chosen and entry.status != "failed":
+            control, _ = fit(final_job(race, entry))
+            right[entry.arm.name] = control.probabilities(rows.texts).argmax(1) == rows.labels
+    names = list(right)
+    gaps = [tables.difference(right[names[0]], right[name]) for name in names[1:]]
+    adjusted = paired.holm(np.array([g["p"] for g in gaps])) if gaps else []
+    return {
+        "n": len(rows),
+        "looks": looks,
+        "digest": task.test_digest(),
+        "smallest_gap": float(smallest_gap(len(rows))),
+        "scores": [{"name": n, **tables.interval_of(right[n], rows.groups)} for n in names],
+        "differences": [
+            {"name": n, **gap, "p_holm": float(p)}
+            for n, gap, p in zip(names[1:], gaps, adjusted, strict=True)
+        ],
+    }
+
+
+def labels_saved(
+    race: Race, chosen: Entry, bases: list[Any], notes: list[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Learning curves of the chosen arm, of words and of the same network from random weights, as the budget allows."""
+    fold = race.wanted[0]
+    train, held_out = race.rows_of(fold)
+    counts = worth.label_counts(train)
+    curves: dict[str, dict[str, Any]] = {}
+    if len(counts) < 3 or chosen.arm.base is None:
+        return {}, {}
+    scratch = Arm(method="scratch", base=chosen.arm.base) if "scratch" in keys("methods") else None
+    wanted = [(chosen.arm.name, chosen.arm, 0.5), ("words", Arm(method="words"), 0.3)]
+    if scratch is not None and chosen.arm.base.card.family != "static":
+        wanted.append(("scratch", scratch, 0.9))
+    for name, arm, share in wanted:
+        if arm.method == "scratch":
+            counts_here = counts[:: max(1, len(counts) // 3)]
+            entry = race.enter(arm)
+            race.entries.pop()
+            seconds = entry.predicted.seconds
+        else:
+            counts_here = counts
+            known = next((e for e in race.entries if e.arm.name == arm.name and e.outcomes), None)
+            seconds = race.seconds_a_fold(known) if known else 1.0
+        draws = worth.affordable(seconds, counts_here, race.clock, share)
+        if draws < 1:
+            notes.append(
+                f"No learning curve of {name}: predicted {seconds:.0f} s a fit does not fit into the time left."
+            )
+            continue
+        curve = worth.curve(arm, train, held_out, counts_here, draws, race, race.progress)
+        if curve is not None:
+            curves[name] = curve
+    saved = {}
+    for control in ("words", "scratch"):
+        if chosen.arm.name in curves and control in curves and len(curves[control]["sizes"]) >= 3:
+            saved[control] = worth.saved_labels(curves[chosen.arm.name], curves[control], control)
+    plain = {name: {"sizes": c["sizes"], "errors": c["errors"]} for name, c in curves.items()}
+    return plain, saved
+
+
+def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], unfinished: bool) -> str:
+    """The decision in one plain sentence."""
+    score = test["scores"][0] if test else standing.winner
+    where = (
+        f"on {score['n']} locked test rows"
+        if test
+        else f"in cross-validation on {score['n']} rows, corrected for the choice"
+    )
+    quality = f"right on {100 * score['estimate']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}] {where}"
+    name = standing.chosen.name
+    start = "So far: " if unfinished else ""
+    if standing.verdict == "no base helps":
+        return f"{start}No base helps here: {name}, which needs none, is {quality}."
+    if standing.verdict == "tie":
+        others = len(standing.tied) - 1
+        text = f"{start}Take {name}: {quality}; it is the cheapest of {others + 1} that these rows cannot tell apart"
+    else:
+        text = f"{start}Take {name}: {quality}"
+    if "words" in saved:
+        factor = saved["words"]
+        more = "at least " if factor["censored"] else "about "
+        text += f"; words alone would need {more}{factor['factor']:.1f} times the labels"
+    return text + "."
+
+
+def standing_notes(standing: Standing, test: dict[str, Any]) -> list[str]:
+    """What the reader must not miss."""
+    notes = []
+    if standing.verdict == "no base helps":
+        notes.append(
+            "A control without a base is at least as good as every base tried: none is worth its cost here."
+        )
+    if not test:
+        notes.append(
+            "There were no locked test rows: the score is cross-validated and corrected for the choice."
+        )
+    for gap in test.get("differences", []):
+        if gap["low"] <= 0:
+            notes.append(
+                f"On the test rows the advantage over {gap['name']} is not proven:"
+                f" {100 * gap['estimate']:+.1f} points [{100 * gap['low']:.1f}, {100 * gap['high']:.1f}]."
+            )
+    return notes
+
+
+def row_tables(task: Task, chosen: Trial, race: Race, base: Any, notes: list[str]) -> dict[str, Any]:
+    """The report's tables from the chosen trial's held-out rows."""
+    from basewise.stats.noise import label_suspects
+
+    position = {int(r): i for i, r in enumerate(task.rows.row_ids)}
+    index = np.array([position[int(r)] for r in chosen.row_ids])
+    texts = tuple(task.rows.texts[i] for i in index)
+    labels, probabilities, classes = chosen.labels, chosen.probabilities, task.classes
+    right = probabilities.argmax(1) == labels
+    metadata = {name: tuple(values[i] for i in index) for name, values in task.metadata.items()}
+    lengths: list[dict[str, Any]] = []
+    if base is not None:
+        features = feature_store(cache_folder()).features(base, texts)
+        lengths = tables.length_table(np.asarray(features.tokens), np.asarray(features.cut), right)
+        if (cut := int(np.sum(features.cut))) > 0:
+            notes.append(
+                f"{cut} of {len(texts)} rows were longer than {base.key} can read ({base.card.context} tokens) and were cut."
+            )
+    suspects = label_suspects(probabilities, labels)
+    order, margin = np.asarray(suspects.order), np.asarray(suspects.margin)
+    return {
+        "confusion": tables.confusion(labels, probabilities, classes),
+        "calibration": {
+            **tables.calibration_table(labels, probabilities),
+            "temperature": chosen.choices.get("temperature"),
+        },
+        "slices": tables.slice_table(texts, [classes[i] for i in labels], ~right, metadata),
+        "lengths": lengths,
+        "wrong": tables.wrong_rows(chosen.row_ids, texts, labels, probabilities, classes),
+        "suspects": [
+            {
+                "row_id": int(chosen.row_ids[i]),
+                "text": texts[i][:400],
+                "label": classes[labels[i]],
+                "suggested": classes[int(probabilities[i].argmax())],
+                "margin": float(margin[i]),
+            }
+            for i in order[:100]
+        ],
+    }
+
+
+def budget_table(budget: Any, race: Race, trials: list[Trial], peak: int) -> dict[str, Any]:
+    """What was allowed and what was used."""
+    return {
+        "seconds": budget.seconds,
+        "used_seconds": race.clock.used,
+        "memory_bytes": budget.memory_bytes,
+        "peak_memory_bytes": max([peak, *(t.cost.memory_bytes for t in trials)]),
+        "download_bytes": budget.download_bytes,
+        "downloaded_bytes": None,
+        "licences": list(budget.licences),
+    }
+
+
+def provenance(task: Task, race: Race, about: dict[str, Any]) -> dict[str, Any]:
+    """What is needed to do it again."""
+    import importlib.metadata
+
+    names = ("torch", "transformers", "scikit-learn", "numpy", "peft", "tokenizers")
+    return {
+        "task": task.name,
+        "source": task.source,
+        "rows": len(task.rows),
+        "train": int((task.split == "train").sum()),
+        "test": int((task.split == "test").sum()),
+        "split": task.split_how,
+        "classes": list(task.classes),
+        "rows_digest": task.rows.digest(),
+        "bases": {b.key: b.digest for b in about["bases"]},
+        "seed": about["seed"],
+        "versions": {"basewise": __version__, **{n: importlib.metadata.version(n) for n in names}},
+        "machine": {
+            **asdict(race.machine),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+        },
+        "started": about["started"],
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": about["options"].command,
+        "precision": {},
+    }

@@ -1,0 +1,251 @@
+"""evaluate: how good a predictor is on labelled rows, with an interval, and against another one row by row.
+
+The functions that turn per-row outcomes into the report's tables (confusion, calibration, coverage, slices, lengths)
+live here too, so that `choose`, `adapt` and `evaluate` say the same thing in the same words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.errors import InputError, TargetError
+from basewise.core.files import write_json
+from basewise.core.hashing import generator
+from basewise.stats import calibration as calibrate
+from basewise.stats import conformal, intervals, paired
+
+READ_ROWS = 100
+PROMISED_RISK = 0.05
+
+
+def interval_of(right: np.ndarray, clusters: np.ndarray | None = None) -> dict[str, Any]:
+    """Share right with its 95 % interval: Wilson, or clustered where rows come in groups."""
+    right = np.asarray(right, float)
+    if clusters is not None and len(np.unique(clusters)) < len(right):
+        return plain(intervals.clustered_mean(right, clusters))
+    return plain(intervals.wilson(int(right.sum()), len(right)))
+
+
+def plain(interval: Any) -> dict[str, Any]:
+    """An Interval as JSON with the names of the decision's schema."""
+    value = asdict(interval)
+    return {key: value[key] for key in ("estimate", "low", "high", "n")}
+
+
+def macro_f1(labels: np.ndarray, guesses: np.ndarray, classes: int) -> float:
+    """Mean F1 over the classes that occur in the labels."""
+    hit = np.bincount(labels[labels == guesses], minlength=classes)
+    total = np.bincount(labels, minlength=classes) + np.bincount(guesses, minlength=classes)
+    seen = np.bincount(labels, minlength=classes) > 0
+    return float((2 * hit[seen] / np.maximum(total[seen], 1)).mean()) if seen.any() else float("nan")
+
+
+def confusion(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Counts (C, C), rows = true class."""
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (labels, probabilities.argmax(1)), 1)
+    return {"classes": list(classes), "counts": counts.tolist()}
+
+
+def calibration_table(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """Reliability bins with intervals, debiased calibration error, Brier score and log-loss."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = calibrate.reliability(confidence, right, bins=10)
+    return {
+        "bins": [asdict(b) if not isinstance(b, dict) else b for b in bins],
+        "ece": float(calibrate.ece_debiased(confidence, right, bins=10)),
+        "brier": float(calibrate.brier(probabilities, labels)),
+        "log_loss": float(calibrate.log_loss(probabilities, labels)),
+        "temperature": None,
+    }
+
+
+def coverage_table(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """Risk at every share of rows answered, and the threshold that promises at most 5 % errors (95 % sure)."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    coverage, risk = conformal.risk_coverage(confidence, right)
+    keep = (
+        np.unique(np.linspace(0, len(coverage) - 1, min(len(coverage), 200)).astype(int))
+        if len(coverage)
+        else []
+    )
+    promised = conformal.threshold_for_risk(confidence, right, PROMISED_RISK, 0.05)
+    threshold, covered = promised if promised is not None else (None, 0.0)
+    return {
+        "coverage": np.asarray(coverage)[keep].tolist(),
+        "risk": np.asarray(risk)[keep].tolist(),
+        "threshold": threshold,
+        "promised_risk": PROMISED_RISK,
+        "covered": covered,
+    }
+
+
+def slice_table(
+    texts: tuple[str, ...], labels: list[str], wrong: np.ndarray, metadata: dict[str, tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    """Slices with more errors than the rest: found on one half of the rows, confirmed on the other."""
+    from basewise.stats.slices import find_slices, text_predicates
+
+    if len(texts) < 60:
+        return []
+    half = generator("slices", len(texts)).random(len(texts)) < 0.5
+    found = find_slices(text_predicates(texts, labels, metadata), wrong, half)
+    lines = [asdict(s) for s in found]
+    return [_slice_line(line) for line in lines][:30]
+
+
+def _slice_line(line: dict[str, Any]) -> dict[str, Any]:
+    error = line.pop("error", None)
+    if isinstance(error, dict):
+        line = {**line, "error": error["estimate"], "low": error["low"], "high": error["high"]}
+    else:
+        line["error"] = error
+    return line
+
+
+def length_table(tokens: np.ndarray, cut: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+    """Accuracy by length in tokens (five equal shares of the rows), and how many rows of each lost text."""
+    lines = []
+    edges = (
+        np.unique(np.quantile(tokens, np.linspace(0, 1, 6)).astype(int)) if len(tokens) else np.zeros(0, int)
+    )
+    if len(edges) == 1:
+        edges = np.array([edges[0], edges[0]])
+    for low, high, last in zip(edges[:-1], edges[1:], [False] * (len(edges) - 2) + [True], strict=True):
+        inside = (tokens >= low) & ((tokens <= high) if last else (tokens < high))
+        if inside.any():
+            score = interval_of(right[inside])
+            upper = int(high if last else high - 1)
+            lines.append(
+                {
+                    "tokens_from": int(low),
+                    "tokens_to": upper,
+                    "n": int(inside.sum()),
+                    "accuracy": score["estimate"],
+                    "low": score["low"],
+                    "high": score["high"],
+                    "cut": int(cut[inside].sum()),
+                }
+            )
+    return lines
+
+
+def wrong_rows(
+    row_ids: np.ndarray,
+    texts: tuple[str, ...],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """The mistakes made with the most confidence, for reading."""
+    guesses = probabilities.argmax(1)
+    wrong = np.flatnonzero(guesses != labels)
+    wrong = wrong[np.argsort(-probabilities[wrong, guesses[wrong]], kind="stable")][:READ_ROWS]
+    return [
+        {
+            "row_id": int(row_ids[i]),
+            "text": texts[i][:400],
+            "label": classes[labels[i]],
+            "predicted": classes[guesses[i]],
+            "probability": float(probabilities[i, guesses[i]]),
+        }
+        for i in wrong
+    ]
+
+
+def difference(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, Any]:
+    """Paired difference a - b of shares right, with its interval and the McNemar mid-p value."""
+    value = plain(paired.paired_difference(right_a.astype(bool), right_b.astype(bool)))
+    return {**value, "p": float(paired.mcnemar_midp(right_a.astype(bool), right_b.astype(bool)))}
+
+
+def evaluate(
+    run: str | Path,
+    rows: Any,
+    *,
+    target: str | None = None,
+    against: str | Path | None = None,
+    to: Path | None = None,
+) -> dict[str, Any]:
+    """Score the predictor of a run on new labelled rows, and against another run's on the same rows, paired.
+
+    rows: anything `read_table` reads, with the input columns and the target. Returns {"score": interval, "macro_f1",
+    "log_loss", "n", "calibration", "confusion", "against": {...}, "unknown_labels"}; written to `to` as JSON if given.
+    Raises TargetError where the target column or all of its labels are unknown to the predictor.
+    """
+    from basewise.core.table import read_table
+    from basewise.steps.predict import load
+
+    predictor = load(run)
+    table = read_table(rows)
+    records = table.data.to_pylist()
+    texts, labels, unknown = _labelled(records, predictor, target or predictor.record.get("target"), run)
+    probabilities = predictor.predict_proba(texts)
+    result: dict[str, Any] = {
+        "run": str(run),
+        "n": len(labels),
+        "score": interval_of(probabilities.argmax(1) == labels),
+        "macro_f1": macro_f1(labels, probabilities.argmax(1), len(predictor.classes)),
+        "log_loss": float(calibrate.log_loss(probabilities, labels)),
+        "calibration": calibration_table(labels, probabilities),
+        "confusion": confusion(labels, probabilities, predictor.classes),
+        "unknown_labels": unknown,
+        "against": None,
+    }
+    if against is not None:
+        result["against"] = _against(
+            load(against), texts, labels, probabilities, predictor.classes, str(against)
+        )
+    if to is not None:
+        write_json(Path(to), result)
+    return result
+
+
+def _labelled(
+    records: list[dict[str, Any]], predictor: Any, target: str | None, run: str | Path
+) -> tuple[list[str], np.ndarray, int]:
+    """Texts and labels of the rows whose label the predictor knows; how many it does not know."""
+    from basewise.core.errors import UnknownName
+    from basewise.steps.predict import _check_columns, join_inputs, predictor_folder
+
+    if target is None:
+        task_file = predictor_folder(run).parent / "task.json"
+        from basewise.core.files import read_json
+
+        target = read_json(task_file)["target"] if task_file.exists() else None
+    if target is None:
+        raise InputError("the target column is not known", "name it with --target")
+    if not records:
+        raise InputError("the table has no rows", "give a table with labelled rows")
+    if target not in records[0]:
+        raise UnknownName.of("column", target, records[0])
+    _check_columns(records[0], predictor.inputs)
+    index = {name: i for i, name in enumerate(predictor.classes)}
+    known = [r for r in records if str(r[target]) in index]
+    if not known:
+        raise TargetError(
+            f"none of the labels in {target!r} is a class of this predictor ({', '.join(predictor.classes[:5])} …)",
+            "map the labels to its classes first",
+        )
+    texts = [join_inputs(r, predictor.inputs) for r in known]
+    return texts, np.array([index[str(r[target])] for r in known]), len(records) - len(known)
+
+
+def _against(
+    other: Any,
+    texts: list[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: tuple[str, ...],
+    name: str,
+) -> dict[str, Any]:
+    if set(other.classes) != set(classes):
+        raise TargetError(f"{name} predicts other classes", "compare predictors of the same task")
+    order = [other.classes.index(c) for c in classes]
+    theirs = other.fitted.probabilities(texts)[:, order]
+    ours_right, their_right = probabilities.argmax(1) == labels, theirs.argmax(1) == labels
+    return {"run": name, "score": interval_of(their_right), "difference": difference(ours_right, their_right)}

@@ -1,0 +1,249 @@
+"""predict: the saved predictor; it moves to another folder or machine and proves on loading that it is still itself.
+
+A predictor folder holds predictor.json (method, base by digest, classes, columns, sha256 of every file, golden answers)
+and the method's own files. Golden rows are sentences of ours, never the user's, so the folder carries no user text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.base import Base, Card
+from basewise.core.errors import BasewiseError, PredictorChanged, RunError, UnknownName
+from basewise.core.files import Progress, explain_os_error, home, read_json, silent, write_json
+from basewise.core.hashing import sha256_file
+from basewise.core.method import Context, Fitted
+from basewise.core.registry import part
+
+GOLDEN = (
+    "Where is my parcel? It should have been here on Tuesday.",
+    "please close my account, thanks",
+    "The new release crashes as soon as I open a file.",
+    "Who wrote the first symphony in this list?",
+    "An uneven film with a wonderful last half hour.",
+    "ich habe mein Passwort vergessen",
+    "ok",
+    "Numbers such as 12,5 % or 2026-01-05 and odd  spaces should not matter much to anyone reading this sentence.",
+)
+GOLDEN_BOUND = 0.02
+"""Largest change of a golden probability on loading: room for another machine's rounding, none for another head."""
+FORMAT = 1
+
+
+def join_inputs(row: dict[str, Any], inputs: Sequence[str]) -> str:
+    """One text from a row's input columns, exactly as the audit joins them."""
+    if len(inputs) == 1:
+        return _cell(row[inputs[0]])
+    return "\n".join(f"{name}: {_cell(row[name])}" for name in inputs)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None or (isinstance(value, float) and value != value) else str(value)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fitted method with the names around it. `threshold`: below this top probability it abstains (None: never)."""
+
+    fitted: Fitted
+    classes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    record: dict[str, Any]
+    threshold: float | None = None
+
+    def predict_proba(self, rows: Sequence[Any]) -> np.ndarray:
+        """(n, C) probabilities for n texts, or n dicts that have the input columns."""
+        texts = [row if isinstance(row, str) else join_inputs(row, self.inputs) for row in rows]
+        return self.fitted.probabilities(texts) if texts else np.zeros((0, len(self.classes)))
+
+    def predict(self, rows: Sequence[Any]) -> list[str]:
+        """The most probable class of each row."""
+        return [self.classes[i] for i in self.predict_proba(rows).argmax(1)] if len(rows) else []
+
+
+def save_predictor(
+    folder: Path,
+    fitted: Fitted,
+    *,
+    method: str,
+    base: Base | None,
+    inputs: tuple[str, ...],
+    threshold: float | None,
+) -> None:
+    """Write a predictor folder whole: built beside its place, then moved there."""
+    folder = Path(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".predictor."))
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+    try:
+        fitted.save(building)
+        names = sorted(str(p.relative_to(building)) for p in building.rglob("*") if p.is_file())
+        record = {
+            "format": FORMAT,
+            "method": method,
+            "base": {**base.card.to_dict(), "digest": base.digest, "random_seed": base.random_seed}
+            if base
+            else None,
+            "classes": list(fitted.classes),
+            "inputs": list(inputs),
+            "threshold": threshold,
+            "choices": fitted.choices,
+            "files": {name: sha256_file(building / name) for name in names},
+            "golden": np.asarray(fitted.probabilities(GOLDEN)).round(6).tolist(),
+        }
+        write_json(building / "predictor.json", record)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.chmod(building, 0o755)
+        building.rename(folder)
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def predictor_folder(run: str | Path) -> Path:
+    """The predictor inside a run folder, or the folder itself."""
+    run = Path(run)
+    for folder in (run / "predictor", run):
+        if (folder / "predictor.json").exists():
+            return folder
+    if not run.exists():
+        near = [
+            str(p.parent.parent)
+            for p in Path(run.parent if run.parent.exists() else ".").glob("*/predictor/predictor.json")
+        ]
+        raise UnknownName.of("run folder", str(run), near)
+    raise RunError(f"{run} holds no predictor", "give the folder that `basewise choose` or `adapt` wrote")
+
+
+def load(run: str | Path) -> Predictor:
+    """Open a predictor: every file's digest, then the base's, then the golden answers are checked."""
+    folder = predictor_folder(run)
+    record = read_json(folder / "predictor.json")
+    if record.get("format") != FORMAT:
+        raise RunError(
+            f"{folder} has predictor format {record.get('format')}, this version reads {FORMAT}",
+            "upgrade basewise",
+        )
+    for name, digest in record["files"].items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != digest:
+            raise PredictorChanged(
+                f"{path} is missing or changed since it was saved", "copy the predictor folder again"
+            )
+    base = find_base(record["base"])
+    from basewise.engine.features import FeatureStore
+
+    context = Context(features=FeatureStore(None))
+    fitted = part("methods", record["method"]).load(folder, base, context)
+    replay(fitted, np.asarray(record["golden"]), folder)
+    return Predictor(fitted, tuple(record["classes"]), tuple(record["inputs"]), record, record["threshold"])
+
+
+def find_base(value: dict[str, Any] | None) -> Base | None:
+    """The base of a record, fetched when it is not here; another digest than the recorded one is an error."""
+    if value is None:
+        return None
+    from basewise.steps.bases import pull
+
+    value = dict(value)
+    digest, seed = value.pop("digest"), value.pop("random_seed")
+    card = Card.from_dict(value)
+    base = pull(card, accept_terms=True)
+    if base.digest != digest:
+        raise PredictorChanged(
+            f"the base {card.key} here has the digest {base.digest[:12]}, the predictor was made on {digest[:12]}",
+            f"get the same weights with: basewise bases pull {card.key}",
+        )
+    return (
+        base
+        if seed is None
+        else Base(card=base.card, folder=base.folder, digest=base.digest, random_seed=seed)
+    )
+
+
+def replay(fitted: Fitted, golden: np.ndarray, folder: Path) -> None:
+    """Give the golden rows again; an answer that moved is an error, never a warning."""
+    again = np.asarray(fitted.probabilities(GOLDEN))
+    moved = float(np.abs(again - golden).max()) if again.shape == golden.shape else float("inf")
+    if not moved <= GOLDEN_BOUND:
+        raise PredictorChanged(
+            f"the predictor in {folder} answers differently: a golden probability moved by {moved:.3f}",
+            "check the versions of torch and transformers against provenance in decision.json",
+        )
+
+
+def predict(run: str | Path | Predictor, rows: Any, progress: Progress = silent) -> Iterator[dict[str, Any]]:
+    """Stream answers: {"row", "label", "probability", "abstained", "probabilities"} for texts, dicts, or a file's path.
+
+    Any number of rows: a batch is read, answered and given out before the next is read.
+    """
+    predictor = run if isinstance(run, Predictor) else load(run)
+    done = 0
+    for batch in _batches(rows, predictor):
+        probabilities = predictor.predict_proba(batch)
+        top = probabilities.argmax(1) if len(batch) else []
+        for i, c in enumerate(top):
+            p = float(probabilities[i, c])
+            abstained = predictor.threshold is not None and p < predictor.threshold
+            yield {
+                "row": done + i,
+                "label": predictor.classes[c],
+                "probability": p,
+                "abstained": abstained,
+                "probabilities": probabilities[i],
+            }
+        done += len(batch)
+        progress(done, 0, "rows")
+
+
+BATCH_ROWS = 4_096
+
+
+def _batches(rows: Any, predictor: Predictor) -> Iterator[list[Any]]:
+    """Lists of texts or dicts, from a path, "-" or any iterable."""
+    if isinstance(rows, (str, Path)):
+        from basewise.core.table import iter_batches
+
+        for batch in iter_batches(rows, rows=BATCH_ROWS):
+            records = batch if isinstance(batch, list) else batch.to_pylist()
+            if records:
+                _check_columns(records[0], predictor.inputs)
+            yield records
+        return
+    iterator: Iterable[Any] = (
+        rows.to_dict("records") if hasattr(rows, "to_dict") and hasattr(rows, "columns") else rows
+    )
+    stream = iter(iterator)
+    while batch := list(itertools.islice(stream, BATCH_ROWS)):
+        if isinstance(batch[0], dict):
+            _check_columns(batch[0], predictor.inputs)
+        elif not isinstance(batch[0], str):
+            raise BasewiseError(
+                f"rows of {type(batch[0]).__name__} came, texts or dicts were expected",
+                "give a list of texts or a table",
+            )
+        yield batch
+
+
+def _check_columns(row: dict[str, Any], inputs: tuple[str, ...]) -> None:
+    for name in inputs:
+        if name not in row:
+            raise UnknownName.of("column", name, row)
+
+
+def cache_folder() -> Path:
+    """Where features are kept between runs."""
+    return home() / "features"

@@ -1,0 +1,265 @@
+"""race: run arms over rising rungs under the budget and drop them by evidence that holds at every look.
+
+Rungs are folds where rows are few, and a quarter of the rows before all of them where they are many. Arms are
+always compared on rows that both predicted; an arm is dropped when the e-value of the paired comparison with the
+leader (stats/sequential, exact under continuous looking) passes its bar. What does not fit into the budget is
+skipped before it starts, with its predicted time in the reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from basewise.core.budget import Cost
+from basewise.core.evidence import Trial
+from basewise.core.files import Progress, silent
+from basewise.core.method import Machine
+from basewise.core.registry import part
+from basewise.core.rundir import RunDir
+from basewise.core.task import Examples
+from basewise.steps.jobs import Arm, Job, Outcome, outcome_from, outcome_record
+from basewise.steps.jobs import run as run_job
+
+FUTILITY_ROWS = 40  # fewer common rows than this never end an expensive arm by the futility rule
+
+
+@dataclass
+class Entry:
+    """An arm in the race: its prediction before, its outcomes so far by fold."""
+
+    arm: Arm
+    predicted: Cost
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    status: str = "waiting"
+    why: str = ""
+
+    @property
+    def raced(self) -> bool:
+        """Whether the arm trains a network and so runs over rungs."""
+        return getattr(part("methods", self.arm.method), "RUNGS", "none") == "rows"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """The time budget as a contract: `left` is what may still be promised."""
+
+    started: float
+    seconds: float
+
+    @property
+    def used(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        return self.seconds - self.used
+
+
+@dataclass
+class Race:
+    """The state of one race over the train rows; results go to the journal of the run as they come."""
+
+    train: Examples
+    folds: np.ndarray
+    wanted: tuple[int, ...]
+    run: RunDir
+    clock: Clock
+    machine: Machine
+    alpha: float = 0.05
+    memory_bytes: float | None = None
+    features: object = None
+    execute: Callable = None  # type: ignore[assignment]
+    progress: Progress = silent
+    entries: list[Entry] = field(default_factory=list)
+    first_fold_only: bool = False
+
+    def enter(self, arm: Arm) -> Entry:
+        """Put an arm on the list, with its cost predicted for one fold."""
+        card = arm.base.card if arm.base else None
+        predicted = part("methods", arm.method).estimate(self.rows_of(self.wanted[0])[0], card, self.machine)
+        entry = Entry(arm, predicted)
+        self.entries.append(entry)
+        return entry
+
+    def rows_of(self, fold: int) -> tuple[Examples, Examples]:
+        """(train, held out) of one fold."""
+        return self.train.take(self.folds != fold), self.train.take(self.folds == fold)
+
+    def job(self, entry: Entry, fold: int) -> Job:
+        fit_rows, held_out = self.rows_of(fold)
+        return Job(arm=entry.arm, train=fit_rows, texts=held_out.texts, features=self.features)  # type: ignore[arg-type]
+
+    def reserve(self) -> float:
+        """Seconds to keep for fitting the best arm so far on all rows, and for the report."""
+        leader = self.leader()
+        if leader is None or not leader.outcomes:
+            return 0.0
+        fold_seconds = float(np.mean([o.cost.seconds for o in leader.outcomes.values()]))
+        return 1.3 * fold_seconds + 0.5
+
+    def fits(self, entry: Entry, folds: int) -> bool:
+        """Whether `folds` more fits of this arm and a last one on all rows fit into what is left."""
+        each = self.seconds_a_fold(entry)
+        return each * (folds + 1.3) + 0.5 <= self.clock.left
+
+    def seconds_a_fold(self, entry: Entry) -> float:
+        """Measured where it ran, predicted where it did not."""
+        if entry.outcomes:
+            return float(np.mean([o.cost.seconds for o in entry.outcomes.values()]))
+        return entry.predicted.seconds
+
+    def go(self, entry: Entry, fold: int) -> None:
+        """Run one fold of one arm, or read it from the journal."""
+        job = self.job(entry, fold)
+        saved = self.run.saved(job.name)
+        if saved is not None:
+            outcome = outcome_from(*saved)
+        else:
+            self.progress(len(entry.outcomes), len(self.wanted), entry.arm.name)
+            outcome = run_job(job, self.progress)
+            self.run.keep(job.name, *outcome_record(outcome))
+        if outcome.error:
+            entry.status, entry.why = "failed", outcome.error
+            return
+        entry.outcomes[fold] = outcome
+        entry.status = "finished" if len(entry.outcomes) == len(self.wanted) else "partial"
+
+    def run_plain(self, entry: Entry) -> None:
+        """All folds of an arm that costs little; it is skipped as a whole when it does not fit."""
+        for fold in self.wanted:
+            if entry.status == "failed":
+                return
+            if not self.fits(entry, len(self.wanted) - len(entry.outcomes)) and self.leader() is not None:
+                self.skip(entry)
+                return
+            self.go(entry, fold)
+
+    def skip(self, entry: Entry) -> None:
+        """The budget does not hold this arm; what it has stays as evidence."""
+        entry.status = "partial" if entry.outcomes else "skipped"
+        entry.why = f"predicted {self.seconds_a_fold(entry):.0f} s a fit, {max(0.0, self.clock.left):.0f} s of the budget left"
+
+    def run_raced(self, entries: list[Entry]) -> None:
+        """Rung by rung (a rung is a fold): each surviving arm once, then drop by evidence."""
+        for fold in self.wanted:
+            for entry in entries:
+                if entry.status not in ("waiting", "partial"):
+                    continue
+                needed = len(self.wanted) - len(entry.outcomes)
+                too_big = self.memory_bytes and entry.predicted.memory_bytes > self.memory_bytes
+                if too_big:
+                    entry.status = "skipped"
+                    entry.why = f"predicted peak memory {entry.predicted.memory_bytes / 1e9:.1f} GB is above the budget"
+                elif not self.fits(entry, needed if entry.outcomes else min(needed, 2)):
+                    self.skip(entry)
+                    if entry.status == "partial":
+                        entry.status = "dropped"
+                else:
+                    self.go(entry, fold)
+            self.drop()
+
+    def common(self, a: Entry, b: Entry) -> tuple[np.ndarray, np.ndarray]:
+        """Right or wrong of both on the rows that both predicted, as two bool arrays."""
+        shared = sorted(set(a.outcomes) & set(b.outcomes))
+        if not shared:
+            return np.zeros(0, bool), np.zeros(0, bool)
+        return self.right(a, shared), self.right(b, shared)
+
+    def right(self, entry: Entry, folds: list[int]) -> np.ndarray:
+        labels = [self.train.labels[self.folds == fold] for fold in folds]
+        guesses = [entry.outcomes[fold].probabilities.argmax(1) for fold in folds]
+        return np.concatenate(guesses) == np.concatenate(labels)
+
+    def losses(self, entry: Entry, folds: list[int]) -> np.ndarray:
+        """Log-loss a row, for breaking ties of accuracy where rows are few."""
+        values = []
+        for fold in folds:
+            labels = self.train.labels[self.folds == fold]
+            values.append(
+                -np.log(np.maximum(entry.outcomes[fold].probabilities[np.arange(len(labels)), labels], 1e-12))
+            )
+        return np.concatenate(values)
+
+    def leader(self) -> Entry | None:
+        """The arm that beats every other on common rows: accuracy first, then log-loss."""
+        best: Entry | None = None
+        for entry in self.entries:
+            if not entry.outcomes or entry.status in ("failed", "dropped"):
+                continue
+            if best is None:
+                best = entry
+                continue
+            shared = sorted(set(entry.outcomes) & set(best.outcomes))
+            if not shared:
+                continue
+            gain = self.right(entry, shared).mean() - self.right(best, shared).mean()
+            if gain > 0 or (
+                gain == 0 and self.losses(entry, shared).mean() < self.losses(best, shared).mean()
+            ):
+                best = entry
+        return best
+
+    def drop(self) -> None:
+        """End arms that are proven worse than the leader, and costly ones with no reasonable hope left."""
+        from basewise.stats.sequential import log_e_value
+
+        leader = self.leader()
+        if leader is None:
+            return
+        bar = np.log(max(2, len(self.entries)) ** 2 / self.alpha)
+        for entry in self.entries:
+            if entry is leader or entry.status not in ("partial",):
+                continue
+            ours, theirs = self.common(leader, entry)
+            wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+            if log_e_value(wins, losses) >= bar:
+                entry.status, entry.why = (
+                    "dropped",
+                    f"proven worse than {leader.arm.name} on {len(ours)} rows",
+                )
+            elif len(ours) >= FUTILITY_ROWS and wins - losses > 1.64 * np.sqrt(max(1, wins + losses)):
+                entry.status = "dropped"
+                entry.why = f"{(wins - losses) / len(ours):.3f} behind {leader.arm.name} after {len(ours)} rows (futility)"
+
+    def trials(self) -> list[Trial]:
+        """Everything that ran, as evidence."""
+        return [self.trial(entry) for entry in self.entries]
+
+    def trial(self, entry: Entry) -> Trial:
+        folds = sorted(entry.outcomes)
+        classes = len(self.train.classes)
+        held = [np.flatnonzero(self.folds == fold) for fold in folds]
+        index = np.concatenate(held) if held else np.zeros(0, np.int64)
+        outcomes = [entry.outcomes[fold] for fold in folds]
+        cost = Cost()
+        if outcomes:
+            cost = Cost(
+                seconds=float(np.mean([o.cost.seconds for o in outcomes])),
+                memory_bytes=max(o.cost.memory_bytes for o in outcomes),
+                predict_seconds_per_row=float(np.median([o.cost.predict_seconds_per_row for o in outcomes])),
+            )
+        trial = Trial(
+            method=entry.arm.method,
+            base=entry.arm.base.key if entry.arm.base else None,
+            base_digest=entry.arm.base.digest if entry.arm.base else None,
+            row_ids=self.train.row_ids[index],
+            labels=self.train.labels[index],
+            probabilities=np.concatenate([o.probabilities for o in outcomes])
+            if outcomes
+            else np.zeros((0, classes)),
+            fold=np.concatenate([np.full(len(h), f) for h, f in zip(held, folds, strict=True)])
+            if held
+            else index,
+            seed=np.zeros(len(index), np.int64),
+            n_train=int((self.folds != folds[0]).sum()) if folds else 0,
+            predicted_cost=entry.predicted,
+            cost=cost,
+            choices=outcomes[-1].choices if outcomes else {},
+            status=entry.status if entry.status != "waiting" else "skipped",
+            why=entry.why,
+        )
+        return trial if trial.status != "partial" else replace(trial, status="dropped")

@@ -1,0 +1,171 @@
+"""verdict: from the trials' rows to winner, tie or "no base helps", and to the leaderboard.
+
+The leader's score is corrected for having been picked; ties are broken by cost; a control without a base wins
+whenever no base is shown to beat it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from basewise.core.evidence import Trial
+from basewise.stats import paired, selection
+from basewise.stats.calibration import log_loss
+from basewise.steps.evaluate import difference, interval_of, macro_f1
+
+CONTROLS = ("majority", "words", "scratch")
+MARGIN = 0.01
+"""Accuracy that a user is taken not to mind (the indifference zone), when the rows are enough to see it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The race's outcome. `rows`: ids of the rows all finalists predicted; `right` (K, N) bool beside `finalists`."""
+
+    verdict: str
+    chosen: Trial
+    leader: Trial
+    tied: list[str]
+    finalists: list[Trial]
+    rows: np.ndarray
+    right: np.ndarray
+    winner: dict[str, Any]
+    probability_best: dict[str, float]
+
+
+def common_rows(trials: list[Trial]) -> np.ndarray:
+    """Ids of the rows that every trial predicted, sorted."""
+    rows = set(trials[0].row_ids.tolist())
+    for trial in trials[1:]:
+        rows &= set(trial.row_ids.tolist())
+    return np.array(sorted(rows), dtype=np.int64)
+
+
+def right_on(trial: Trial, rows: np.ndarray) -> np.ndarray:
+    """(len(rows),) bool: whether the trial was right on each of these rows."""
+    return trial.right_by_row(rows) > 0.5
+
+
+def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standing:
+    """Decide between the finished trials (at least one)."""
+    finalists = [t for t in trials if t.status == "finished" and len(t.row_ids)]
+    rows = common_rows(finalists)
+    right = np.array([right_on(t, rows) for t in finalists])
+    losses = np.array([_loss_on(t, rows) for t in finalists])
+    order = np.lexsort((losses, -right.mean(1)))
+    finalists, right, losses = [finalists[i] for i in order], right[order], losses[order]
+    corrected = selection.corrected_winner(right, seed=seed)
+    best = paired.probability_best(right.astype(float), seed=seed)
+    leader = finalists[0]
+    tied = _tied(finalists, right, losses, margin)
+    chosen_index = min(tied, key=lambda i: (_price(finalists[i]), i))
+    verdict = "tie" if len(tied) > 1 else "winner"
+    controls = [i for i, t in enumerate(finalists) if t.method in CONTROLS]
+    if finalists[chosen_index].method in CONTROLS or (leader.method in CONTROLS):
+        verdict = "no base helps"
+        chosen_index = chosen_index if finalists[chosen_index].method in CONTROLS else controls[0]
+    interval = corrected.interval
+    return Standing(
+        verdict=verdict,
+        chosen=finalists[chosen_index],
+        leader=leader,
+        tied=[finalists[i].name for i in tied],
+        finalists=finalists,
+        rows=rows,
+        right=right,
+        winner={
+            "name": leader.name,
+            "naive": float(corrected.naive),
+            "estimate": float(corrected.estimate),
+            "low": float(interval.low),
+            "high": float(interval.high),
+            "n": len(rows),
+            "optimism": float(corrected.optimism),
+            "probability_best": float(best[0]),
+        },
+        probability_best={t.name: float(p) for t, p in zip(finalists, best, strict=True)},
+    )
+
+
+def _tied(finalists: list[Trial], right: np.ndarray, losses: np.ndarray, margin: float) -> list[int]:
+    """Arms that the rows cannot tell from the leader and that cost less than `margin` against it.
+
+    Not being proven worse is not enough: with 16 rows nothing is, and a cheap arm would always be taken. So an arm
+    must also be within the margin in accuracy, and within a twentieth of a nat in log-loss, which sees more in few rows.
+    """
+    p_values = (
+        np.array([paired.mcnemar_midp(right[0], r) for r in right[1:]]) if len(right) > 1 else np.zeros(0)
+    )
+    adjusted = paired.holm(p_values) if len(p_values) else p_values
+    tied = [0]
+    for i in range(1, len(finalists)):
+        close = right[0].mean() - right[i].mean() <= margin
+        if adjusted[i - 1] > 0.05 and close and losses[i] - losses[0] <= 0.05:
+            tied.append(i)
+    return tied
+
+
+def _loss_on(trial: Trial, rows: np.ndarray) -> float:
+    inside = np.isin(trial.row_ids, rows)
+    return float(log_loss(trial.probabilities[inside], trial.labels[inside]))
+
+
+def _price(trial: Trial) -> float:
+    """What a tied arm costs to use: seconds a row, then to fit; rounded so that noise does not decide."""
+    return round(np.log2(max(trial.cost.predict_seconds_per_row, 1e-6)), 0) + 1e-3 * np.log2(
+        max(trial.cost.seconds, 1e-3)
+    )
+
+
+def leaderboard(trials: list[Trial], standing: Standing, cards: dict[str, Any]) -> list[dict[str, Any]]:
+    """One entry a trial, finalists first in their order, as the decision's schema has it."""
+    names = [t.name for t in standing.finalists]
+    chosen_right = standing.right[names.index(standing.chosen.name)]
+    differences: dict[str, Any] = {}
+    for trial, right in zip(standing.finalists, standing.right, strict=True):
+        if trial.name != standing.chosen.name:
+            differences[trial.name] = difference(chosen_right, right)
+    if differences:
+        adjusted = paired.holm(np.array([d["p"] for d in differences.values()]))
+        for value, p in zip(differences.values(), adjusted, strict=True):
+            value["p_holm"] = float(p)
+    rest = sorted(
+        (t for t in trials if t.name not in names), key=lambda t: -np.nan_to_num(t.accuracy, nan=-1.0)
+    )
+    return [_entry(t, differences.get(t.name), standing, cards) for t in [*standing.finalists, *rest]]
+
+
+def _entry(
+    trial: Trial, gap: dict[str, Any] | None, standing: Standing, cards: dict[str, Any]
+) -> dict[str, Any]:
+    scored = len(trial.row_ids) > 0
+    by_fold = [float(trial.right[trial.fold == f].mean()) for f in np.unique(trial.fold)] if scored else []
+    card = cards.get(trial.base or "")
+    return {
+        "name": trial.name,
+        "method": trial.method,
+        "base": trial.base,
+        "status": trial.status,
+        "why": trial.why,
+        "score": interval_of(trial.right) if scored else None,
+        "seeds": len(by_fold),
+        "seed_spread": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
+        "log_loss": float(log_loss(trial.probabilities, trial.labels)) if scored else None,
+        "macro_f1": macro_f1(trial.labels, trial.probabilities.argmax(1), trial.probabilities.shape[1])
+        if scored
+        else None,
+        "probability_best": standing.probability_best.get(trial.name),
+        "difference": gap,
+        "seconds": trial.cost.seconds if scored else None,
+        "predicted_seconds": trial.predicted_cost.seconds,
+        "memory_bytes": trial.cost.memory_bytes if scored else None,
+        "predicted_memory_bytes": trial.predicted_cost.memory_bytes,
+        "milliseconds_per_row": 1e3 * trial.cost.predict_seconds_per_row if scored else None,
+        "size_bytes": card.download_bytes if card else 0,
+        "licence": card.licence if card else "Apache-2.0 (no base)",
+        "n_train": trial.n_train,
+        "choices": trial.choices,
+    }

@@ -1,0 +1,104 @@
+"""worth: what the base was worth, in labels. Learning curves over nested label counts, and the labels saved.
+
+Each curve is fitted on growing, nested subsets of the same rows and scored on the same held-out rows, so the
+comparison of two curves is paired. Formulas and intervals: stats/transfer.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from basewise.core.files import Progress
+from basewise.core.task import Examples
+from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
+from basewise.steps.jobs import run as run_job
+from basewise.steps.race import Clock
+
+SIZES = 6
+DRAWS = 5
+
+
+def label_counts(examples: Examples, smallest: int = 16, sizes: int = SIZES) -> list[int]:
+    """Up to `sizes` row counts from about `smallest` to all rows, evenly spaced on a log scale."""
+    n = len(examples)
+    first = min(max(smallest, 2 * len(examples.classes)), n)
+    return sorted({int(round(value)) for value in np.geomspace(first, n, sizes)})
+
+
+def nested(examples: Examples, counts: list[int], seed: int) -> list[np.ndarray]:
+    """Nested stratified subsets, one index array a count."""
+    from basewise.core.split import nested_subsets
+
+    return list(nested_subsets(examples.labels, counts, seed))
+
+
+def curve(
+    arm: Arm,
+    train: Examples,
+    held_out: Examples,
+    counts: list[int],
+    draws: int,
+    race: Any,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """{"sizes", "errors" one a seed a size, "right" (sizes, draws, rows)}; None when the budget cannot hold it."""
+    rights: list[list[np.ndarray]] = []
+    for count_index, count in enumerate(counts):
+        row = []
+        for draw in range(draws):
+            rows = train.take(nested(train, counts, draw)[count_index])
+            job = Job(arm=arm, train=rows, texts=held_out.texts, draw=draw, features=race.features)
+            saved = race.run.saved(job.name)
+            if saved is None and race.clock.left <= 0:
+                return _finish(counts[: len(rights)], rights) if len(rights) >= 3 else None
+            outcome = outcome_from(*saved) if saved else run_job(job)
+            if not saved:
+                race.run.keep(job.name, *outcome_record(outcome))
+            if outcome.error:
+                return None
+            row.append(outcome.probabilities.argmax(1) == held_out.labels)
+            progress(count_index * draws + draw + 1, len(counts) * draws, f"learning curve of {arm.name}")
+        rights.append(row)
+    return _finish(counts, rights)
+
+
+def _finish(counts: list[int], rights: list[list[np.ndarray]]) -> dict[str, Any]:
+    right = np.array(rights)
+    return {"sizes": list(counts), "errors": (1 - right.mean(2)).tolist(), "right": right}
+
+
+def affordable(seconds_at_all: float, counts: list[int], clock: Clock, share: float) -> int:
+    """How many draws of a whole curve fit into `share` of what is left; the cost is taken to grow with the rows."""
+    one_draw = seconds_at_all * sum(counts) / max(counts)
+    return int(min(DRAWS, (clock.left * share) // max(one_draw, 1e-3)))
+
+
+def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) -> dict[str, Any]:
+    """The labels saved by the base at its largest size, as the decision's schema has it."""
+    from basewise.stats.transfer import LearningCurve, labels_saved
+
+    def as_curve(value: dict[str, Any]) -> Any:
+        errors = np.asarray(value["errors"]).T
+        return LearningCurve(sizes=np.asarray(value["sizes"], float), errors=errors, right=value["right"])
+
+    at = float(min(max(base["sizes"]), max(control["sizes"])))
+    result = labels_saved(as_curve(base), as_curve(control), at=at)
+    factor = f"{'at least ' if result.censored else ''}{result.factor:.1f} times"
+    catches = result.catches_up_at
+    sentence = (
+        f"At {at:.0f} labelled rows {against} would need {factor} as many to be as good"
+        f" [{result.low:.1f}, {'∞' if result.censored else f'{result.high:.1f}'}]"
+    )
+    if catches is not None and np.isfinite(catches):
+        sentence += f"; it catches up at about {catches:.0f} rows"
+    return {
+        "factor": float(result.factor),
+        "low": float(result.low),
+        "high": None if result.censored else float(result.high),
+        "censored": bool(result.censored),
+        "catches_up_at": float(catches) if catches is not None and np.isfinite(catches) else None,
+        "at": at,
+        "sentence": sentence + ".",
+    }
