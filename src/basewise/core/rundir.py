@@ -7,7 +7,7 @@ stopped and a finished one costs nothing. Arrays are kept as npz, read with pick
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import io
 import json
 import re
@@ -82,7 +82,7 @@ def count_look(folder: Path, test_digest: str, who: str) -> int:
     """Note one look at the test rows and return how many there have been of these very rows in this folder."""
     path = folder / "looks.json"
     looks = read_json(path) if path.exists() else []
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     looks.append({"test_digest": test_digest, "when": now, "who": who})
     write_json(path, looks)
     return sum(look["test_digest"] == test_digest for look in looks)

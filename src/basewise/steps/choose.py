@@ -7,7 +7,7 @@ folder's journal, so the same command goes on where it was stopped; Ctrl-C ends 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +78,7 @@ def choose(
     options = options or ChooseOptions()
     allowed = replace(options.budget or Budget(), seconds=parse_seconds(budget))
     clock = Clock(started=time.monotonic(), seconds=allowed.seconds)
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     for key in methods or ():
         part("methods", key)
     task = task_of(source, target, options, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -193,12 +193,12 @@ def standing_notes(standing: Standing, test: dict[str, Any]) -> list[str]:
         notes.append(
             "There were no locked test rows: the score is cross-validated and corrected for the choice."
         )
-    for gap in test.get("differences", []):
-        if gap["low"] <= 0:
-            notes.append(
-                f"On the test rows the advantage over {gap['name']} is not proven:"
-                f" {100 * gap['estimate']:+.1f} points [{100 * gap['low']:.1f}, {100 * gap['high']:.1f}]."
-            )
+    notes += [
+        f"On the test rows the advantage over {gap['name']} is not proven:"
+        f" {100 * gap['estimate']:+.1f} points [{100 * gap['low']:.1f}, {100 * gap['high']:.1f}]."
+        for gap in test.get("differences", [])
+        if gap["low"] <= 0
+    ]
     return notes
 
 
@@ -280,7 +280,7 @@ def provenance(task: Task, race: Race, about: dict[str, Any]) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "started": about["started"],
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "command": about["options"].command,
         "precision": {},
     }

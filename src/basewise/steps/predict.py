@@ -7,6 +7,7 @@ and the method's own files. Golden rows are sentences of ours, never the user's,
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import tempfile
@@ -47,7 +48,7 @@ def join_inputs(row: dict[str, Any], inputs: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None or (isinstance(value, float) and value != value) else str(value)
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def label_counts(examples: Examples, smallest: int = 16, sizes: int = SIZES) -> 
     """Up to `sizes` row counts from about `smallest` to all rows, evenly spaced on a log scale."""
     n = len(examples)
     first = min(max(smallest, 2 * len(examples.classes)), n)
-    return sorted({int(round(value)) for value in np.geomspace(first, n, sizes)})
+    return sorted({round(float(value)) for value in np.geomspace(first, n, sizes)})
 
 
 def nested(examples: Examples, counts: list[int], seed: int) -> list[np.ndarray]:
@@ -45,7 +45,7 @@ def curve(
 ) -> dict[str, Any] | None:
     """{"sizes", "errors" one a seed a size, "right" (sizes, draws, rows)}; None when the budget cannot hold it."""
     rights: list[list[np.ndarray]] = []
-    for count_index, count in enumerate(counts):
+    for count_index, _ in enumerate(counts):
         row = []
         for draw in range(draws):
             rows = train.take(nested(train, counts, draw)[count_index])
