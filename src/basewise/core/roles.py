@@ -6,7 +6,7 @@ Guesses look at names and values and always say why; what the user names wins ov
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from basewise.core.errors import InputError, TargetError, UnknownName
@@ -61,7 +61,7 @@ class _Look:
 
 
 def guess_roles(
-    columns: dict[str, Sequence[str | None]],
+    columns: Mapping[str, Sequence[str | None]],
     *,
     inputs: Sequence[str] | str | None = None,
     target: str | None = None,

@@ -1,0 +1,330 @@
+"""Audit: from any table to a Task, with everything that could make its scores lie found first and said plainly.
+
+The order matters: near-duplicates are grouped before the split, so that none of them sits on both sides; the checks see
+all rows, since they change nothing. Row ids are positions in the table as it came, from 0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.errors import InputError, TableError, TargetError, UnknownName
+from basewise.core.files import Progress, silent
+from basewise.core.roles import Role, guess_roles, is_number
+from basewise.core.split import HOWS, parse_times, split_rows
+from basewise.core.table import Table, read_table
+from basewise.core.task import Examples, Finding, Task
+from basewise.core.taskfile import load_task, save_task
+
+__all__ = ["AuditOptions", "audit", "join_inputs", "load_task", "save_task"]
+
+MISSING_LABELS = {"", "nan", "null", "n/a", "#n/a", "<na>"}
+REGRESSION_VALUES = 30
+REGRESSION_SURELY = 300
+BIG_GROUP = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """Choices that rarely change. `share`: of rows to test; `near`: Jaccard similarity that counts as near-duplicate."""
+
+    share: float = 0.2
+    seed: int = 0
+    near: float = 0.8
+    format: str | None = None
+    name: str | None = None
+    checks: bool = True
+    progress: Progress = silent
+
+
+def audit(
+    source: Any,
+    *,
+    inputs: Sequence[str] | str | None = None,
+    target: str | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    split: str | None = None,
+    query: str | None = None,
+    options: AuditOptions | None = None,
+) -> Task:
+    """The Task of a table: roles guessed where not given, duplicates grouped, split, and checked.
+
+    `split`: "chance" | "group" | "time" | the name of a column that holds train and test; by default what the roles
+    suggest. Raises TableError, TargetError, UnknownName or InputError, each with its fix.
+    """
+    options = options or AuditOptions()
+    table = read_table(source, query=query, format=options.format)
+    columns = {name: table.column(name) for name in table.columns if _readable(table, name)}
+    if split is not None and split not in HOWS and split not in columns:
+        raise UnknownName.of("split or column", split, [*HOWS, *columns])
+    given_column = split if split in columns and split not in HOWS else None
+    free = {name: values for name, values in columns.items() if name != given_column}
+    roles = guess_roles(free, inputs=inputs, target=target, group=group, time=time)
+    if given_column:
+        roles[given_column] = Role("split", "given")
+    by_role = {
+        role: [n for n, r in roles.items() if r.role == role]
+        for role in ("input", "target", "group", "time", "split")
+    }
+    names = tuple([inputs] if isinstance(inputs, str) else inputs or by_role["input"])
+    target = by_role["target"][0]
+    texts = join_inputs(columns, names)
+    keep, findings = _usable(columns, names, target, table)
+    labels, classes, more = _labels([columns[target][i] for i in keep], keep, target)
+    findings += more
+    options.progress(1, 4, "finding duplicates")
+    kept = [texts[i] for i in keep]
+    group_column = by_role["group"][0] if by_role["group"] else None
+    near, groups, more = _groups(kept, keep, columns[group_column] if group_column else None, options)
+    findings += more
+    options.progress(2, 4, "splitting")
+    how, sides = _split(labels, groups, keep, columns, by_role, split, options)
+    metadata = {
+        name: tuple(columns[name][i] or "" for i in keep)
+        for name in columns
+        if name != target and name not in names
+    }
+    task = Task(
+        name=options.name or _name(table.source),
+        inputs=names,
+        target=target,
+        rows=Examples(tuple(kept), labels, keep.astype(np.int64), groups, classes),
+        split=sides,
+        split_how=how,
+        source=table.source,
+        roles={name: f"{role.role} ({role.reason})" for name, role in roles.items()},
+        metadata=metadata,
+    )
+    if not options.checks:
+        return task.with_findings(tuple(findings))
+    from basewise.steps.audit_checks import check_all
+
+    options.progress(3, 4, "checking rows")
+    findings += check_all(task, near, roles, options.seed)
+    options.progress(4, 4, "audited")
+    order = {"fail": 0, "warn": 1, "info": 2}
+    return task.with_findings(tuple(sorted(findings, key=lambda f: order[f.severity])))
+
+
+def _readable(table: Table, name: str) -> bool:
+    """Nested columns (embeddings, images) are no text and no slice."""
+    import pyarrow as pa
+
+    return not pa.types.is_nested(table.data.schema.field(name).type)
+
+
+def join_inputs(columns: dict[str, list[str | None]], inputs: Sequence[str]) -> list[str]:
+    """One text a row: a single input as it is, several as "name: value" lines."""
+    if len(inputs) == 1:
+        return [value or "" for value in columns[inputs[0]]]
+    rows = zip(*(columns[name] for name in inputs), strict=True)
+    return ["\n".join(f"{n}: {v or ''}" for n, v in zip(inputs, row, strict=True)) for row in rows]
+
+
+def _usable(
+    columns: dict[str, list[str | None]], inputs: Sequence[str], target: str, table: Table
+) -> tuple[np.ndarray, list[Finding]]:
+    """Positions of rows with a text and a label, and what was left out."""
+    n = len(table)
+    empty = np.array([not any((columns[name][i] or "").strip() for name in inputs) for i in range(n)])
+    missing = np.array([(v or "").strip().lower() in MISSING_LABELS for v in columns[target]])
+    findings = [Finding(check="reading", severity="info", message=note) for note in table.notes]
+    if empty.all():
+        raise TableError(
+            f"all texts are empty in {' and '.join(inputs)}", "name the text column with inputs="
+        )
+    if missing.all():
+        raise TargetError(
+            f"the target {target!r} has no value in any row", "name another target, or label some rows"
+        )
+    if empty.any():
+        findings.append(
+            _finding(
+                "empty",
+                "warn",
+                f"{empty.sum():,} rows have no text and are left out",
+                "fill or delete them",
+                empty,
+            )
+        )
+    if (only := missing & ~empty).any():
+        findings.append(
+            _finding(
+                "unlabelled",
+                "warn",
+                f"{only.sum():,} rows have no value in {target!r} and are left out",
+                "label them, or keep them for prediction",
+                only,
+            )
+        )
+    keep = np.flatnonzero(~empty & ~missing)
+    if not len(keep):
+        raise TargetError(
+            "no row has both a text and a label", "check the columns given as inputs and target"
+        )
+    return keep, findings
+
+
+def _finding(check: str, severity: str, message: str, advice: str, where: np.ndarray) -> Finding:
+    rows = np.flatnonzero(where) if where.dtype == bool else where
+    return Finding(
+        check=check,
+        severity=severity,
+        message=message,
+        advice=advice,
+        rows=tuple(int(r) for r in rows[:1000]),
+        numbers={"rows": len(rows)},
+    )
+
+
+def _labels(
+    values: list[str | None], row_ids: np.ndarray, target: str
+) -> tuple[np.ndarray, tuple[str, ...], list[Finding]]:
+    """(n,) class indices, the classes in order (by number where they are numbers), and what is odd about them."""
+    names = [(v or "").strip() for v in values]
+    counts = Counter(names)
+    if len(counts) == 1:
+        raise TargetError(
+            f"the target {target!r} has one class only, {next(iter(counts))!r}",
+            "give rows of at least two classes",
+        )
+    numeric = all(is_number(name) for name in counts)
+    if numeric and _looks_continuous(counts):
+        raise TargetError(
+            f"the target {target!r} holds {len(counts)} different numbers: is this regression?",
+            "basewise predicts classes; cut the numbers into ranges, or name another target",
+        )
+    if len(counts) > max(20, 0.5 * len(names)):
+        raise TargetError(
+            f"the target {target!r} has {len(counts)} different values in {len(names)} rows: these are no classes",
+            "name another target",
+        )
+    lonely = [name for name, count in counts.items() if count == 1]
+    if len(counts) - len(lonely) < 2:
+        raise TargetError(
+            f"fewer than two classes of {target!r} have two rows (one row only: {', '.join(lonely[:4])})",
+            "label more rows of each class",
+        )
+    classes = tuple(sorted(counts, key=(lambda c: (float(c), c)) if numeric else str))
+    index = {name: i for i, name in enumerate(classes)}
+    labels = np.array([index[name] for name in names], np.int64)
+    return labels, classes, _odd_names(classes)
+
+
+def _looks_continuous(counts: Counter[str]) -> bool:
+    """Many numbers that are not codes 0..K (codes are whole, close together and used more than once or twice)."""
+    numbers = np.array([float(c) for c in counts])
+    if len(numbers) <= REGRESSION_VALUES:
+        return False
+    whole = np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()
+    scattered = numbers.max() - numbers.min() > 3 * len(numbers)
+    return bool(
+        not whole or scattered or len(numbers) > REGRESSION_SURELY or sum(counts.values()) < 3 * len(numbers)
+    )
+
+
+def _odd_names(classes: tuple[str, ...]) -> list[Finding]:
+    folded: dict[str, list[str]] = {}
+    for name in classes:
+        folded.setdefault("".join(ch for ch in name.casefold() if ch.isalnum()) or name, []).append(name)
+    return [
+        Finding(
+            check="class-names",
+            severity="warn",
+            message=f"the classes {' and '.join(map(repr, same))} differ only in case, spaces or signs",
+            advice="give them one name",
+        )
+        for same in folded.values()
+        if len(same) > 1
+    ]
+
+
+def _groups(
+    texts: list[str], row_ids: np.ndarray, given: list[str | None] | None, options: AuditOptions
+) -> tuple[np.ndarray, np.ndarray, list[Finding]]:
+    """(near-duplicate group ids (n,), groups for the split (n,), findings): near-duplicates and given groups united."""
+    try:
+        from basewise.stats.duplicates import near_groups
+
+        near = near_groups(texts, threshold=options.near)
+    except ModuleNotFoundError:
+        near = np.unique(texts, return_inverse=True)[1]
+    n_near = len(np.unique(near))
+    if n_near == 1:
+        raise TableError(f"all {len(texts)} rows hold the same text", "give rows that differ")
+    if given is None:
+        groups = np.unique(near, return_inverse=True)[1]
+    else:
+        keys = [given[i] or f"\0{i}" for i in row_ids]
+        groups = _united(near, np.unique(keys, return_inverse=True)[1])
+    largest = np.bincount(groups).max() / len(texts)
+    findings = []
+    if largest > BIG_GROUP:
+        findings.append(
+            _finding(
+                "big-group",
+                "fail",
+                f"{largest:.0%} of the rows hang together as one group",
+                "name another group column, or remove the shared text; the split cannot be balanced",
+                row_ids[groups == np.bincount(groups).argmax()],
+            )
+        )
+    return near, groups.astype(np.int64), findings
+
+
+def _united(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n,) labels of the connected components when rows that share either id are joined."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    a, b = np.unique(first, return_inverse=True)[1], np.unique(second, return_inverse=True)[1]
+    size = int(a.max()) + int(b.max()) + 2
+    edges = coo_matrix((np.ones(len(a)), (a, b + a.max() + 1)), shape=(size, size))
+    parts = connected_components(edges, directed=False)[1]
+    return np.unique(parts[a], return_inverse=True)[1]
+
+
+def _split(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    row_ids: np.ndarray,
+    columns: dict[str, list[str | None]],
+    by_role: dict[str, list[str]],
+    split: str | None,
+    options: AuditOptions,
+) -> tuple[str, np.ndarray]:
+    """(how, (n,) "train" | "test"): as asked, else given by a column, else by group, else by chance."""
+    how = (
+        split
+        if split in HOWS
+        else ("given" if by_role["split"] else "group" if by_role["group"] else "chance")
+    )
+    for wanted, role in (("given", "split"), ("group", "group"), ("time", "time")):
+        if how == wanted and not by_role[role]:
+            raise InputError(
+                f"a split by {wanted} needs a {role} column, none was found", f"name it with {role}="
+            )
+    times, given = None, None
+    if how == "time":
+        times = parse_times([columns[by_role["time"][0]][i] for i in row_ids], by_role["time"][0])
+    if how == "given":
+        given = [columns[by_role["split"][0]][i] for i in row_ids]
+    sides = split_rows(
+        labels, groups, how=how, share=options.share, seed=options.seed, times=times, given=given
+    )
+    if not (sides == "test").any():
+        raise TableError(
+            f"{len(labels)} rows in {len(np.unique(groups))} groups leave no test rows", "label more rows"
+        )
+    return how, sides
+
+
+def _name(source: str) -> str:
+    return Path(source).name.split(".")[0] or "task"
