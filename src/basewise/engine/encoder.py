@@ -139,7 +139,11 @@ def open_network(base: Base, precision: str) -> Network:
     from basewise.engine.weights import load_network
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, _ = load_network(base, DTYPES[precision])
+    from basewise.engine.lean_bert import LeanBert, fits
+
+    model, _ = load_network(base, torch.float32)
+    if fits(model.config):
+        return LeanBert(model, precision, device)
     return HookedNetwork(model, precision, device)
 
 
