@@ -1,0 +1,99 @@
+"""Write docs/commands.md from the command line and the registry themselves; --check fails when it is not up to date.
+
+Run: python docs/generate.py [--check]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from basewise.cli.main import app
+from basewise.core.registry import keys, summary
+
+HERE = Path(__file__).resolve().parent
+TARGET = HERE / "commands.md"
+HEAD = """# Commands
+
+<!-- Written by docs/generate.py from the command line itself; a test compares them. Edit the docstrings instead. -->
+
+Errors that you can mend are one line on standard error and exit code 2. Ctrl-C is exit code 130.
+"""
+KINDS = {
+    "methods": "Methods, for `--method`",
+    "sources": "Where bases come from",
+    "rankers": "What ranks a base before it is tried",
+    "executors": "Where jobs run",
+}
+
+
+def cell(text: str) -> str:
+    """One line that a Markdown table takes."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def command_text(command: Any, name: str) -> list[str]:
+    """Markdown lines of one command: usage, help, arguments and options."""
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    places = [(p.name or "").upper() if p.required else f"[{(p.name or '').upper()}]" for p in arguments]
+    lines = [
+        f"## {name}",
+        "",
+        "    " + " ".join([name, *places, "[options]"]),
+        "",
+        cell(command.help or ""),
+        "",
+    ]
+    rows = []
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            if parameter.name == "help":
+                continue
+            names = ", ".join(f"`{n}`" for n in (*parameter.opts, *parameter.secondary_opts))
+            default = (
+                ""
+                if parameter.default in (None, False, ()) or callable(parameter.default)
+                else f"`{parameter.default}`"
+            )
+            rows.append(f"| {names} | {cell(parameter.help or '')} | {default} |")
+        else:
+            text = getattr(parameter, "help", None) or ""
+            default = "" if parameter.required or parameter.default is None else f"`{parameter.default}`"
+            rows.append(f"| `{(parameter.name or '').upper()}` | {cell(text)} | {default} |")
+    if rows:
+        lines += ["| | | default |", "|---|---|---|", *rows, ""]
+    return lines
+
+
+def walk(command: Any, name: str) -> list[str]:
+    """A command, or all commands of a group, in their own order."""
+    inner = getattr(command, "commands", None)
+    if not inner:
+        return command_text(command, name)
+    return [line for key, child in inner.items() for line in walk(child, f"{name} {key}")]
+
+
+def text() -> str:
+    """The whole page."""
+    lines = [HEAD, *walk(typer.main.get_command(app), "basewise")]
+    for kind, title in KINDS.items():
+        lines += [f"## {title}", "", "| key | |", "|---|---|"]
+        lines += [f"| `{key}` | {cell(summary(kind, key))} |" for key in keys(kind)] + [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    """Write the page, or compare it."""
+    fresh = text()
+    if "--check" not in sys.argv[1:]:
+        TARGET.write_text(fresh, encoding="utf-8")
+        print(f"wrote {TARGET.relative_to(HERE.parent)}")
+    elif not TARGET.exists() or TARGET.read_text(encoding="utf-8") != fresh:
+        raise SystemExit("docs/commands.md is not what the command line says; run: make docs")
+
+
+if __name__ == "__main__":
+    main()
