@@ -76,10 +76,10 @@ format: $(VENV)/.installed-dev  ## let ruff mend what it can
 types: $(VENV)/.installed-dev  ## mypy
 	$(PY) -m mypy
 
-docs: $(VENV)/.installed-dev  ## write docs/commands.md from the command line itself
+docs: $(VENV)/.installed-dev  ## write the command reference and the table of results
 	$(PY) docs/generate.py
 
-docs-check: $(VENV)/.installed-dev  ## fail if docs/commands.md is not what the command line says
+docs-check: $(VENV)/.installed-dev  ## fail if those are not up to date
 	$(PY) docs/generate.py --check
 
 peers: $(VENV)/.installed-dev  ## .venv-peers: the rivals that the benchmarks run beside basewise

@@ -52,7 +52,13 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
             )
     worst = max((r["lacks"] for r in rows), default=None)
     met = {"never more than half a point below the best": worst is not None and worst <= ALLOWED_LOSS + 1e-9}
-    return {"rows": rows, "worst_loss": worst, "sets": len(rows), "met": met}
+    ahead = sum(r["lacks"] <= 0 for r in rows)
+    headline = (
+        f"{len(rows)} sets: at or above the best rival on {ahead}, at worst {worst:.3f} below it"
+        if rows
+        else "nothing yet"
+    )
+    return {"rows": rows, "worst_loss": worst, "sets": len(rows), "met": met, "headline": headline}
 
 
 def main() -> None:

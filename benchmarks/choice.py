@@ -111,7 +111,12 @@ def summary(lines: list[Job]) -> Job:
         if ranked
         else None,
     }
-    return {"cases": lines, "regret": regret, "share": share, "met": met}
+    headline = (
+        f"{len(lines)} cases: regret {regret['median']:.3f} (median), {regret['max']:.3f} (worst), with {share['median']:.2f} "
+        f"(median) and {share['max']:.2f} (worst) of the compute; below TransformerRanker's pick on "
+        f"{sum(x['accuracy'] < x['ranker_accuracy'] for x in ranked)} of {len(ranked)}"
+    )
+    return {"cases": lines, "regret": regret, "share": share, "met": met, "headline": headline}
 
 
 def main() -> None:

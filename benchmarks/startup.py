@@ -143,7 +143,18 @@ def main() -> None:
             f"predict  {line['rows']:>9,} rows  {line['seconds']:.1f} s  peak {line['peak_bytes'] / 2**20:,.0f} MiB"
         )
     print(met)
-    result = {"settings": vars(o), "starts": starts, "torch_loaded": loaded, "predict": answered, "met": met}
+    headline = (
+        f"import {starts['import']['median']:.2f} s, --help {starts['help']['median']:.2f} s (medians of {starts['help']['n']}); predict "
+        f"over {answered['many']['rows']:,} rows peaks at {answered['many']['peak_bytes'] / 2**30:.2f} GiB"
+    )
+    result = {
+        "headline": headline,
+        "settings": vars(o),
+        "starts": starts,
+        "torch_loaded": loaded,
+        "predict": answered,
+        "met": met,
+    }
     common.write_result("startup", (__doc__ or "").splitlines()[0], result, smoke=o.smoke)
     if any(loaded.values()):
         raise SystemExit(1)

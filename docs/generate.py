@@ -1,10 +1,13 @@
-"""Write docs/commands.md from the command line and the registry themselves; --check fails when it is not up to date.
+"""Write what documents must not say by hand; --check fails when it is not up to date.
+
+docs/commands.md comes from the command line and the registry; the table of results in README.md from benchmarks/results.
 
 Run: python docs/generate.py [--check]
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,9 @@ from basewise.cli.main import app
 from basewise.core.registry import keys, summary
 
 HERE = Path(__file__).resolve().parent
-TARGET = HERE / "commands.md"
+ROOT = HERE.parent
+TARGET, README = HERE / "commands.md", ROOT / "README.md"
+BEGIN, END = "<!-- results: written by docs/generate.py -->", "<!-- end of results -->"
 HEAD = """# Commands
 
 <!-- Written by docs/generate.py from the command line itself; a test compares them. Edit the docstrings instead. -->
@@ -85,14 +90,40 @@ def text() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def results() -> str:
+    """The table of results: one line a committed result file, with the aims that were met and those that were missed."""
+    lines = ["| benchmark | measured | aims met | aims missed |", "|---|---|---|---|"]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        met = record.get("met") or {}
+        words = [
+            "; ".join(name for name, value in met.items() if value is wanted) for wanted in (True, False)
+        ]
+        name = f"[{path.stem}](benchmarks/{path.stem}.py)"
+        told = cell(record.get("headline") or record.get("claim") or "")
+        lines.append(f"| {name} | {told} | {cell(words[0])} | {cell(words[1])} |")
+    return "\n".join(lines) if len(lines) > 2 else "No result file is committed yet."
+
+
+def readme() -> str:
+    """README.md with its table of results written afresh."""
+    before, rest = README.read_text(encoding="utf-8").split(BEGIN, 1)
+    return f"{before}{BEGIN}\n{results()}\n{END}{rest.split(END, 1)[1]}"
+
+
 def main() -> None:
-    """Write the page, or compare it."""
-    fresh = text()
-    if "--check" not in sys.argv[1:]:
-        TARGET.write_text(fresh, encoding="utf-8")
-        print(f"wrote {TARGET.relative_to(HERE.parent)}")
-    elif not TARGET.exists() or TARGET.read_text(encoding="utf-8") != fresh:
-        raise SystemExit("docs/commands.md is not what the command line says; run: make docs")
+    """Write the pages, or compare them."""
+    stale = []
+    for path, fresh in ((TARGET, text()), (README, readme())):
+        if path.exists() and path.read_text(encoding="utf-8") == fresh:
+            continue
+        if "--check" in sys.argv[1:]:
+            stale.append(str(path.relative_to(ROOT)))
+        else:
+            path.write_text(fresh, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    if stale:
+        raise SystemExit(f"not up to date: {', '.join(stale)}; run: make docs")
 
 
 if __name__ == "__main__":
