@@ -4,7 +4,7 @@ All methods that end in a linear layer (`words`, `probe`, `contrast`, the start 
 unusual: dense inputs are first rotated onto their principal axes, which changes neither the solution nor its penalty,
 makes the problem only min(rows, columns) wide, and gives L-BFGS (Nocedal & Wright, ch. 7) a good diagonal start, so
 a fit takes tens of iterations instead of hundreds. Classes that have no row in a fold keep a small share of the
-probability (Laplace), so log-losses stay finite. numpy alone; sparse inputs of scipy work as they are.
+probability (Laplace), so log-losses stay finite. Sparse inputs of scipy work as they are.
 """
 
 from __future__ import annotations
@@ -103,22 +103,20 @@ class Rotation:
 
 def rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
     """Principal-axes coordinates of x (n, D) as float32 (n, r), and the way back. Works on the smaller side."""
-    x = np.asarray(x, np.float64)
+    import torch  # its eigh and products use all threads on every platform
+
     n, width = x.shape
-    centre = x.mean(0)
-    x = x - centre
-    if width <= n:
-        energy, axes = np.linalg.eigh(x.T @ x)
-        kept = energy > max(energy[-1], 1e-300) * 1e-9
-        axes, energy = axes[:, kept], energy[kept]
-    else:
-        energy, rows = np.linalg.eigh(x @ x.T)
-        kept = energy > max(energy[-1], 1e-300) * 1e-9
-        energy = energy[kept]
-        axes = (x.T @ rows[:, kept]) / np.sqrt(energy)
+    centre = np.asarray(x, np.float64).mean(0)
+    rows = torch.from_numpy(np.asarray(x, np.float64) - centre)
+    values, vectors = torch.linalg.eigh(rows.T @ rows if width <= n else rows @ rows.T)
+    kept = values > values[-1].clamp(min=1e-300) * 1e-9
+    energy = values[kept].numpy()
+    axes_ = vectors[:, kept] if width <= n else (rows.T @ vectors[:, kept]) / values[kept].sqrt()
+    axes = axes_.numpy()
     if axes.shape[1] == 0:  # all rows are equal: one empty column keeps the shapes alive
         axes, energy = np.zeros((width, 1)), np.zeros(1)
-    return (x @ axes).astype(np.float32), Rotation(centre, axes, energy / n)
+    turned = (rows @ torch.from_numpy(axes)).float().numpy()
+    return turned, Rotation(centre, axes, energy / n)
 
 
 # ---------------------------------------------------------------- the solver
@@ -151,7 +149,7 @@ def solve(
     target = np.zeros((n, count), np.float32)
     target[np.arange(n), np.searchsorted(seen, labels)] = 1.0
     decay = 1.0 / (n * strength)
-    transposed = design.T.tocsr() if hasattr(design, "tocsr") else design.T
+    transposed = design.T.tocsr() if hasattr(design, "tocsr") else None
     if energy is None:
         squares = design.multiply(design).mean(0) if hasattr(design, "tocsr") else (design * design).mean(0)
         energy = np.asarray(squares, np.float64).ravel()
@@ -160,22 +158,22 @@ def solve(
     inverse[:-1, 0] = 1.0 / (spread * energy + decay)
     inverse[-1] = 1.0 / spread
 
+    import torch
+
+    target_ = torch.from_numpy(target)
+    dense = None if hasattr(design, "tocsr") else torch.from_numpy(np.ascontiguousarray(design, np.float32))
+
     def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = design @ theta[:-1]
-        logits += theta[-1]
-        logits -= logits.max(1, keepdims=True)
-        loss = -float(np.einsum("ij,ij->", logits, target, dtype=np.float64))
-        np.exp(logits, out=logits)
-        total = logits.sum(1, keepdims=True)
-        loss += float(np.log(total, dtype=np.float64).sum())
-        logits /= total
-        logits -= target
-        logits *= np.float32(1.0 / n)
+        weights = torch.from_numpy(theta)
+        product = torch.from_numpy(design @ theta[:-1]) if dense is None else dense @ weights[:-1]
+        logits = torch.log_softmax(product + weights[-1], 1)
+        loss = -float((logits * target_).sum(dtype=torch.float64)) / n
+        residual = logits.exp_().sub_(target_).div_(n)
         gradient = np.empty_like(theta)
-        gradient[:-1] = transposed @ logits
-        gradient[:-1] += np.float32(decay) * theta[:-1]
-        gradient[-1] = logits.sum(0)
-        return loss / n + 0.5 * decay * float(np.vdot(theta[:-1], theta[:-1])), gradient
+        back = transposed @ residual.numpy() if dense is None else (dense.T @ residual).numpy()
+        gradient[:-1] = back + np.float32(decay) * theta[:-1]
+        gradient[-1] = residual.sum(0).numpy()
+        return loss + 0.5 * decay * float(np.vdot(theta[:-1], theta[:-1])), gradient
 
     first = np.zeros((width + 1, count), np.float32)
     scale = float(np.linalg.norm(objective(first)[1]))

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def terms_of(text: str, letters: bool) -> Iterator[str]:
     """Word 1-2-grams, and with `letters` also the 2-4-letter pieces of each word padded by spaces (marked "#")."""
     tokens = _TOKEN.findall(text.lower())
     yield from tokens
-    for left, right in zip(tokens, tokens[1:], strict=False):
+    for left, right in pairwise(tokens):
         yield f"{left} {right}"
     if letters:
         for token in tokens:

@@ -1,0 +1,65 @@
+"""What a forward pass or a training step costs before it runs: tokens x parameters over what the machine can do.
+
+FLOP = 2 x parameters of the blocks x tokens for a forward pass, three times that for training (Kaplan et al. 2020).
+The shares of the machine's measured peak that are reached were calibrated on two cores with MiniLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from basewise.core.base import Card
+from basewise.core.method import Machine
+
+LETTERS_PER_TOKEN = 4.2
+SPECIAL_TOKENS = 2
+FORWARD_SHARE = 0.45
+TRAIN_SHARE = 0.22
+START_SECONDS = 0.3
+PROCESS_BYTES = 600e6
+
+
+def tokens_of(texts: Sequence[str], card: Card) -> np.ndarray:
+    """(n,) estimated tokens a text, special tokens and the cut at the base's context included."""
+    letters = np.fromiter((len(t) for t in texts), np.float64, len(texts))
+    return np.minimum(letters / LETTERS_PER_TOKEN + SPECIAL_TOKENS, card.context)
+
+
+def block_parameters(card: Card) -> float:
+    """Parameters that every token passes: 12 width^2 a layer; token tables are only looked up."""
+    return 12.0 * card.layers * card.width**2 if card.layers else 0.0
+
+
+def peak(machine: Machine) -> float:
+    """FLOP/s of the faster of fp32 and bf16."""
+    return max(machine.fp32_peak, machine.bf16_peak)
+
+
+def encode_seconds(texts: Sequence[str], card: Card, machine: Machine) -> tuple[float, float, float]:
+    """(seconds for all texts, seconds a text, FLOP) of computing features with length-sorted batches."""
+    tokens = float(tokens_of(texts, card).sum())
+    flop = 2.0 * block_parameters(card) * tokens + 2.0 * card.width * tokens
+    seconds = flop / (FORWARD_SHARE * peak(machine)) + 4e-6 * tokens / max(machine.cores, 1)
+    return START_SECONDS + seconds, seconds / max(len(texts), 1) + 1e-6, flop
+
+
+def network_memory(card: Card) -> float:
+    """Bytes of a process that holds the network for a forward pass (fp32 while loading, then bf16)."""
+    return PROCESS_BYTES + 6.0 * card.parameters
+
+
+def train_seconds(
+    tokens: float, steps: int, card: Card, machine: Machine, share: float = 1.0
+) -> tuple[float, float]:
+    """(seconds, FLOP) of training on `tokens` (padding included) in `steps`; `share` of the weights' gradients kept."""
+    flop = 6.0 * block_parameters(card) * tokens
+    optimiser = 60e-12 * card.parameters * share * 12.0
+    return START_SECONDS + flop / (TRAIN_SHARE * peak(machine)) + steps * (optimiser + 0.006), flop
+
+
+def train_memory(card: Card, tokens_at_once: float, share: float = 1.0) -> float:
+    """Bytes: weights, gradients and Adam's two moments, and ~34 x width bytes x 2 a token and layer."""
+    activations = 68.0 * card.width * max(card.layers, 1) * tokens_at_once
+    return PROCESS_BYTES + card.parameters * (4.0 + 12.0 * share) + activations

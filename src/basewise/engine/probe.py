@@ -1,0 +1,233 @@
+"""The linear probe: logistic regression on frozen features, with layers and strength chosen out of fold.
+
+Rows of each layer are brought to length 1, columns to a shrunk common scale. Candidates are every layer given, their
+mean, all of them side by side, and the last beside a middle one; the log-loss of held-out rows after one temperature
+decides, first between layers, then between strengths for the two best. With fewer than four rows a class nothing is
+chosen: last and middle layer, a fixed strength. `probe` uses it as it is; `contrast` and `full` start from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from basewise.core.files import Progress, silent
+from basewise.core.hashing import generator
+from basewise.engine.heads import (
+    Head,
+    fit_temperature,
+    folds_of,
+    out_of_fold,
+    rotate,
+    softmax,
+    solve,
+)
+
+FIRST_STRENGTH = 5.0
+STRENGTHS = (0.3, 1.0, 30.0, 150.0)
+ENOUGH = 4
+"""Rows of the smallest class from which on something is chosen."""
+SAMPLE_ROWS = 2400
+MANY_ROWS = 4000
+Matrix = Callable[[str], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A head on the unit-length rows of the matrices `names`, side by side."""
+
+    names: tuple[str, ...]
+    head: Head
+
+    def logits(self, matrix: Matrix) -> np.ndarray:
+        """(n, C) log-probabilities before the temperature; `matrix(name)` gives (n, D)."""
+        return self.head.logits(side_by_side(matrix, self.names))
+
+    def probabilities(self, matrix: Matrix) -> np.ndarray:
+        """(n, C) float64."""
+        return softmax(self.logits(matrix) / self.head.temperature)
+
+
+@dataclass(frozen=True)
+class ProbeFit:
+    """A probe, its logits for rows while held out (None: too few rows; NaN: row not held out), and what was chosen."""
+
+    probe: Probe
+    held_out: np.ndarray | None
+    choices: dict[str, Any]
+
+
+def side_by_side(matrix: Matrix, names: Sequence[str]) -> np.ndarray:
+    """(n, sum of widths) float32: each matrix with rows of length 1."""
+    return np.concatenate([unit(matrix(name)) for name in names], axis=1)
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows brought to length 1; rows of zeros stay."""
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def column_scale(x: np.ndarray) -> np.ndarray:
+    """(D,) divisors: half the column's own deviation, half the mean one, times sqrt(D), so that rows have length ~1."""
+    deviation = x.std(0)
+    shrunk = 0.5 * deviation + 0.5 * deviation.mean()
+    return np.maximum(shrunk, 1e-9) * np.sqrt(x.shape[1])
+
+
+def candidates(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Sets of matrices to try: each alone, the last with a middle one, all layers side by side."""
+    layers = [name for name in names if name.startswith("layer")]
+    sets = [(name,) for name in names]
+    if len(layers) >= 2:
+        sets.append((layers[len(layers) // 2], layers[-1]))
+    if len(layers) >= 3:
+        sets.append(tuple(layers))
+    return list(dict.fromkeys(sets))
+
+
+def fit_probe(
+    matrix: Matrix,
+    names: Sequence[str],
+    labels: np.ndarray,
+    n_classes: int,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ProbeFit:
+    """Fit it on labels (n,) with every class index below `n_classes`; classes without rows get a floor.
+
+    `matrix(name)` gives (n, D) features of the rows. Deterministic in `seed`.
+    """
+    labels = np.asarray(labels)
+    counts = np.bincount(labels, minlength=n_classes)
+    smallest = int(counts[counts > 0].min())
+    sets = candidates(names)
+    rng = generator("probe", seed)
+    chosen: list[tuple[str, ...]] = [usual(sets)]
+    if smallest >= ENOUGH and len(sets) > 1:
+        chosen = _best_sets(matrix, sets, labels, n_classes, rng, progress)
+    best: tuple[float, tuple[str, ...], float, float, np.ndarray | None] | None = None
+    if smallest >= 2:
+        fold = folds_of(
+            labels, 5 if len(labels) > MANY_ROWS else min(3 if len(labels) > 500 else 5, smallest), rng
+        )
+        for number, names_ in enumerate(chosen):
+            tried = _try(
+                matrix,
+                names_,
+                labels,
+                n_classes,
+                fold,
+                STRENGTHS if smallest >= ENOUGH else (),
+                len(labels) > MANY_ROWS,
+            )
+            best = tried if best is None or tried[0] < best[0] else best
+            progress(number + 1, len(chosen), "probe: strength")
+    loss, picked, strength, temperature, held_out = best or (None, chosen[0], FIRST_STRENGTH, 1.0, None)
+    x = side_by_side(matrix, picked)
+    scale = column_scale(x)
+    rotated, rotation = rotate(x / scale)
+    head = rotation.unrotate(solve(rotated, labels, n_classes, strength, energy=rotation.energy))
+    weights = (head.weights / scale[:, None]).astype(np.float32)
+    choices = {"layers": list(picked), "strength": strength, "temperature": round(temperature, 4)}
+    choices["out_of_fold_log_loss"] = None if loss is None else round(loss, 4)
+    return ProbeFit(Probe(picked, replace(head, weights=weights, temperature=temperature)), held_out, choices)
+
+
+def _best_sets(
+    matrix: Matrix,
+    sets: list[tuple[str, ...]],
+    labels: np.ndarray,
+    n_classes: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> list[tuple[str, ...]]:
+    """The two sets of matrices with the lowest held-out log-loss at one strength, on a sample if rows are many."""
+    rows = _sample(labels, max(SAMPLE_ROWS, 12 * n_classes), rng)
+    some = labels[rows]
+    fold = folds_of(some, 3 if len(rows) > 500 else 5, rng)
+    held_out = [0] if len(rows) > 1500 else None
+    losses = []
+    for number, names in enumerate(sets):
+        x = side_by_side(lambda name: matrix(name)[rows], names)
+        rotated, rotation = rotate(x / column_scale(x))
+        logits = out_of_fold(rotated, some, n_classes, (FIRST_STRENGTH,), fold, rotation.energy, held_out)
+        losses.append(_losses(logits[FIRST_STRENGTH], some)[0])
+        progress(number + 1, len(sets), "probe: layers")
+    bounds = _cautious(losses, sets.index(usual(sets)))
+    return [sets[i] for i in np.argsort(bounds, kind="stable")[:2]]
+
+
+def usual(sets: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The set that is taken without evidence for another: the last layer beside a middle one, else the last set."""
+    return next((s for s in sets if len(s) == 2), sets[-1])
+
+
+def _cautious(losses: Sequence[np.ndarray], usual_index: int) -> np.ndarray:
+    """Mean losses, each of another option than the usual one raised by the standard error of its paired gain.
+
+    With few rows the lowest of several noisy means is mostly luck; the usual option stays until it is clearly beaten.
+    """
+    reference = losses[usual_index]
+    return np.array(
+        [
+            float(loss.mean())
+            + (float((loss - reference).std()) / np.sqrt(len(loss)) if i != usual_index else 0.0)
+            for i, loss in enumerate(losses)
+        ]
+    )
+
+
+def _try(
+    matrix: Matrix,
+    names: tuple[str, ...],
+    labels: np.ndarray,
+    n_classes: int,
+    fold: np.ndarray,
+    more: Sequence[float],
+    one_fold: bool,
+) -> tuple[float, tuple[str, ...], float, float, np.ndarray]:
+    """(log-loss, names, strength, temperature, held-out logits) of the best strength for one set of matrices."""
+    x = side_by_side(matrix, names)
+    rotated, rotation = rotate(x / column_scale(x))
+    strengths = sorted({FIRST_STRENGTH, *more})
+    logits = out_of_fold(
+        rotated, labels, n_classes, strengths, fold, rotation.energy, [0] if one_fold else None
+    )
+    tried = [_losses(logits[s], labels) for s in strengths]
+    best = int(np.argmin(_cautious([t[0] for t in tried], strengths.index(FIRST_STRENGTH))))
+    return float(tried[best][0].mean()), names, strengths[best], tried[best][1], logits[strengths[best]]
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    """(log-loss of each held-out row at the best temperature, that temperature)."""
+    known = np.isfinite(logits).all(1)
+    logits, labels = logits[known], labels[known]
+    temperature = fit_temperature(logits, labels)
+    shares = softmax(logits / temperature)[np.arange(len(labels)), labels]
+    return -np.log(np.maximum(shares, 1e-12)), temperature
+
+
+def _sample(labels: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of at most about `most` rows, with at least four of every class that has them."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    order = rng.permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)
+    for c in np.unique(labels):
+        here = order[labels[order] == c]
+        rank[here] = np.arange(len(here))
+    kept = (rank < 4) | (np.argsort(order) < most)
+    return np.flatnonzero(kept)
+
+
+def estimate_solving(rows: int, width: int, classes: int, peak: float) -> float:
+    """Seconds of choosing and fitting for one base; `peak` FLOP/s in fp32. Constants measured on two cores."""
+    deep = 5.0 * width
+    sampled = min(rows, max(SAMPLE_ROWS, 12 * classes))
+    passes = 18.0 * (2.0 + 6.0 * sampled / max(rows, 1)) * (1.0 if rows > MANY_ROWS else 4.0)
+    products = 4.0 * rows * min(deep / 2, rows) * classes * passes / (0.25 * peak)
+    turning = 6.0 * (2.0 * rows * width * min(rows, width) + 10.0 * min(rows, deep) ** 3) / (0.05 * peak)
+    return 0.05 + products + 5e-9 * rows * classes * passes * 4.0 + turning
