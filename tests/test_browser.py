@@ -1,0 +1,134 @@
+"""The report in a real browser: it opens from disk without a network, fits a phone, prints, and the console stays clean.
+
+Screenshots go to $BASEWISE_SCREENSHOTS if that is set, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.browser
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+TOPICS = {
+    "billing": "invoice refund charge card payment price double amount tax receipt",
+    "delivery": "parcel courier late tracking address door box arrive lost shipment",
+    "account": "password login email reset locked username delete profile sign settings",
+}
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run without a base, on 300 made-up rows, some of them with a wrong label."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    import basewise as bw
+
+    folder = tmp_path_factory.mktemp("report")
+    generator = np.random.default_rng(3)
+    names, texts, labels = list(TOPICS), [], []
+    for i in range(300):
+        name = names[i % 3]
+        words = list(generator.choice(TOPICS[name].split(), 4)) + list(
+            generator.choice(["please", "my", "the", "again", "today", "why"], 3)
+        )
+        texts.append(" ".join(generator.permutation(words)) + f" <b>{i * 7919 % 9973}</b>")
+        labels.append(names[int(generator.integers(3))] if i % 25 == 0 else name)
+    pq.write_table(pa.table({"text": texts, "topic": labels}), folder / "rows.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BASEWISE_HOME", str(folder / "home"))
+        bw.choose(
+            folder / "rows.parquet",
+            target="topic",
+            budget="60s",
+            bases=(),
+            methods=("majority", "words"),
+            to=folder / "run",
+        )
+    return folder / "run" / "report.html"
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    """One Chromium for all tests of this file, with the network switched off page by page."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        opened = player.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The report in a window of the size that the test names; `page.problems` collects what goes wrong while it is open."""
+    width, height = SIZES[getattr(request, "param", "desktop")]
+    context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on(
+        "console",
+        lambda m: problems.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None,
+    )
+    opened.on("pageerror", lambda e: problems.append(f"page error: {e}"))
+    opened.on(
+        "request",
+        lambda r: (
+            problems.append(f"asks for {r.url}")
+            if not r.url.startswith(("file:", "data:", "blob:"))
+            else None
+        ),
+    )
+    opened.goto(report.as_uri())
+    opened.wait_for_load_state("load")
+    yield opened
+    context.close()
+    assert not problems, problems
+
+
+@pytest.mark.parametrize("page", SIZES, indirect=True, ids=list(SIZES))
+def test_the_report_fits_the_window(page: Any, request: pytest.FixtureRequest) -> None:
+    widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert widths[0] <= widths[1] + 1, f"the page is {widths[0]} wide in a window of {widths[1]}"
+    assert page.locator("h1").count() == 1
+    assert len(page.locator("body").inner_text()) > 500
+    picture = page.screenshot(full_page=True)
+    assert picture[:4] == b"\x89PNG"
+    if folder := os.environ.get("BASEWISE_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"report-{request.node.callspec.id}.png").write_bytes(picture)
+
+
+def test_cells_of_the_table_are_text_never_markup(page: Any) -> None:
+    """The rows carry <b> tags; they must be shown, not obeyed."""
+    assert page.locator("b", has_text="79").count() == 0 or "<b>" in page.locator("body").inner_text()
+    assert page.locator("script[src], link[href^='http'], img[src^='http']").count() == 0
+
+
+def test_pictures_have_names(page: Any) -> None:
+    """Whoever cannot see a chart gets at least its name."""
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('svg')].filter(s => s.getAttribute('aria-hidden') !== 'true' &&"
+        " !s.getAttribute('aria-label') && !s.getAttribute('aria-labelledby') && !s.querySelector('title')).length"
+    )
+    assert unnamed == 0, f"{unnamed} charts have neither a label nor a title"
+
+
+def test_it_prints(page: Any) -> None:
+    page.emulate_media(media="print")
+    pdf = page.pdf(format="A4", print_background=True)
+    assert pdf[:5] == b"%PDF-"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") in (
+        "rgb(255, 255, 255)",
+        "rgba(0, 0, 0, 0)",
+    )
+
+
+def test_the_file_stays_small(report: Path) -> None:
+    assert report.stat().st_size < 2_000_000
