@@ -80,7 +80,9 @@ def guess_roles(
             raise UnknownName.of("column", name, columns)
     if twice := {n for n in named if named.count(n) > 1}:
         raise InputError(f"the column {sorted(twice)[0]!r} is given two roles", "give each column one role")
-    looks = {name: _look(name, values[:SAMPLE_ROWS]) for name, values in columns.items()}
+    looks = {
+        name: _look(name, values[:: max(1, len(values) // SAMPLE_ROWS)]) for name, values in columns.items()
+    }
     roles = {name: Role(given[name], "given") for name in columns if name in given}
     if target is None:
         name, reason = _guess_target(looks, roles)

@@ -13,7 +13,7 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -133,7 +133,7 @@ def encoding_of(source: ByteSource) -> tuple[str, str]:
         if head.decode(codec, "replace").isprintable() or "\n" in head.decode(codec, "replace"):
             return codec, "read as UTF-16 (guessed, the file has no byte order mark)"
     control = sum(head.count(b) for b in range(32) if b not in (9, 10, 11, 12, 13, 27))
-    if b"\0" in head or control > 0.02 * len(head):
+    if b"\0" in head or control > max(8, 0.02 * len(head)):
         raise TableError(
             f"{source.name} is a binary file, not text", "give a CSV, JSON lines, Parquet or Arrow file"
         )
@@ -221,8 +221,13 @@ def delimited_rows(
     dialect = sniff(head, len(source.head) < HEAD_BYTES, delimiter)
     if dialect.delimiter not in (",", delimiter):
         notes.append(f"cells are separated by {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
-    text = io.TextIOWrapper(source.open(), encoding=codec, newline="")
-    rows = _reader(text, dialect)
+    with io.TextIOWrapper(source.open(), encoding=codec, newline="") as text:
+        yield from _blocks(_reader(text, dialect), dialect, source.name, notes, size)
+
+
+def _blocks(
+    rows: Any, dialect: Dialect, name: str, notes: list[str], size: int
+) -> Iterator[tuple[list[str], list[list[str]]]]:
     block: list[list[str]] = []
     header: list[str] = []
     before = 0
@@ -232,10 +237,10 @@ def delimited_rows(
             if not row:
                 continue
             if not header:
-                header = check_header([name.strip() for name in row], source.name)
+                header = check_header([cell.strip() for cell in row], name)
                 continue
             if len(row) != len(header):
-                row = _fit(row, header, rows.line_num - spanned + 1, spanned, source.name, dialect)
+                row = _fit(row, header, rows.line_num - spanned + 1, spanned, name, dialect)
             if spanned > LONG_ROW_LINES:
                 notes.append(
                     f"the row at line {rows.line_num - spanned + 1} spans {spanned:,} lines: is a quote not closed?"
@@ -246,13 +251,9 @@ def delimited_rows(
                 block = []
     except UnicodeDecodeError as error:
         line = rows.line_num + 1
-        raise TableError(
-            f"{source.name}: bytes after line {line} are not {codec}", "save it as UTF-8"
-        ) from error
+        raise TableError(f"{name}: bytes after line {line} cannot be decoded", "save it as UTF-8") from error
     except (csv.Error, OSError, EOFError) as error:
-        raise TableError(
-            f"{source.name}, line {rows.line_num}: {error}", "mend that line or the file"
-        ) from error
+        raise TableError(f"{name}, line {rows.line_num}: {error}", "mend that line or the file") from error
     if block or header:
         yield header, block
 
@@ -289,16 +290,21 @@ def check_header(names: list[str], source: str) -> list[str]:
 
 def json_rows(source: ByteSource, codec: str, size: int) -> Iterator[list[dict[str, Any]]]:
     """Blocks of at most `size` objects from JSON lines; a broken line raises with its number."""
+    with io.TextIOWrapper(source.open(), encoding=codec) as lines:
+        yield from _objects(lines, source.name, size)
+
+
+def _objects(lines: Iterable[str], name: str, size: int) -> Iterator[list[dict[str, Any]]]:
     block: list[dict[str, Any]] = []
     number = 0
     try:
-        for number, line in enumerate(io.TextIOWrapper(source.open(), encoding=codec), 1):
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             value = json.loads(line)
             if not isinstance(value, dict):
                 raise TableError(
-                    f"{source.name}, line {number}: expected a JSON object, {type(value).__name__} came",
+                    f"{name}, line {number}: expected a JSON object, {type(value).__name__} came",
                     'write one object a line, like {"text": "...", "label": "..."}',
                 )
             block.append(value)
@@ -307,11 +313,11 @@ def json_rows(source: ByteSource, codec: str, size: int) -> Iterator[list[dict[s
                 block = []
     except json.JSONDecodeError as error:
         raise TableError(
-            f"{source.name}, line {number}: broken JSON, {error.msg} at column {error.colno}",
+            f"{name}, line {number}: broken JSON, {error.msg} at column {error.colno}",
             "mend or delete that line",
         ) from error
     except (UnicodeDecodeError, OSError, EOFError) as error:
-        raise TableError(f"{source.name}, after line {number}: {error}", "save it again as UTF-8") from error
+        raise TableError(f"{name}, after line {number}: {error}", "save it again as UTF-8") from error
     if block:
         yield block
 
@@ -319,7 +325,8 @@ def json_rows(source: ByteSource, codec: str, size: int) -> Iterator[list[dict[s
 def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
     """The rows of a JSON array of objects; an object around one such array is opened."""
     try:
-        value = json.loads(io.TextIOWrapper(source.open(), encoding=codec).read())
+        with io.TextIOWrapper(source.open(), encoding=codec) as text:
+            value = json.loads(text.read())
     except json.JSONDecodeError as error:
         raise TableError(
             f"{source.name}, line {error.lineno}: broken JSON, {error.msg} at column {error.colno}",

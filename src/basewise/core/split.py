@@ -191,14 +191,18 @@ def parse_times(values: Sequence[str | None], column: str = "time") -> np.ndarra
         return np.array([float(t) for t in texts])
     except ValueError:
         pass
-    last = ""
+    first_odd = ""
     for form in ("iso", *DATE_FORMATS):
+        times: list[float] = []
         try:
-            return np.array([_seconds(last := t, form) for t in texts])
+            times.extend(_seconds(text, form) for text in texts)
         except ValueError:
+            first_odd = first_odd or texts[len(times)]
             continue
+        return np.array(times)
     raise InputError(
-        f"column {column!r} holds {last!r}, which is no time that is read here", "use ISO, 2026-11-23T10:00"
+        f"column {column!r} holds {first_odd!r}, which is no time that is read here",
+        "use ISO, 2026-11-23T10:00",
     )
 
 

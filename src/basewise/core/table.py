@@ -140,7 +140,7 @@ def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[
     kind = (
         kind or EXTENSIONS.get(extension) or ("csv" if by_content is None and not extension else by_content)
     )
-    if extension == "json" and by_content == "jsonl" and not format:
+    if extension == "json" and by_content == "jsonl" and not format and b"\n" in bytes_from.head.strip():
         kind = "jsonl"
     if kind is None or (
         not format and extension and extension not in EXTENSIONS and kind not in MAGIC.values()
@@ -236,23 +236,23 @@ def _binary_batches(source: ByteSource, kind: str, rows: int) -> Iterator[pa.Rec
     import pyarrow.ipc
     import pyarrow.parquet
 
-    stream = source.open()
-    file: Any = stream if stream.seekable() else io.BytesIO(stream.read())
-    try:
-        if kind == "parquet":
-            reader = pyarrow.parquet.ParquetFile(file)
-            schema = reader.schema_arrow
-            yield from (_with_schema(b, schema) for b in reader.iter_batches(batch_size=rows))
-            if reader.metadata.num_rows == 0:
-                yield pa.RecordBatch.from_pylist([], schema=schema)
-            return
-        opened = pyarrow.ipc.open_file(file)
-        for i in range(opened.num_record_batches):
-            batch = opened.get_batch(i)
-            yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise TableError(f"{source.name} is a broken {kind} file: {reason}", "write it again") from error
+    with source.open() as stream:
+        file: Any = stream if stream.seekable() else io.BytesIO(stream.read())
+        try:
+            if kind == "parquet":
+                reader = pyarrow.parquet.ParquetFile(file)
+                schema = reader.schema_arrow
+                yield from (_with_schema(b, schema) for b in reader.iter_batches(batch_size=rows))
+                if reader.metadata.num_rows == 0:
+                    yield pa.RecordBatch.from_pylist([], schema=schema)
+                return
+            opened = pyarrow.ipc.open_file(file)
+            for i in range(opened.num_record_batches):
+                batch = opened.get_batch(i)
+                yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0][:160]
+            raise TableError(f"{source.name} is a broken {kind} file: {reason}", "write it again") from error
 
 
 def _with_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

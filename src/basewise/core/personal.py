@@ -1,0 +1,94 @@
+"""Personal data in texts: e-mail, phone, IBAN, payment card and IP address, by pattern and by check digits.
+
+IBANs must pass ISO 13616's mod-97 test and cards Luhn's (US patent 2,950,048), so order numbers rarely match. Phones have
+no check digit: an international prefix, a bracketed area code or the grouping of a phone number is asked for, and dates
+are refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Sequence
+
+KINDS = ("email", "phone", "iban", "card", "ip")
+EMAIL = re.compile(r"[\w.+%-]+@(?:[\w-]+\.)+[a-zA-Z]{2,}")
+IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
+CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
+IP4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
+IP6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4}){1,6}(?![\w:])")
+PHONE = re.compile(
+    r"""(?<![\w.+-])(?:
+        (?:\+|00)[1-9]\d{0,2}[ ./-]?(?:\(0?\d{1,5}\)[ ./-]?)?\d{1,5}(?:[ ./-]?\d{1,5}){1,5}   # +49 30 123456, 0044 ...
+      | \(\d{2,5}\)[ ./-]?\d{2,5}(?:[ ./-]?\d{2,5}){1,3}                                      # (555) 123-4567
+      | 0\d{1,4}[ /-]\d{2,5}(?:[ -]?\d{2,5}){1,3}                                             # 030 123 45 67, 0171/1234567
+      | \d{3}[ .-]\d{3}[ .-]\d{4}                                                             # 555-123-4567
+      | \d{3}-\d{4}                                                                           # 555-0123
+    )(?![\w-]|\.\d)""",
+    re.VERBOSE,
+)
+DATE = re.compile(r"^(?:\d{4}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./ -]\d{1,2}[./ -]\d{2,4})(?:\D|$)")
+
+
+def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
+    """(kind, start, end) of every piece of personal data in one text; a digit run is claimed by one kind only."""
+    if "@" in text:
+        for found in EMAIL.finditer(text):
+            yield "email", found.start(), found.end()
+    if sum(map(str.isdigit, text)) < 4:
+        return
+    taken: list[tuple[int, int]] = []
+    for kind, pattern, valid in (
+        ("iban", IBAN, is_iban),
+        ("card", CARD, is_card),
+        ("ip", IP4, is_ip),
+        ("ip", IP6, is_ip),
+        ("phone", PHONE, _is_phone),
+    ):
+        for found in pattern.finditer(text):
+            start, end = found.span()
+            if valid(found.group()) and not any(start < e and s < end for s, e in taken):
+                taken.append((start, end))
+                yield kind, start, end
+
+
+def personal_rows(texts: Sequence[str]) -> dict[str, list[int]]:
+    """{kind: positions of the texts that hold it} for the kinds that occur."""
+    rows: dict[str, list[int]] = {}
+    for i, text in enumerate(texts):
+        for kind in {kind for kind, _, _ in find_personal(text)}:
+            rows.setdefault(kind, []).append(i)
+    return {kind: rows[kind] for kind in KINDS if kind in rows}
+
+
+def is_iban(text: str) -> bool:
+    """ISO 13616: country and check digits to the end, letters as 10..35, remainder 1 by 97."""
+    plain = text.replace(" ", "")
+    if not 15 <= len(plain) <= 34:
+        return False
+    return int("".join(str(int(ch, 36)) for ch in plain[4:] + plain[:4])) % 97 == 1
+
+
+def is_card(text: str) -> bool:
+    """13 to 19 digits in an issuer's range whose Luhn sum is a multiple of ten."""
+    digits = [int(ch) for ch in text if ch.isdigit()]
+    if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6) or len(set(digits)) < 2:
+        return False
+    doubled = [d * 2 - 9 * (d > 4) for d in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def is_ip(text: str) -> bool:
+    """An IPv4 or IPv6 address; version numbers such as 1.2.3.4 and the addresses that name no machine are not."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if address.version == 4 and all(len(part) == 1 for part in text.split(".")):
+        return False
+    return not (address.is_unspecified or address.is_loopback or address.is_multicast)
+
+
+def _is_phone(text: str) -> bool:
+    digits = sum(map(str.isdigit, text))
+    return 7 <= digits <= 15 and not DATE.match(text)

@@ -1,0 +1,150 @@
+"""Roles: sensible guesses that say why. Splits: stratified, grouped, deterministic, for any table."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basewise.core.errors import InputError, TargetError, UnknownName
+from basewise.core.roles import guess_roles
+from basewise.core.split import folds, nested_subsets, parse_times, split_rows
+
+N = 60
+COLUMNS: dict[str, list[str | None]] = {
+    "ticket_id": [f"T{i:04}" for i in range(N)],
+    "subject": [f"question number {i} about things" for i in range(N)],
+    "body": [f"dear team please look at item {i} soon" for i in range(N)],
+    "queue": [["billing", "shipping", "account"][i % 3] for i in range(N)],
+    "customer": [f"c{i % 20}" for i in range(N)],
+    "received": [f"2026-01-{1 + i % 28:02}" for i in range(N)],
+    "channel": [["web", "mail"][i % 2] for i in range(N)],
+}
+
+
+def test_roles_are_guessed_with_reasons() -> None:
+    roles = guess_roles(COLUMNS)
+    assert {name: role.role for name, role in roles.items()} == {
+        "ticket_id": "id", "subject": "input", "body": "input", "queue": "target", "customer": "group",
+        "received": "time", "channel": "other",
+    }  # fmt: skip
+    assert all(role.reason for role in roles.values())
+
+
+def test_given_roles_win() -> None:
+    roles = guess_roles(COLUMNS, inputs="body", target="channel", group="queue", time="received")
+    assert [roles[n].role for n in ("subject", "body", "channel", "queue", "received")] == [
+        "other", "input", "target", "group", "time",
+    ]  # fmt: skip
+    with pytest.raises(UnknownName, match="did you mean 'queue'"):
+        guess_roles(COLUMNS, target="quue")
+    with pytest.raises(InputError, match="two roles"):
+        guess_roles(COLUMNS, inputs=["body"], target="body")
+    with pytest.raises(TargetError, match="target="):
+        guess_roles({"a": ["x y z w v"] * 4, "b": ["1.5", "2.5", "3.5", "4.5"]})
+    with pytest.raises(InputError, match="no column holds text"):
+        guess_roles({"label": ["a", "b"] * 30, "n": [f"{i}.5" for i in range(60)]})
+
+
+labels_and_groups = st.integers(4, 80).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 4), min_size=n, max_size=n),
+        st.lists(st.integers(0, n), min_size=n, max_size=n),
+    )
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(labels_and_groups, st.integers(0, 3))
+def test_groups_stay_whole_and_no_class_is_lost_from_train(
+    rows: tuple[list[int], list[int]], seed: int
+) -> None:
+    labels, groups = map(np.array, rows)
+    sides = split_rows(labels, groups, seed=seed)
+    assert (sides == split_rows(labels, groups, seed=seed)).all()
+    for g in np.unique(groups):
+        assert len(set(sides[groups == g])) == 1
+    assert set(labels[sides == "train"]) == set(labels)
+    if len(np.unique(groups)) >= 3:
+        fold = folds(labels, groups, 3, seed)
+        assert set(fold) == {0, 1, 2}
+        for g in np.unique(groups):
+            assert len(set(fold[groups == g])) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(5, 60), min_size=2, max_size=6), st.integers(0, 9))
+def test_single_rows_are_split_in_each_class_by_its_share(sizes: list[int], seed: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    groups = np.arange(len(labels))
+    test = split_rows(labels, groups, seed=seed, share=0.2) == "test"
+    fold = folds(labels, groups, 5, seed)
+    for c, size in enumerate(sizes):
+        assert abs(test[labels == c].sum() - 0.2 * size) <= 1
+        assert np.ptp(np.bincount(fold[labels == c], minlength=5)) <= 1
+
+
+def test_large_groups_keep_the_shares_near() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(300), rng.integers(1, 12, 300))
+    labels = rng.integers(0, 5, len(groups))
+    test = split_rows(labels, groups, share=0.2) == "test"
+    assert abs(test.mean() - 0.2) < 0.02
+    for c in range(5):
+        assert abs(test[labels == c].mean() - 0.2) < 0.04
+
+
+def test_newest_rows_go_to_test() -> None:
+    times = np.random.default_rng(1).permutation(100).astype(float)
+    sides = split_rows(np.arange(100) % 3, np.arange(100), how="time", times=times)
+    assert times[sides == "test"].min() > times[sides == "train"].max()
+    assert (sides == "test").sum() == 20
+    with pytest.raises(InputError, match="time="):
+        split_rows(np.arange(9) % 3, np.arange(9), how="time")
+
+
+def test_a_given_split_is_kept() -> None:
+    given_words = ["train", "Test ", "validation", "test"]
+    assert split_rows(np.zeros(4), np.arange(4), how="given", given=given_words).tolist() == [
+        "train", "test", "train", "test",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"'other' in row 2"):
+        split_rows(np.zeros(2), np.arange(2), how="given", given=["train", "other"])
+    with pytest.raises(InputError, match="every row into train"):
+        split_rows(np.zeros(2), np.arange(2), how="given", given=["train", "train"])
+    with pytest.raises(InputError, match="unknown split"):
+        split_rows(np.zeros(2), np.arange(2), how="random")
+    with pytest.raises(InputError, match="between 0 and 1"):
+        split_rows(np.zeros(2), np.arange(2), share=20)
+    with pytest.raises(InputError, match="at least 5 groups"):
+        folds(np.zeros(4, int), np.array([0, 0, 1, 1]), 5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(0, 9))
+def test_subsets_are_nested_and_stratified(sizes: list[int], seed: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    wanted = [len(sizes), len(labels) // 2 + 1, len(labels), 10 * len(labels)]
+    subsets = nested_subsets(labels, sorted(wanted), seed)
+    for small, large in pairwise(subsets):
+        assert set(small) <= set(large)
+    assert set(labels[subsets[0]]) == set(labels)
+    assert [len(s) for s in subsets] == [min(w, len(labels)) for w in sorted(wanted)]
+    half = nested_subsets(labels, [max(len(sizes), len(labels) // 2)], seed)[0]
+    for c, size in enumerate(sizes):
+        assert abs((labels[half] == c).sum() - size * len(half) / len(labels)) <= len(sizes) + 1
+
+
+def test_times_are_read() -> None:
+    assert parse_times(["3", "1.5"]).tolist() == [3.0, 1.5]
+    a, b, c = parse_times(["2026-01-01", "2026-01-02T00:00:00+00:00", "2026-01-03 00:00"])
+    assert b - a == c - b == 86400
+    assert np.diff(parse_times(["31.01.2026", "01.02.2026"])).tolist() == [86400]
+    assert np.diff(parse_times(["01/31/2026", "02/01/2026"])).tolist() == [86400]
+    with pytest.raises(InputError, match="'soon'"):
+        parse_times(["2026-01-01", "soon"], "when")
+    with pytest.raises(InputError, match="no time in 1 rows"):
+        parse_times(["2026-01-01", None])

@@ -1,0 +1,282 @@
+"""Tables: every source gives the same rows, every bad file one clear line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basewise.core.cells import cell, cells
+from basewise.core.errors import InputError, TableError, UnknownName
+from basewise.core.table import Table, iter_batches, read_table
+
+ROWS = [
+    {"id": "001", "text": 'He said "no"; then\nleft, angry', "label": "a"},
+    {"id": "002", "text": "Grüße aus Köln – 5 €", "label": "b"},
+    {"id": "003", "text": "", "label": "a"},
+]
+
+
+def rows_of(table: Table) -> list[dict[str, str | None]]:
+    columns = {name: table.column(name) for name in table.columns}
+    return [{name: columns[name][i] for name in columns} for i in range(len(table))]
+
+
+def csv_text(rows: list[dict[str, str]] = ROWS, delimiter: str = ",") -> str:
+    import csv
+
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def files(folder: Path) -> dict[str, Path]:
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n"
+    table = pa.Table.from_pylist(ROWS)
+    pq.write_table(table, folder / "t.parquet")
+    import pyarrow.feather as feather
+
+    feather.write_feather(table, str(folder / "t.feather"))
+    written = {
+        "csv": write(folder, "t.csv", csv_text()),
+        "bom": write(folder, "bom.csv", csv_text().encode("utf-8-sig")),
+        "utf-16": write(folder, "u16.csv", csv_text().encode("utf-16")),
+        "utf-16 without a mark": write(folder, "u16le.csv", csv_text().encode("utf-16-le")),
+        "cp1252": write(folder, "cp.csv", csv_text().encode("cp1252")),
+        "tsv": write(folder, "t.tsv", csv_text(delimiter="\t")),
+        "semicolon": write(folder, "semi.csv", csv_text(delimiter=";")),
+        "gzip": write(folder, "t.csv.gz", gzip.compress(csv_text().encode())),
+        "jsonl": write(folder, "t.jsonl", lines),
+        "jsonl named json": write(folder, "l.json", lines),
+        "json": write(folder, "t.json", json.dumps(ROWS, indent=1)),
+        "json in an object": write(folder, "o.json", json.dumps({"data": ROWS})),
+        "windows lines": write(
+            folder, "crlf.csv", csv_text().replace('"no"', "no").replace("\nleft", " left")
+        ),
+    }
+    return {**written, "parquet": folder / "t.parquet", "feather": folder / "t.feather"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["csv", "bom", "utf-16", "utf-16 without a mark", "cp1252", "tsv", "semicolon", "gzip", "jsonl", "jsonl named json",
+     "json", "json in an object", "parquet", "feather"],
+)  # fmt: skip
+def test_every_file_format_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    path = files(tmp_path)[kind]
+    assert rows_of(read_table(path)) == ROWS
+    streamed = [row for batch in iter_batches(path, rows=2) for row in batch.to_pylist()]
+    assert streamed == ROWS
+
+
+def test_memory_sources_give_the_same_rows() -> None:
+    import pandas as pd
+    import polars as pl
+
+    frame = pd.DataFrame(ROWS)
+    columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    for source in (ROWS, frame, pl.DataFrame(ROWS), columns, pa.Table.from_pylist(ROWS), read_table(ROWS)):
+        table = read_table(source)
+        assert rows_of(table) == ROWS
+        assert table.digest == read_table(ROWS).digest
+    mixed = pd.DataFrame({"text": ["a", 3, None], "label": [1.0, float("nan"), 2.0]})
+    assert rows_of(read_table(mixed)) == [
+        {"text": "a", "label": "1"},
+        {"text": "3", "label": None},
+        {"text": None, "label": "2"},
+    ]
+    with pytest.raises(TableError, match="occurs twice"):
+        read_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    with pytest.raises(InputError, match="int came"):
+        read_table(3)
+
+
+def test_a_datasets_object_is_known_by_what_it_can_do() -> None:
+    class Label:
+        names = ("no", "yes")
+
+    class Dataset:
+        features = {"text": None, "label": Label()}  # noqa: RUF012
+
+        def with_format(self, kind: str) -> Dataset:
+            assert kind == "arrow"
+            return self
+
+        def __getitem__(self, key: slice) -> pa.Table:
+            return pa.table({"text": ["a", "b"], "label": [1, 0]})
+
+    assert read_table(Dataset()).column("label") == ["yes", "no"]
+    with pytest.raises(InputError, match="train, test"):
+        read_table({"train": Dataset(), "test": Dataset()})
+
+
+def test_class_names_in_a_parquet_schema_are_used(tmp_path: Path) -> None:
+    info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": ["no", "yes"]}}}}
+    table = pa.table({"text": ["a", "b"], "label": [1, 0]}).replace_schema_metadata(
+        {"huggingface": json.dumps(info)}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").column("label") == ["yes", "no"]
+
+
+def test_standard_input_is_read_and_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for content in (csv_text().encode(), gzip.compress(csv_text().encode())):
+
+        class Pipe:
+            buffer = io.BytesIO(content)
+
+        monkeypatch.setattr(sys, "stdin", Pipe)
+        assert rows_of(read_table("-")) == ROWS
+        Pipe.buffer = io.BytesIO(content)
+        assert [row for batch in iter_batches("-") for row in batch.to_pylist()] == ROWS
+
+
+def test_sql_over_sqlite_and_duckdb(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    lite = sqlite3.connect(tmp_path / "a.db")
+    duck = duckdb.connect(str(tmp_path / "a.duckdb"))
+    for connection in (lite, duck):
+        connection.execute("create table rows (text varchar, label integer)")
+        connection.execute("insert into rows values ('x', 1), ('y', 2)")
+        connection.commit()
+        connection.close()
+    for name in ("a.db", "a.duckdb"):
+        table = read_table(tmp_path / name, query="select text, label from rows order by label")
+        assert rows_of(table) == [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]
+        with pytest.raises(TableError, match="holds the tables rows"):
+            read_table(tmp_path / name)
+        with pytest.raises(TableError, match="query failed"):
+            read_table(tmp_path / name, query="select nothing from rows")
+        with pytest.raises(TableError):
+            read_table(tmp_path / name, query="insert into rows values ('z', 3)")
+    with pytest.raises(InputError, match="query needs"):
+        read_table(write(tmp_path, "a.csv", "a,b\n1,2\n"), query="select 1")
+
+
+BAD: dict[str, tuple[str, bytes, str]] = {
+    "empty": ("a.csv", b"", "is empty"),
+    "only spaces": ("a.csv", b" \n\n", "is empty"),
+    "header only": ("a.csv", b"text,label\n", "no rows"),
+    "binary": ("a.csv", bytes(range(256)) * 20, "binary"),
+    "late zero bytes": ("a.csv", b"text,label\n" + b"a,b\n" * 30000 + b"\0\0\0", "zero bytes"),
+    "ragged": ("a.csv", b"text,label\na,b\nc,d,e\n", "line 3: 3 cells where the header has 2"),
+    "short": ("a.csv", b'text,label\n"a\nb",c\nd\n', "line 4: 1 cell where the header has 2"),
+    "twice": ("a.csv", b"text,label,text\na,b,c\n", "'text' occurs twice"),
+    "nameless": ("a.csv", b"text,,label\na,b,c\n", "column 2 has no name"),
+    "extension": ("a.xlsx", b"PK\x03\x04rest", r"\.xlsx are not read"),
+    "broken line": ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', "line 3: broken JSON"),
+    "no object": ("a.jsonl", b'{"text": "a"}\n[1]\n', "line 2: expected a JSON object, list came"),
+    "broken array": ("a.json", b'[{"text": "a"},\n{"text" "b"}]', "line 2: broken JSON"),
+    "array of numbers": ("a.json", b"[1, 2]", "array of objects"),
+    "broken parquet": ("a.parquet", b"PAR1" + b"x" * 100, "broken parquet file"),
+    "broken arrow": ("a.arrow", b"ARROW1\0\0" + b"x" * 100, "broken arrow file"),
+    "no database": ("a.duckdb", b"hello", "not a SQLite or DuckDB file"),
+    "broken gzip": ("a.csv.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\0xxxx", "cannot read"),
+}
+
+
+@pytest.mark.parametrize("case", list(BAD))
+def test_a_bad_file_is_one_clear_line(tmp_path: Path, case: str) -> None:
+    name, content, message = BAD[case]
+    with pytest.raises(TableError, match=message) as caught:
+        read_table(write(tmp_path, name, content))
+    assert "\n" not in str(caught.value)
+    assert caught.value.fix
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    write(tmp_path, "tickets.csv", "a,b\n1,2\n")
+    with pytest.raises(TableError, match=r"did you mean tickets\.csv"):
+        read_table(tmp_path / "ticket.csv")
+    with pytest.raises(TableError, match=r"folder, not a table.*tickets"):
+        read_table(tmp_path)
+    with pytest.raises(UnknownName, match="csv"):
+        read_table(tmp_path / "tickets.csv", format="cvs")
+    with pytest.raises(UnknownName, match="'a'"):
+        read_table(tmp_path / "tickets.csv").column("aa")
+    with pytest.raises(TableError, match="folder"):
+        next(iter_batches(tmp_path))
+
+
+def test_ten_megabytes_in_one_cell_are_read_and_noted(tmp_path: Path) -> None:
+    path = write(tmp_path, "big.csv", f"text,label\n{'x ' * 5_000_000},a\nb,c\n")
+    table = read_table(path)
+    assert len(table.column("text")[0] or "") == 10_000_000
+    assert any("10.0 million characters" in note for note in table.notes)
+
+
+def test_a_quote_that_is_not_closed_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "q.csv", 'text,label\n"a,b\n' + "c,d\n" * 2000 + 'x",y\n')
+    assert any("quote not closed" in note for note in read_table(path).notes)
+
+
+def test_small_deviations_are_forgiven(tmp_path: Path) -> None:
+    assert rows_of(read_table(write(tmp_path, "a.csv", "text,label\na,b,\n\nc,d\n"))) == [
+        {"text": "a", "label": "b"},
+        {"text": "c", "label": "d"},
+    ]
+    quotes = 'text\tlabel\nhe is 5"6\ta\n"hm, he said\tb\nno more\ta\n'
+    assert read_table(write(tmp_path, "a.tsv", quotes)).column("text") == [
+        'he is 5"6',
+        '"hm, he said',
+        "no more",
+    ]
+    assert read_table(write(tmp_path, "one.csv", "text\na b\nc d\n")).column("text") == ["a b", "c d"]
+    assert read_table(write(tmp_path, "index.csv", ",text\n0,a\n")).columns == ("index", "text")
+    assert read_table(write(tmp_path, "noend", "text,label\na,b")).column("label") == ["b"]
+    latin = write(tmp_path, "latin.csv", b"text,label\n" + bytes([0x81, 0xE9]) + b",a\n")
+    assert any("Latin-1" in note for note in read_table(latin).notes)
+
+
+def test_json_rows_may_lack_keys(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "k.jsonl", '{"text": "a"}\n{"text": "b", "n": 2, "deep": {"x": [1]}}\n{"text": null}\n'
+    )
+    assert rows_of(read_table(path)) == [
+        {"text": "a", "n": None, "deep": None},
+        {"text": "b", "n": "2", "deep": '{"x": [1]}'},
+        {"text": None, "n": None, "deep": None},
+    ]
+
+
+def test_cells_are_what_a_csv_file_would_hold() -> None:
+    values: list[Any] = [None, float("nan"), True, 3.0, 3.5, "x", b"y", np.int64(4)]
+    assert [cell(v) for v in values] == [None, None, "true", "3", "3.5", "x", "y", "4"]
+    assert cells(pa.array(["a", None, "a"]).dictionary_encode()) == ["a", None, "a"]
+
+
+texts = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="\ufeff"), max_size=20
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(texts, st.sampled_from("abc")), min_size=1, max_size=8))
+def test_any_text_survives_csv_and_json_lines(rows: list[tuple[str, str]]) -> None:
+    import tempfile
+
+    table = [{"text": text, "label": label} for text, label in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), "t.csv", csv_text(table))
+        assert rows_of(read_table(path)) == table
+        lines = write(Path(folder), "t.jsonl", "\n".join(json.dumps(row) for row in table))
+        assert rows_of(read_table(lines)) == table
