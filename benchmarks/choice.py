@@ -126,13 +126,8 @@ def main() -> None:
         bases=("wordllama-256", "minilm-l6", "smollm2-135m"),
     )  # fmt: skip
     if o.smoke:
-        o.sets, o.rows, o.draws, o.test_rows, o.bases, o.arm_limit = (
-            ("trec",),
-            (60,),
-            1,
-            60,
-            ("wordllama-256", "minilm-l6"),
-            120.0,
+        vars(o).update(
+            sets=("trec",), rows=(60,), draws=1, test_rows=60, bases=("minilm-l6",), arm_limit=120.0
         )
     journal, every, lines = common.Journal("choice", smoke=o.smoke), [], []
     for name in o.sets:

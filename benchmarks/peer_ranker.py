@@ -29,7 +29,7 @@ def main(job_path: str, answer_path: str) -> None:
     for key, folder in job["folders"].items():
         try:
             ranker = TransformerRanker(rows, text_column="text", label_column="label")
-            result = ranker.run([folder], batch_size=32, device="cpu", gpu_estimation=False)
+            result = ranker.run([folder], batch_size=32, device="cpu")
             scores[key] = float(next(iter(result.scores.values())))
         except Exception as error:
             left_out[key] = f"{type(error).__name__}: {error}"[:200]
