@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-CPU_TOKENS = 2048
+CPU_TOKENS = 1536
 """Tokens in one forward pass on a CPU: enough rows for the matrix multiplication to reach its peak, few enough to stay
 in the cache."""
 GPU_TOKENS = 65536

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from basewise.core.base import Base
-from basewise.core.errors import BasewiseError, OutOfMemory
-from basewise.core.files import Progress, silent
+from basewise.core.errors import BasewiseError, InputError, OutOfMemory
+from basewise.core.files import Progress, read_json, silent
 from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS, batches
 from basewise.engine.layers import View
 from basewise.engine.tokens import Tokens
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
+"""What hidden states are in; "int8" is for the weights and the inputs of matrix products only."""
 
 
 class Packed:
@@ -135,15 +136,21 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def open_network(base: Base, precision: str) -> Network:
-    """The network of a base in "fp32" or "bf16", on the GPU if there is one."""
+    """The network of a base in "fp32", "bf16" or "int8", on the GPU if there is one."""
     from basewise.engine.weights import load_network
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    from basewise.engine.lean_bert import LeanBert, fits
+    from basewise.engine.lean_bert import KINDS, LeanBert, fits
 
-    model, _ = load_network(base, torch.float32)
+    lean = read_json(base.folder / "config.json").get("model_type") in KINDS
+    model, _ = load_network(base, torch.float32 if lean else DTYPES[precision])
     if fits(model.config):
         return LeanBert(model, precision, device)
+    if precision == "int8":
+        raise InputError(
+            f"int8 is offered for BERT-shaped encoders only, and {base.key} is a {model.config.model_type}",
+            "use precision auto, bf16 or fp32",
+        )
     return HookedNetwork(model, precision, device)
 
 

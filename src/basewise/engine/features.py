@@ -244,7 +244,9 @@ class FeatureStore:
         if tried == "fp32" or asked == "bf16":
             return tried
         record = self._records(base).get(tried)
-        return None if record is None else tried if record["holds"] else "fp32"
+        if record is None or record["holds"]:
+            return None if record is None else tried
+        return self._settled(base, "auto") if asked == "int8" else "fp32"
 
     def _worth_checking(
         self, base: Base, asked: str, precision: str, unique: np.ndarray, names: tuple[str, ...]
@@ -257,7 +259,12 @@ class FeatureStore:
         return int((space.find(unique, names)[0] < 0).sum()) >= REVERIFY
 
     def _verify(self, base: Base, asked: str, texts: list[str], wanted: tuple[View, ...]) -> str:
-        """Compare with fp32 on a sample of these texts; record it; the precision that holds."""
+        """Compare with fp32 on a sample of these texts; record it; the precision that holds.
+
+        int8 that does not hold gives way to what "auto" would take.
+        """
+        if not texts:
+            return "fp32"
         tried = candidate(asked, device.machine())
         count = int(np.clip(len(texts) // 16, 8, SAMPLE))
         rows = sample_rows([len(t) for t in texts], count)
@@ -269,7 +276,13 @@ class FeatureStore:
         records[tried] = found.to_dict()
         if self.root is not None:
             write_json(self.root / self._place(base) / "precision.json", records)
-        return tried if found.holds else "fp32"
+        if found.holds:
+            return tried
+        return (
+            "fp32"
+            if asked == "auto"
+            else self._settled(base, "auto") or self._verify(base, "auto", texts, wanted)
+        )
 
 
 NO_MACHINE: Any = None

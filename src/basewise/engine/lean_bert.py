@@ -2,7 +2,7 @@
 
 Tokens of all rows lie one after the other without padding through every matrix product, normalisation and activation
 (at least 85 % of the work); only attention sees rows side by side, and there short rows take two batched products,
-which on a CPU beat the fused kernel below about 160 tokens. Query, key and value are one product; weights are laid out
+which on a CPU beat the fused kernel up to some hundred tokens. Query, key and value are one product; weights are laid out
 once for the processor's matrix unit where torch can. A test compares it with transformers on every architecture.
 """
 
@@ -16,8 +16,14 @@ from torch.nn import functional as F
 
 from basewise.engine.encoder import DTYPES, Packed, Seen
 
-SHORT = 160
+SHORT = 512
 """Up to this many tokens, softmax(QK')V as plain products is faster on a CPU than fused attention (measured)."""
+CACHED_SCORES = 1_600_000
+"""Attention scores held at once on a CPU: about 3 MB in bf16."""
+SMALLEST = 1e-30
+"""Sums of exponentials below this, or above its inverse, send attention the plain way."""
+TINY = 32
+"""Up to this many tokens a bf16 softmax is slower than one in fp32 with both conversions (measured)."""
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,
@@ -42,7 +48,9 @@ def fits(config: Any) -> bool:
 class _Linear:
     """x W' + b with the weights laid out once; torch's own linear where the layout is not on offer."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.weight, self.bias = weight.detach().to(device, dtype), bias.detach().to(device, dtype)
         self.run: Callable[[torch.Tensor], torch.Tensor] = self._plain
         if dtype == torch.bfloat16 and device.type == "cpu":
@@ -67,11 +75,37 @@ class _Linear:
             return
 
 
+class _Int8Linear:
+    """x W' + b in int8 with one scale a row of x and one a channel of W; worth it only where `precision` says so.
+
+    One scale a tensor (torch's dynamic quantisation) ruins MiniLM, whose activations have outliers (LLM.int8(),
+    Dettmers et al. 2022, found the same at scale); a scale a row confines an outlier to its own token.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        weight = weight.detach().float()
+        self.scale = weight.abs().amax(1).clamp_min_(1e-12) / 127
+        self.weight = (weight / self.scale[:, None]).round().to(device, torch.int8).t()
+        self.scale, self.bias, self.dtype = self.scale.to(device), bias.detach().float().to(device), dtype
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, K) to (N, M) in the dtype of the network."""
+        x = x.float()
+        scale = x.abs().amax(1, keepdim=True).clamp_min_(1e-12) / 127
+        whole = torch._int_mm((x / scale).round_().to(torch.int8), self.weight)
+        return torch.addcmul(self.bias, whole.float().mul_(scale), self.scale).to(self.dtype)
+
+
 class _Norm:
     """LayerNorm in the dtype of its input (torch accumulates in fp32 inside)."""
 
     def __init__(self, module: Any, dtype: torch.dtype, device: torch.device) -> None:
-        self.weight, self.bias = module.weight.detach().to(device, dtype), module.bias.detach().to(device, dtype)
+        self.weight, self.bias = (
+            module.weight.detach().to(device, dtype),
+            module.bias.detach().to(device, dtype),
+        )
         self.eps = module.eps
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -81,7 +115,9 @@ class _Norm:
 class _Block:
     """The weights of one layer."""
 
-    def __init__(self, layer: Any, mpnet: bool, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, layer: Any, mpnet: bool, precision: str, device: torch.device) -> None:
+        dtype = DTYPES[precision]
+        linear = _Int8Linear if precision == "int8" else _Linear
         if mpnet:
             inner = layer.attention.attn
             triple, out, norm = (inner.q, inner.k, inner.v), inner.o, layer.attention.LayerNorm
@@ -89,13 +125,13 @@ class _Block:
             inner = layer.attention.self
             triple = (inner.query, inner.key, inner.value)
             out, norm = layer.attention.output.dense, layer.attention.output.LayerNorm
-        self.qkv = _Linear(
+        self.qkv = linear(
             torch.cat([m.weight for m in triple]), torch.cat([m.bias for m in triple]), dtype, device
         )
-        self.out, self.norm1 = _Linear(out.weight, out.bias, dtype, device), _Norm(norm, dtype, device)
+        self.out, self.norm1 = linear(out.weight, out.bias, dtype, device), _Norm(norm, dtype, device)
         up, down = layer.intermediate.dense, layer.output.dense
-        self.up = _Linear(up.weight, up.bias, dtype, device)
-        self.down = _Linear(down.weight, down.bias, dtype, device)
+        self.up = linear(up.weight, up.bias, dtype, device)
+        self.down = linear(down.weight, down.bias, dtype, device)
         self.norm2 = _Norm(layer.output.LayerNorm, dtype, device)
 
 
@@ -116,7 +152,7 @@ class LeanBert:
         if kinds is not None:
             self.places = self.places + kinds.weight.detach().float()[0].to(device)
         self.norm = _Norm(embeddings.LayerNorm, torch.float32, device)
-        self.blocks = [_Block(layer, mpnet, self.dtype, device) for layer in model.encoder.layer]
+        self.blocks = [_Block(layer, mpnet, precision, device) for layer in model.encoder.layer]
         self.relative = model.encoder if mpnet else None
         if self.relative is not None:
             self.relative.relative_attention_bias.to(device=device, dtype=torch.float32)
@@ -139,15 +175,64 @@ class LeanBert:
         size = self.width // heads
         wide = layout.spread(qkv).view(rows, longest, 3, heads, size).permute(2, 0, 3, 1, 4)
         if longest <= SHORT and self.device.type == "cpu":
-            query, key, value = wide.reshape(3, rows * heads, longest, size).unbind(0)
-            scores = torch.baddbmm(
-                layout.bias3, query, key.transpose(1, 2), beta=layout.beta, alpha=size**-0.5
-            )
-            mixed = torch.bmm(scores.softmax(-1), value).view(rows, heads, longest, size)
+            found = None
+            if self.dtype == torch.bfloat16 and layout.relative is None:
+                found = _fast_attention(wide, layout, size**-0.5)
+            if found is None:
+                found = _plain_attention(wide.reshape(3, rows * heads, longest, size), layout, size**-0.5)
+            mixed = found.view(rows, heads, longest, size)
         else:
             query, key, value = wide.unbind(0)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=layout.bias4)
         return layout.gather(mixed.transpose(1, 2).reshape(rows * longest, self.width))
+
+
+def _fast_attention(wide: torch.Tensor, layout: _Layout, scale: float) -> torch.Tensor | None:
+    """(3, b, heads, T, d) to (b * heads, T, d) with softmax as exp(QK') [V, 1] divided by its last column.
+
+    One pass over the scores instead of softmax's three. The mask costs nothing: it is the added column, and the values
+    of masked tokens are zero. Without subtracting the maximum exp could overflow or vanish; then the sums show it,
+    and None is returned for the plain way to be taken.
+    """
+    _, rows, heads, longest, size = wide.shape
+    query, key = wide[:2].reshape(2, rows * heads, longest, size).unbind(0)
+    key = key.transpose(1, 2)
+    value = torch.empty(rows, heads, longest, size + 1, dtype=wide.dtype, device=wide.device)
+    if layout.ragged:
+        torch.mul(wide[2], layout.real, out=value[..., :size])
+        value[..., size:] = layout.real
+    else:
+        value[..., :size] = wide[2]
+        value[..., size] = 1.0
+    value = value.view(rows * heads, longest, size + 1)
+    mixed = torch.empty_like(value)
+    step = max(1, CACHED_SCORES // longest**2)
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        scores = torch.baddbmm(layout.nothing, query[part], key[part], beta=0, alpha=scale)
+        torch.bmm(scores.exp_(), value[part], out=mixed[part])
+    sums = mixed[..., size:]
+    low, high = torch.aminmax(sums)
+    if not (float(low) > SMALLEST and float(high) < 1 / SMALLEST):
+        return None
+    return mixed[..., :size] / sums
+
+
+def _plain_attention(triple: torch.Tensor, layout: _Layout, scale: float) -> torch.Tensor:
+    """(3, b * heads, T, d) to (b * heads, T, d), a slice of heads at a time so that the scores stay in the cache."""
+    query, key, value = triple.unbind(0)
+    key, out = key.transpose(1, 2), torch.empty_like(query)
+    step = max(1, CACHED_SCORES // layout.longest**2)
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        bias = layout.bias3 if layout.beta == 0 else layout.bias3[part]
+        scores = torch.baddbmm(bias, query[part], key[part], beta=layout.beta, alpha=scale)
+        if layout.longest <= TINY:
+            weights = scores.float().softmax(-1).to(scores.dtype)
+        else:
+            weights = scores.softmax(-1)
+        torch.bmm(weights, value[part], out=out[part])
+    return out
 
 
 class _Layout:
@@ -160,6 +245,8 @@ class _Layout:
         self.starts = torch.from_numpy(batch.starts[:-1]).to(device)
         self.row = torch.repeat_interleave(torch.arange(self.rows, device=device), lengths)
         self.places = torch.arange(len(batch.flat), device=device) - self.starts[self.row]
+        self.relative = relative
+        self.nothing = torch.zeros(1, dtype=dtype, device=device)
         self.ragged = self.rows * self.longest != len(batch.flat)
         bias: torch.Tensor | None = None
         if self.ragged:
@@ -167,6 +254,7 @@ class _Layout:
             self.into = (self.starts[:, None] + torch.minimum(steps, lengths[:, None] - 1)).view(-1)
             self.back = self.row * self.longest + self.places
             bias = torch.zeros(self.rows, 1, 1, self.longest, dtype=dtype, device=device)
+            self.real = (steps < lengths[:, None]).to(dtype)[:, None, :, None]
             bias.masked_fill_((steps >= lengths[:, None])[:, None, None], torch.finfo(dtype).min / 2)
         if relative is not None:
             near = relative.compute_position_bias(torch.zeros(1, self.longest, 1, device=device)).to(dtype)
@@ -174,7 +262,7 @@ class _Layout:
         self.bias4 = bias
         self.beta = 0.0 if bias is None else 1.0
         if bias is None:
-            self.bias3 = torch.zeros(1, dtype=dtype, device=device)
+            self.bias3 = self.nothing
         else:
             shape = (self.rows, heads, bias.shape[2], self.longest)
             self.bias3 = bias.expand(shape).reshape(self.rows * heads, bias.shape[2], self.longest)
