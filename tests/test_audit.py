@@ -1,0 +1,298 @@
+"""The audit: bad targets are refused in one line, planted faults are found, clean rows are left in peace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from basewise.core.errors import BasewiseError, RunError, TableError, TargetError, UnknownName
+from basewise.core.language import guess_language
+from basewise.core.personal import find_personal, is_card, is_iban, personal_rows
+from basewise.core.task import Task
+from basewise.steps.audit import AuditOptions, audit, load_task, save_task
+from basewise.steps.audit_words import words_out_of_fold
+
+pytest.importorskip("basewise.stats.power")
+
+SUBJECTS = {
+    "billing": ["invoice", "refund", "payment", "charge", "receipt"],
+    "shipping": ["parcel", "delivery", "courier", "package", "tracking"],
+    "account": ["password", "login", "profile", "username", "settings"],
+}
+SAYS = ["is wrong", "never came", "does not work", "was lost again", "needs a change", "looks strange to me"]
+
+
+def tickets(n: int = 240, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows whose words tell the class; no two alike."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        queue = list(SUBJECTS)[i % 3]
+        a, b = rng.choice(SUBJECTS[queue], 2, replace=False)
+        words = [f"w{k}" for k in rng.choice(5000, 6, replace=False)]
+        rows.append(
+            {
+                "text": f"the {a} and the {b} {rng.choice(SAYS)} {' '.join(words)}",
+                "queue": queue,
+                "channel": "web",
+            }
+        )
+    return rows
+
+
+def found(task: Task, check: str) -> Any:
+    """The one finding of a check."""
+    (only,) = [f for f in task.findings if f.check == check]
+    return only
+
+
+def checks(task: Task) -> set[str]:
+    return {f.check for f in task.findings}
+
+
+def test_clean_rows_become_a_task_without_alarms() -> None:
+    task = audit(tickets())
+    assert (task.inputs, task.target, task.classes) == (
+        ("text",),
+        "queue",
+        ("account", "billing", "shipping"),
+    )
+    assert task.split_how == "chance"
+    assert (task.split == "test").sum() == 48
+    assert task.metadata == {"channel": ("web",) * 240}
+    assert {f.severity for f in task.findings if f.check != "power"} <= {"info"} or checks(task) <= {
+        "power",
+        "label-noise",
+    }
+    assert found(task, "power").numbers["test_rows"] == 48
+    again = audit(tickets())
+    assert again.test_digest() == task.test_digest()
+    assert again.findings == task.findings
+    assert audit(tickets(), options=AuditOptions(seed=1)).test_digest() != task.test_digest()
+
+
+def test_several_inputs_become_lines() -> None:
+    rows = [{"subject": f"title number {i} here", "body": f"long words about item {i}" if i else None, "label": "ab"[i % 2]}
+            for i in range(40)]  # fmt: skip
+    task = audit(rows, inputs=["subject", "body"])
+    assert task.rows.texts[1] == "subject: title number 1 here\nbody: long words about item 1"
+    assert task.rows.texts[0] == "subject: title number 0 here\nbody: "
+
+
+BAD_TARGETS: dict[str, tuple[list[Any], str]] = {
+    "one class": (["a"] * 40, "one class only"),
+    "two classes of one row": (["a", "b"], "fewer than two classes"),
+    "one usable class": (["a"] * 39 + ["b"], "fewer than two classes"),
+    "five hundred numbers": ([i % 500 for i in range(1500)], "regression"),
+    "measured numbers": ([i * 1.37 for i in range(100)], "regression"),
+    "texts": ([f"name {i}" for i in range(100)], "no classes"),
+    "nothing": ([None] * 40, "no value in any row"),
+}
+
+
+@pytest.mark.parametrize("case", list(BAD_TARGETS))
+def test_a_target_that_is_none_is_refused(case: str) -> None:
+    values, message = BAD_TARGETS[case]
+    rows = [{"text": f"some words number {i}", "y": v} for i, v in enumerate(values)]
+    with pytest.raises(TargetError, match=message) as caught:
+        audit(rows, target="y", inputs="text")
+    assert caught.value.fix
+
+
+def test_many_class_codes_are_no_regression() -> None:
+    rows = [{"text": f"some words number {i}", "y": i % 150} for i in range(1500)]
+    task = audit(rows, target="y", inputs="text", options=AuditOptions(checks=False))
+    assert task.classes[:3] == ("0", "1", "2")
+    assert len(task.classes) == 150
+
+
+def test_texts_that_are_none_are_refused() -> None:
+    with pytest.raises(TableError, match="all texts are empty"):
+        audit([{"text": " ", "y": "ab"[i % 2]} for i in range(20)], inputs="text", target="y")
+    with pytest.raises(TableError, match="same text"):
+        audit(
+            [{"text": "the very same words", "y": "ab"[i % 2]} for i in range(20)], inputs="text", target="y"
+        )
+    with pytest.raises(UnknownName, match="did you mean 'text'"):
+        audit(tickets(), inputs="txt")
+    with pytest.raises(UnknownName, match="split"):
+        audit(tickets(), split="random")
+    with pytest.raises(BasewiseError, match="time column"):
+        audit(tickets(), split="time")
+
+
+def test_rows_without_text_or_label_are_left_out_and_counted() -> None:
+    rows = tickets()
+    rows[3]["queue"], rows[4]["queue"], rows[5]["text"] = None, float("nan"), "  "
+    task = audit(rows)
+    assert len(task.rows) == 237
+    assert found(task, "unlabelled").rows == (3, 4)
+    assert found(task, "empty").rows == (5,)
+    assert not {3, 4, 5} & set(task.rows.row_ids.tolist())
+
+
+def test_a_class_with_one_row_stays_in_train_with_a_warning() -> None:
+    task = audit([*tickets(), {"text": "nothing like the others", "queue": "legal", "channel": "web"}])
+    assert task.split[-1] == "train"
+    assert "one row: legal" in found(task, "tiny-classes").message
+
+
+def test_planted_faults_are_found() -> None:
+    rows = tickets()
+    for i, row in enumerate(rows):
+        row["code"] = f"{row['queue'][:2]}-{i % 7}"
+        row["shift"] = "early" if i % 2 else "late"
+        row["ticket"] = f"T{i:05}"
+    rows += [dict(rows[i]) for i in range(10)]
+    rows += [{**rows[i], "text": rows[i]["text"] + " thanks", "ticket": "x"} for i in range(20, 26)]
+    rows.append(
+        {**rows[30], "queue": "billing" if rows[30]["queue"] != "billing" else "account", "code": "?"}
+    )
+    rows[40]["text"] += " write to anna@example.org or call +49 30 1234567"
+    rows[41]["text"] += " IBAN DE89 3704 0044 0532 0130 00 card 4111 1111 1111 1111 from 93.184.216.34"
+    rows[42]["text"] = "word " * 5000
+    for i in range(50, 56):
+        rows[i]["text"] = (
+            f"ich habe mein Passwort vergessen und kann mich nicht anmelden, bitte helfen {rows[i]['text'][-12:]}"
+        )
+    task = audit(rows, target="queue", inputs="text")
+    leak = found(task, "leak")
+    assert (leak.severity, leak.numbers["column"]) == ("fail", "code")
+    assert set(range(10)) | set(range(240, 250)) <= set(found(task, "duplicates").rows)
+    assert set(range(20, 26)) <= set(found(task, "near-duplicates").rows)
+    assert {30, 256} <= set(found(task, "conflicting-labels").rows)
+    assert found(task, "personal-email").rows == found(task, "personal-phone").rows == (40,)
+    assert (
+        found(task, "personal-iban").rows
+        == found(task, "personal-card").rows
+        == found(task, "personal-ip").rows
+        == (41,)
+    )
+    assert found(task, "long-texts").rows == (42,)
+    assert found(task, "languages").rows == tuple(range(50, 56))
+    assert not any("anna@" in f.message for f in task.findings)
+    sides = dict(zip(task.rows.row_ids.tolist(), task.split, strict=True))
+    assert all(sides[i] == sides[240 + i] for i in range(10))
+    assert [f.severity for f in task.findings] == sorted(
+        (f.severity for f in task.findings), key=["fail", "warn", "info"].index
+    )
+
+
+def test_wrong_labels_are_found() -> None:
+    rows, rng = tickets(600), np.random.default_rng(3)
+    wrong = rng.choice(600, 40, replace=False)
+    for i in wrong:
+        rows[i]["queue"] = rng.choice([q for q in SUBJECTS if q != rows[i]["queue"]])
+    top = found(audit(rows), "label-noise").rows[:40]
+    assert len(set(top) & set(wrong.tolist())) >= 36
+
+
+def test_groups_times_and_given_splits() -> None:
+    rows = tickets()
+    for i, row in enumerate(rows):
+        row |= {
+            "customer": f"c{i // 4}",
+            "received": f"2026-{1 + i // 28:02}-{1 + i % 28:02}",
+            "fold": "test" if i > 199 else "train",
+        }
+    by_group = audit(rows, target="queue", group="customer", split="group")
+    for g in np.unique(by_group.rows.groups):
+        assert len(set(by_group.split[by_group.rows.groups == g])) == 1
+    assert len(np.unique(by_group.rows.groups)) == 60
+    by_time = audit(
+        [{k: v for k, v in r.items() if k != "customer"} for r in rows], target="queue", split="time"
+    )
+    assert by_time.split_how == "time"
+    assert by_time.rows.row_ids[by_time.split == "test"].min() >= 190
+    rows[0]["text"] = rows[239]["text"]
+    given = audit(rows, target="queue", split="fold")
+    assert (given.split_how, (given.split == "test").sum()) == ("given", 40)
+    assert found(given, "test-in-train").severity == "fail"
+
+
+def test_label_in_the_text_and_odd_class_names() -> None:
+    rows = tickets()
+    for i, row in enumerate(rows):
+        row["text"] = f"[{row['queue']}] {row['text']}"
+        row["queue"] = row["queue"].upper() if i < 9 else row["queue"]
+    task = audit(rows)
+    assert found(task, "label-in-text").severity == "fail"
+    assert len([f for f in task.findings if f.check == "class-names"]) == 3
+
+
+def test_a_task_is_saved_whole_and_checked_on_loading(tmp_path: Path) -> None:
+    task = audit(tickets())
+    save_task(task, tmp_path)
+    back = load_task(tmp_path)
+    assert back.test_digest() == task.test_digest()
+    assert back.rows.digest() == task.rows.digest()
+    assert (back.findings[0].check, back.metadata, back.roles) == (
+        task.findings[0].check,
+        task.metadata,
+        task.roles,
+    )
+    assert back.rows.texts[0] not in (tmp_path / "task.json").read_text()
+    content = (tmp_path / "rows.parquet").read_bytes()
+    (tmp_path / "rows.parquet").write_bytes(content[:-1] + b"x")
+    with pytest.raises(RunError, match="not the file"):
+        load_task(tmp_path)
+    (tmp_path / "rows.parquet").unlink()
+    with pytest.raises(RunError, match="damaged"):
+        load_task(tmp_path)
+    with pytest.raises(RunError, match="holds no task"):
+        load_task(tmp_path / "nowhere")
+
+
+PERSONAL = {
+    "mail a.b+c@d-e.co.uk": ["email"], "call +1-202-555-0143": ["phone"], "(555) 123-4567": ["phone"],
+    "tel 0171/1234567": ["phone"], "+44 (0)20 7946 0958": ["phone"], "GB82 WEST 1234 5698 7654 32": ["iban"],
+    "GB82 WEST 1234 5698 7654 33": [], "2001:db8::1": ["ip"], "version 1.2.3.4": [], "am 23.11.2026 um 10:20:30": [],
+    "2026-11-23 12:30": [], "order 1234567890123456": [], "invoice 2023-0001": [], "127.0.0.1": [], "300.1.1.10": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", list(PERSONAL))
+def test_personal_data_patterns(text: str) -> None:
+    assert [kind for kind, _, _ in find_personal(text)] == PERSONAL[text]
+
+
+def test_check_digits_and_positions() -> None:
+    assert is_iban("FR14 2004 1010 0505 0001 3M02 606")
+    assert is_card("5500 0000 0000 0004")
+    assert not is_card("5500 0000 0000 0005")
+    text = "write to x@y.org now"
+    ((kind, start, end),) = find_personal(text)
+    assert (kind, text[start:end]) == ("email", "x@y.org")
+    assert personal_rows(["nothing", text]) == {"email": [1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("Where is my parcel?", "en"), ("Wo ist mein Paket?", "de"), ("mon colis n'est pas arrivé", "fr"), ("ok", ""),
+     ("¿dónde está mi pedido?", "es"), ("Где мой заказ", "ru"), ("荷物はどこですか", "ja"), ("reset password", "")],
+)  # fmt: skip
+def test_languages(text: str, code: str) -> None:
+    assert guess_language(text) == code
+
+
+def test_words_out_of_fold_give_probabilities() -> None:
+    rows = tickets()
+    labels = np.array([list(SUBJECTS).index(r["queue"]) for r in rows])
+    p = words_out_of_fold([r["text"] for r in rows], labels, np.arange(240) % 4, 3)
+    assert np.allclose(p.sum(1), 1)
+    assert (p.argmax(1) == labels).mean() > 0.9
+    odd = words_out_of_fold(["", "a", "b", "c"], np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
+    assert np.isfinite(odd).all()
+
+
+def test_the_sample_faults_are_found() -> None:
+    """The embedded sample names its planted faults by kind; see sample/planted.json."""
+    sample = pytest.importorskip("basewise.sample")
+    path = Path(sample.path())
+    planted = json.loads((path.parent / "planted.json").read_text())
+    assert planted
+    assert audit(path, target="queue").findings
