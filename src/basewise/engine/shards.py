@@ -7,6 +7,7 @@ is verified when it is first opened; a damaged shard is removed and its rows are
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import struct
@@ -106,7 +107,7 @@ def read(path: Path) -> Shard | None:
         if len(body) != sum(sizes) or zlib.crc32(body) != header["crc32"]:
             return None
         edges = np.cumsum([0, *sizes])
-        part = [body[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        part = [body[a:b] for a, b in itertools.pairwise(edges)]
         return Shard(
             tuple(header["names"]),
             part[0].view(np.uint64).reshape(rows, 2),

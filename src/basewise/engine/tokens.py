@@ -38,7 +38,7 @@ class Tokens:
     def take(self, rows: np.ndarray) -> Tokens:
         """Some rows, in the order asked."""
         pieces = [self.row(int(r)) for r in rows]
-        return pack([p for p in pieces], self.cut[rows])
+        return pack(list(pieces), self.cut[rows])
 
 
 def pack(rows: Sequence[Any], cut: np.ndarray) -> Tokens:
