@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # .venv-peers: the rivals that the benchmarks run beside basewise, in an environment of their own.
 #
-# SetFit and sentence-transformers hold transformers back, so they cannot share basewise's environment; the benchmarks
-# talk to them through JSON files (benchmarks/peer_*.py). torch is the same version on both sides. A stamp makes a
-# second run free.
+# Their many dependencies stay out of basewise's own environment; the benchmarks talk to them through JSON files
+# (benchmarks/peer_*.py). torch is the same version on both sides. A stamp makes a second run free.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 stamp=.venv-peers/.installed
@@ -13,7 +12,8 @@ python=.venv/bin/python
 [ -x .venv-peers/bin/python ] || "$python" -m venv .venv-peers
 torch=$(grep '^torch==' constraints.txt)
 .venv-peers/bin/python -m pip install --disable-pip-version-check --progress-bar off \
-  "$torch" setfit==1.2.0 transformer-ranker==0.2.0 sentence-transformers psutil scikit-learn
+  "$torch" setfit==1.2.0 transformer-ranker==0.2.0 sentence-transformers psutil scikit-learn \
+  onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0 openvino==2026.4.1
 .venv-peers/bin/python - <<'PY'
 import importlib.metadata as m
 print({name: m.version(name) for name in ("torch", "transformers", "sentence-transformers", "setfit", "transformer-ranker")})
