@@ -61,3 +61,13 @@ def test_commands_in_blocks_exist(page: Path) -> None:
             section = reference.split(f"## {name}\n", 1)[1].split("\n## ", 1)[0]
             for option in re.findall(r"(?<=\s)--[a-z-]+", call):
                 assert f"`{option}`" in section, f"{page.name}: {name} has no {option}: {call}"
+
+
+def test_the_card_in_the_guide_is_a_card() -> None:
+    import json
+
+    from basewise.core.base import Card
+
+    block = _blocks(ROOT / "docs" / "bases.md", "json")[0]
+    card = Card.from_dict(json.loads(block))
+    assert set(json.loads(block)) == set(card.to_dict()), "the guide shows every field of a card"
