@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -287,12 +286,3 @@ def test_words_out_of_fold_give_probabilities() -> None:
     assert (p.argmax(1) == labels).mean() > 0.9
     odd = words_out_of_fold(["", "a", "b", "c"], np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
     assert np.isfinite(odd).all()
-
-
-def test_the_sample_faults_are_found() -> None:
-    """The embedded sample names its planted faults by kind; see sample/planted.json."""
-    sample = pytest.importorskip("basewise.sample")
-    path = Path(sample.path())
-    planted = json.loads((path.parent / "planted.json").read_text())
-    assert planted
-    assert audit(path, target="queue").findings

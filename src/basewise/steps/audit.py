@@ -103,7 +103,13 @@ def audit(
         roles={name: f"{role.role} ({role.reason})" for name, role in roles.items()},
         metadata=metadata,
     )
-    if not options.checks or find_spec("basewise.stats.power") is None:
+    if find_spec("basewise.stats.power") is None:
+        message = "the rows were not checked and only equal texts were grouped: basewise.stats is missing"
+        findings.append(
+            Finding(check="unchecked", severity="fail", message=message, advice="install basewise whole")
+        )
+        return task.with_findings(tuple(findings))
+    if not options.checks:
         return task.with_findings(tuple(findings))
     from basewise.steps.audit_checks import check_all
 
