@@ -1,0 +1,399 @@
+"""Tunes the base by contrast between classes in few steps, then a linear head; strong with few labels.
+
+Like SetFit (Tunstall et al. 2022), but the pairs are those within a class-aware batch (supervised contrast, Khosla et
+al. 2020), so memory is linear in the rows and a few dozen steps are enough. The label names, spoken as words, take
+part as one more row of their class. The head averages log-probabilities of three views: tuned features, the frozen
+probe, and, as far as held-out rows support it, nearness to the label names. Token tables stay frozen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.base import EMBED, TRAIN, Base, Card
+from basewise.core.budget import Cost
+from basewise.core.files import Progress, read_json, silent, write_bytes, write_json
+from basewise.core.hashing import generator
+from basewise.core.method import Context, Machine
+from basewise.core.task import Examples
+from basewise.engine.costs import encode_seconds, tokens_of, train_memory, train_seconds
+from basewise.engine.heads import (
+    Head,
+    fit_temperature,
+    folds_of,
+    log_loss,
+    out_of_fold,
+    rotate,
+    softmax,
+    solve,
+)
+from basewise.engine.probe import FIRST_STRENGTH, Probe, column_scale, estimate_solving, fit_probe, unit
+
+REQUIRES: frozenset[str] = frozenset({EMBED, TRAIN})
+RUNGS = "rows"
+
+BATCH_ROWS = 48
+MOST_STEPS = 160
+LEAST_STEPS = 20
+PASSES = 10.0
+RATE = 1e-4
+LAYER_DECAY = 0.9
+TAU = 0.1
+MOST_TOKENS = 128
+PIECE_TOKENS = 512
+FROZEN_LAYERS = 0.34
+"""Share of the layers, from below, that keep their weights."""
+NAME_SHARES = (0.0, 0.15, 0.3, 0.5, 0.7)
+NAME_SCALE = 0.07
+TUNED_SHARE = 0.5
+_SPLIT = re.compile(r"[_\-/.:]+|(?<=[a-z])(?=[A-Z])")
+
+
+def spoken(name: str) -> str:
+    """A label as words: "card_arrival" and "CardArrival" become "card arrival"."""
+    return " ".join(part for part in _SPLIT.sub(" ", name).lower().split()) or name
+
+
+def steps_for(rows: int) -> int:
+    """Steps that show every row about PASSES times, within bounds."""
+    return int(np.clip(round(PASSES * rows / BATCH_ROWS), LEAST_STEPS, MOST_STEPS))
+
+
+def class_batches(labels: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Batches of at most BATCH_ROWS rows in which every class drawn has at least two places, forever.
+
+    A class with one row fills both places with it: two dropouts of one text are a positive pair (Gao et al. 2021).
+    """
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    size = min(BATCH_ROWS, max(2 * len(members), len(labels)))
+    drawn = min(len(members), max(2, size // 3))
+    while True:
+        picked = rng.permutation(len(members))[:drawn]
+        each = max(2, size // len(picked))
+        yield np.concatenate(
+            [
+                rng.permutation(members[c])[:each] if len(members[c]) >= 2 else np.repeat(members[c], 2)
+                for c in picked
+            ]
+        )
+
+
+class Body:
+    """A network with token means of its last layer as output; built once for training and for use."""
+
+    def __init__(self, base: Base, state: dict[str, np.ndarray] | None = None) -> None:
+        import torch
+
+        from basewise.engine.optim import depth_of
+        from basewise.engine.tokens import Tokeniser
+        from basewise.engine.weights import load_network
+
+        self.model, tokenizer = load_network(base, torch.float32)
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = next(self.model.parameters()).device
+        self.tokenise = Tokeniser(tokenizer, min(base.card.context, MOST_TOKENS))
+        self.filler = int(getattr(self.model.config, "pad_token_id", None) or 0)
+        layers = int(getattr(self.model.config, "num_hidden_layers", 1))
+        for name, parameter in self.model.named_parameters():
+            lower = depth_of(name, layers) <= FROZEN_LAYERS * layers
+            if lower or "pooler" in name:  # the means do not pass through a pooler
+                parameter.requires_grad_(False)
+        if state is not None:
+            tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+            missing = self.model.load_state_dict(tensors, strict=False)
+            if missing.unexpected_keys:
+                raise ValueError(f"weights that the network lacks: {missing.unexpected_keys[:3]}")
+        self.model.eval()
+
+    def means(self, tokens: Any, rows: np.ndarray) -> Any:
+        """(b, D) token means of some rows, float32, with a graph if gradients are on; little padding."""
+        import torch
+
+        from basewise.engine.batches import batches
+        from basewise.engine.encoder import pool
+        from basewise.engine.loop import padded
+
+        pieces = batches(tokens.lengths[rows], PIECE_TOKENS)
+        found = []
+        for piece in pieces:
+            inputs = padded(tokens, rows[piece], self.filler, self.device)
+            found.append(pool(self.model(**inputs).last_hidden_state, inputs["attention_mask"], "mean"))
+        back = np.argsort(np.concatenate(pieces))
+        return torch.cat(found)[torch.from_numpy(back).to(self.device)]
+
+    def features(self, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
+        """(n, D) float32, in length-sorted batches."""
+        import torch
+
+        from basewise.engine.batches import CPU_TOKENS, batches
+
+        tokens = self.tokenise(list(texts))
+        out: np.ndarray | None = None
+        done = 0
+        with torch.inference_mode():
+            for rows in batches(tokens.lengths, CPU_TOKENS):
+                values = self.means(tokens, rows).cpu().numpy()
+                if out is None:
+                    out = np.empty((len(texts), values.shape[1]), np.float32)
+                out[rows] = values
+                done += len(rows)
+                progress(done, len(texts), "tuned features")
+        assert out is not None
+        return out
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The weights that training changed."""
+        return {
+            name: parameter.detach().cpu().numpy().copy()
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        }
+
+
+def tune(body: Body, texts: Sequence[str], labels: np.ndarray, context: Context, seconds: float) -> Any:
+    """Train the body in place by supervised contrast; the loop's Outcome."""
+    import torch
+
+    from basewise.engine.device import machine
+    from basewise.engine.loop import Plan, prefers_bf16, train
+    from basewise.engine.optim import adamw, groups
+
+    tokens = body.tokenise(list(texts))
+    targets = torch.from_numpy(labels.astype(np.int64)).to(body.device)
+
+    def loss(rows: np.ndarray) -> torch.Tensor:
+        means = torch.nn.functional.normalize(body.means(tokens, rows).float(), dim=1)
+        scores = means @ means.T / TAU
+        itself = torch.eye(len(rows), dtype=torch.bool, device=scores.device)
+        mine = targets[torch.from_numpy(rows)]
+        same = (mine[:, None] == mine[None, :]) & ~itself
+        log_share = scores - torch.logsumexp(scores.masked_fill(itself, -torch.inf), 1, keepdim=True)
+        return -((log_share * same).sum(1) / same.sum(1).clamp(min=1)).sum()
+
+    layers = int(getattr(body.model.config, "num_hidden_layers", 1))
+    optimiser = adamw(groups(body.model, RATE, layers, LAYER_DECAY))
+    plan = Plan(
+        steps=steps_for(len(texts)),
+        seconds=seconds,
+        tokens=0,
+        bf16=prefers_bf16(machine()),
+        seed=context.seed,
+    )
+    source = class_batches(labels, generator("contrast", context.seed))
+    return train(body.model, optimiser, source, loss, tokens.lengths, plan, context.progress)
+
+
+@dataclass(frozen=True)
+class Contrasted:
+    """Three views of a text, their shares, and one temperature. `names` (C, D) and `centre` (D,) for the label names."""
+
+    classes: tuple[str, ...]
+    body: Body
+    tuned: Head
+    probe: Probe
+    centre: np.ndarray
+    names: np.ndarray
+    name_share: float
+    temperature: float
+    base: Base
+    store: Any
+    precision: str
+    choices: dict[str, Any] = field(default_factory=dict)
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, C) from the weighted log-probabilities."""
+        if not len(texts):
+            return np.empty((0, len(self.classes)))
+        last = last_layer(self.base)
+        wanted = tuple(dict.fromkeys((*self.probe.names, last)))
+        found = self.store.features(self.base, texts, layers=wanted, precision=self.precision)
+        frozen = mixed(
+            self.probe.probabilities(found.matrix),
+            name_logs(found.matrix(last), self.centre, self.names),
+            self.name_share,
+        )
+        tuned = np.log(np.maximum(self.tuned.probabilities(unit(self.body.features(texts))), 1e-9))
+        return softmax(((1.0 - TUNED_SHARE) * frozen + TUNED_SHARE * tuned) / self.temperature)
+
+    def save(self, folder: Path) -> None:
+        """contrast.json, heads.safetensors and body.safetensors (only what training changed)."""
+        from safetensors.numpy import save
+
+        record = {
+            "classes": list(self.classes),
+            "layers": list(self.probe.names),
+            "precision": self.precision,
+        }
+        record |= {"name_share": self.name_share, "temperature": self.temperature, "base": self.base.digest}
+        write_json(folder / "contrast.json", {**record, "choices": self.choices})
+        heads = {**self.tuned.tensors("tuned."), **self.probe.head.tensors("probe.")}
+        write_bytes(folder / "heads.safetensors", save({**heads, "centre": self.centre, "names": self.names}))
+        write_bytes(folder / "body.safetensors", save(self.body.state()))
+
+
+def last_layer(base: Base) -> str:
+    """The name of the last layer's features."""
+    return f"layer{base.card.layers}"
+
+
+def name_logs(x: np.ndarray, centre: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """(n, C) log-probabilities from cosines of centred rows to label names."""
+    scores = unit(unit(x).astype(np.float64) - centre) @ names.T / NAME_SCALE
+    return np.log(np.maximum(softmax(scores), 1e-9))
+
+
+def mixed(probabilities: np.ndarray, names: np.ndarray, share: float) -> np.ndarray:
+    """(n, C) log-probabilities of the frozen views: probe and label names."""
+    return (1.0 - share) * np.log(np.maximum(probabilities, 1e-9)) + share * names
+
+
+def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
+    """Forward pass and probe, the steps, a second forward pass with the tuned weights in fp32."""
+    assert card is not None
+    rows, classes = len(examples), len(examples.classes)
+    lengths = np.minimum(tokens_of(examples.texts, card), MOST_TOKENS)
+    mean, longest = float(lengths.mean()), float(np.percentile(lengths, 97)) if rows else 1.0
+    size = min(BATCH_ROWS, max(2 * classes, rows))
+    steps = steps_for(rows + classes)
+    training, flop = train_seconds(steps * size * longest, steps, card, machine, share=0.5)
+    forward, each, more = encode_seconds(examples.texts, card, machine)
+    slower = machine.bf16_peak / machine.fp32_peak if machine.bf16_peak > machine.fp32_peak else 1.0
+    seconds = (
+        training + forward * (1.0 + slower) + estimate_solving(rows, card.width, classes, machine.fp32_peak)
+    )
+    memory = train_memory(card, size * max(longest, mean), 0.5) + rows * card.width * 64.0
+    return Cost(
+        seconds=seconds,
+        memory_bytes=memory,
+        flop=flop + 2 * more,
+        predict_seconds_per_row=each * (1.0 + slower),
+        disk_bytes=48.0 * card.layers * card.width**2,
+    )
+
+
+def _frozen(
+    examples: Examples, base: Base, store: Any, context: Context
+) -> tuple[Probe, str, np.ndarray, np.ndarray, float, float, dict[str, Any]]:
+    """(probe, precision, centre, names, share of the names, temperature, choices) of the frozen views."""
+    spoken_names = [spoken(c) for c in examples.classes]
+    found = store.features(
+        base, [*examples.texts, *spoken_names], precision=context.precision, progress=context.progress
+    )
+    n, labels = len(examples), examples.labels
+    seen = np.arange(n)
+    fitted = fit_probe(
+        lambda name: found.matrix(name, seen),
+        found.names,
+        labels,
+        len(examples.classes),
+        context.seed,
+        context.progress,
+    )
+    last = unit(found.matrix(last_layer(base))).astype(np.float64)
+    centre, named = last[:n].mean(0), last[n:]
+    names = unit(named - named.mean(0)) if len(named) > 1 else named
+    share, temperature = 0.0, 1.0
+    if fitted.held_out is not None:
+        known = np.isfinite(fitted.held_out).all(1)
+        probe = softmax(fitted.held_out[known] / fitted.probe.head.temperature)
+        logs = name_logs(last[:n][known], centre, names)
+        tried = []
+        for option in NAME_SHARES:
+            logits = mixed(probe, logs, option)
+            t = fit_temperature(logits, labels[known])
+            tried.append((log_loss(softmax(logits / t), labels[known]), option, t))
+        _, share, temperature = min(tried)
+    return fitted.probe, found.precision, centre, names, share, temperature, fitted.choices
+
+
+def tuned_head(x: np.ndarray, labels: np.ndarray, n_classes: int, seed: int) -> Head:
+    """A logistic head on tuned unit rows; its temperature from held-out rows (optimistic: the body has seen them)."""
+    scale = column_scale(x)
+    rotated, rotation = rotate(x / scale)
+    head = rotation.unrotate(solve(rotated, labels, n_classes, FIRST_STRENGTH, energy=rotation.energy))
+    temperature = 1.0
+    counts = np.bincount(labels)
+    if (smallest := int(counts[counts > 0].min())) >= 2:
+        fold = folds_of(labels, min(3, smallest), generator("tuned", seed))
+        held = out_of_fold(rotated, labels, n_classes, (FIRST_STRENGTH,), fold, rotation.energy)[
+            FIRST_STRENGTH
+        ]
+        temperature = float(np.clip(fit_temperature(held, labels), 0.5, 2.0))
+    weights = (head.weights / scale[:, None]).astype(np.float32)
+    return replace(head, weights=weights, temperature=temperature)
+
+
+def fit(examples: Examples, base: Base | None, context: Context) -> Contrasted:
+    """Frozen views first, then the body within what is left of the time, then its head."""
+    import time
+
+    from basewise.engine.loop import seeded
+
+    assert base is not None
+    started = time.perf_counter()
+    examples = examples.take(examples.labels >= 0)
+    n_classes = len(examples.classes)
+    store = context.features
+    if store is None:
+        from basewise.engine.features import FeatureStore
+
+        store = FeatureStore(None)
+    probe, precision, centre, names, share, temperature, choices = _frozen(examples, base, store, context)
+    with seeded(context.seed):
+        body = Body(base)
+    texts = [*examples.texts, *(spoken(c) for c in examples.classes)]
+    labels = np.concatenate([examples.labels, np.arange(n_classes)])
+    left = max(context.seconds - 2.0 * (time.perf_counter() - started), 0.2 * context.seconds)
+    outcome = tune(body, texts, labels, context, left)
+    tuned = tuned_head(
+        unit(body.features(examples.texts, context.progress)), examples.labels, n_classes, context.seed
+    )
+    choices = {**choices, "steps": outcome.steps, "rate": RATE, "name_share": share, "precision": precision}
+    choices |= {"temperature": round(temperature, 4), "shortened": outcome.shortened}
+    return Contrasted(
+        examples.classes,
+        body,
+        tuned,
+        probe,
+        centre,
+        names,
+        share,
+        temperature,
+        base,
+        store,
+        precision,
+        choices,
+    )
+
+
+def load(folder: Path, base: Base | None, context: Context) -> Contrasted:
+    """The inverse of `save`."""
+    from safetensors.numpy import load_file
+
+    assert base is not None
+    record, heads = read_json(folder / "contrast.json"), load_file(folder / "heads.safetensors")
+    store = context.features
+    if store is None:
+        from basewise.engine.features import FeatureStore
+
+        store = FeatureStore(None)
+    return Contrasted(
+        tuple(record["classes"]),
+        Body(base, load_file(folder / "body.safetensors")),
+        Head.of_tensors(heads, "tuned."),
+        Probe(tuple(record["layers"]), Head.of_tensors(heads, "probe.")),
+        heads["centre"],
+        heads["names"],
+        record["name_share"],
+        record["temperature"],
+        base,
+        store,
+        record["precision"],
+        record["choices"],
+    )
