@@ -104,7 +104,7 @@ def read(path: Path) -> Shard | None:
         rows, shape, dtype = int(header["rows"]), tuple(header["shape"]), np.dtype(header["dtype"])
         body = raw[start + length :]
         sizes = [16 * rows, int(np.prod(shape)) * dtype.itemsize, 4 * rows, rows]
-        if len(body) != sum(sizes) or zlib.crc32(body) != header["crc32"]:
+        if len(body) != sum(sizes) or zlib.crc32(body.data) != header["crc32"]:
             return None
         edges = np.cumsum([0, *sizes])
         part = [body[a:b] for a, b in itertools.pairwise(edges)]

@@ -6,6 +6,7 @@ Following Tulkens & van Dongen (model2vec) and WordLlama: a table of token vecto
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from basewise.core.base import Base
 from basewise.core.errors import UnsafeWeights
@@ -25,19 +26,12 @@ class StaticEncoder:
                 f"{path} has no matrix named embedding.weight but {sorted(tensors)[:5]}",
                 "fetch the base again",
             )
-        self.table = np.ascontiguousarray(tensors["embedding.weight"], dtype=np.float32)
-        self.width = self.table.shape[1]
+        self.table = torch.from_numpy(np.ascontiguousarray(tensors["embedding.weight"], dtype=np.float32))
+        self.width = int(self.table.shape[1])
 
     def encode(self, tokens: Tokens) -> np.ndarray:
-        """(n, width) float32 means; a row without tokens is zeros. Summed in slices so that memory stays flat."""
-        out = np.zeros((len(tokens), self.width), np.float32)
-        lengths = tokens.lengths
-        filled = np.flatnonzero(lengths)
-        step = max(1, (1 << 17) // max(1, int(lengths.mean()) if len(lengths) else 1))
-        for start in range(0, len(filled), step):
-            rows = filled[start : start + step]
-            first, last = int(tokens.offsets[rows[0]]), int(tokens.offsets[rows[-1] + 1])
-            ids = np.minimum(tokens.ids[first:last], len(self.table) - 1)
-            sums = np.add.reduceat(self.table[ids], tokens.offsets[rows] - first, axis=0)
-            out[rows] = sums / lengths[rows, None]
-        return out
+        """(n, width) float32 means; a row without tokens is zeros. Rows are gathered and added in one pass."""
+        ids = torch.from_numpy(np.minimum(tokens.ids, len(self.table) - 1))
+        with torch.inference_mode():
+            starts = torch.from_numpy(tokens.offsets[:-1].astype(np.int32))
+            return torch.nn.functional.embedding_bag(ids, self.table, starts, mode="mean").numpy()
