@@ -9,7 +9,7 @@ probability (Laplace), so log-losses stay finite. Sparse inputs of scipy work as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 MEMORY = 10
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,6 @@ def solve(
     target = np.zeros((n, count), np.float32)
     target[np.arange(n), np.searchsorted(seen, labels)] = 1.0
     decay = 1.0 / (n * strength)
-    transposed = design.T.tocsr() if hasattr(design, "tocsr") else None
     if energy is None:
         squares = design.multiply(design).mean(0) if hasattr(design, "tocsr") else (design * design).mean(0)
         energy = np.asarray(squares, np.float64).ravel()
@@ -158,10 +158,26 @@ def solve(
     inverse[:-1, 0] = 1.0 / (spread * energy + decay)
     inverse[-1] = 1.0 / spread
 
+    objective = _objective(design, target, decay)
+    first = np.zeros((width + 1, count), np.float32)
+    scale = float(np.linalg.norm(objective(first)[1]))
+    if start is not None:
+        first[:-1], first[-1] = start.weights[:, seen], start.bias[seen]
+    theta = _lbfgs(objective, first, inverse, tolerance * max(scale, 1e-12), iterations)
+    weights, bias = np.zeros((width, n_classes), np.float32), np.zeros(n_classes)
+    weights[:, seen], bias[seen] = theta[:-1], theta[-1]
+    return Head(weights, bias, present, floor)
+
+
+def _objective(design: Any, target: np.ndarray, decay: float) -> Objective:
+    """theta (D + 1, C) -> (penalised mean cross-entropy, its gradient); products run in torch, sparse ones in scipy."""
     import torch
 
+    n = len(target)
     target_ = torch.from_numpy(target)
-    dense = None if hasattr(design, "tocsr") else torch.from_numpy(np.ascontiguousarray(design, np.float32))
+    sparse = hasattr(design, "tocsr")
+    transposed = design.T.tocsr() if sparse else None
+    dense = None if sparse else torch.from_numpy(np.ascontiguousarray(design, np.float32))
 
     def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
         weights = torch.from_numpy(theta)
@@ -175,14 +191,7 @@ def solve(
         gradient[-1] = residual.sum(0).numpy()
         return loss + 0.5 * decay * float(np.vdot(theta[:-1], theta[:-1])), gradient
 
-    first = np.zeros((width + 1, count), np.float32)
-    scale = float(np.linalg.norm(objective(first)[1]))
-    if start is not None:
-        first[:-1], first[-1] = start.weights[:, seen], start.bias[seen]
-    theta = _lbfgs(objective, first, inverse, tolerance * max(scale, 1e-12), iterations)
-    weights, bias = np.zeros((width, n_classes), np.float32), np.zeros(n_classes)
-    weights[:, seen], bias[seen] = theta[:-1], theta[-1]
-    return Head(weights, bias, present, floor)
+    return objective
 
 
 def _lbfgs(

@@ -80,7 +80,7 @@ def column_scale(x: np.ndarray) -> np.ndarray:
 def candidates(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Sets of matrices to try: each alone, the last with a middle one, all layers side by side."""
     layers = [name for name in names if name.startswith("layer")]
-    sets = [(name,) for name in names]
+    sets: list[tuple[str, ...]] = [(name,) for name in names]
     if len(layers) >= 2:
         sets.append((layers[len(layers) // 2], layers[-1]))
     if len(layers) >= 3:

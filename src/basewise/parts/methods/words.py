@@ -165,7 +165,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
     if n_folds >= 2:
         fold = folds_of(labels, 5 if len(labels) > MANY_ROWS else n_folds, rng)
         held_out = [0] if len(labels) > MANY_ROWS else None
-        stages = [(False, (FEW_STRENGTH,)), (True, (FEW_STRENGTH,))]
+        stages: list[tuple[bool, tuple[float, ...]]] = [(False, (FEW_STRENGTH,)), (True, (FEW_STRENGTH,))]
         for stage in range(3):
             if stage == 2:
                 if smallest < 5:
@@ -180,7 +180,8 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
                 loss = log_loss(softmax(logits[known] / temperature), labels[known])
                 options.append((loss, letters, strength, temperature))
             context.progress(stage + 1, 4, "words: choosing")
-    loss, letters, strength, temperature = min(options) if options else (None, True, FEW_STRENGTH, 1.0)
+    found = min(options) if options else (None, True, FEW_STRENGTH, 1.0)
+    best_loss, letters, strength, temperature = found
     vocabulary, design = designs[letters]
     head = replace(solve(design, labels, n_classes, strength), temperature=temperature)
     choices = {
@@ -188,7 +189,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
         "letters": letters,
         "strength": strength,
         "temperature": round(temperature, 4),
-        "out_of_fold_log_loss": None if loss is None else round(loss, 4),
+        "out_of_fold_log_loss": None if best_loss is None else round(best_loss, 4),
     }
     return Words(examples.classes, vocabulary, head, choices)
 
