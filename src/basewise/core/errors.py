@@ -56,7 +56,10 @@ class UnknownName(InputError):
         """`kind` in words ("column", "method"); the nearest known names go into the message."""
         names = sorted(str(k) for k in known)
         near = difflib.get_close_matches(name, names, n=2, cutoff=0.5) or names[:8]
-        return cls(f"unknown {kind} {name!r}", f"did you mean {' or '.join(map(repr, near))}?" if near else "none exist")
+        return cls(
+            f"unknown {kind} {name!r}",
+            f"did you mean {' or '.join(map(repr, near))}?" if near else "none exist",
+        )
 
 
 class BudgetError(BasewiseError):

@@ -32,7 +32,9 @@ def home() -> Path:
 def explain_os_error(error: OSError, path: Path) -> RunError:
     """A full disk or a read-only folder, in one line with the fix."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError(f"the disk is full: could not write {path}", "free some space and run the same command again")
+        return RunError(
+            f"the disk is full: could not write {path}", "free some space and run the same command again"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return RunError(f"cannot write to {path}: {error.strerror}", "choose another folder with --to")
     return RunError(f"cannot write {path}: {error.strerror}", "check the folder and try again")
@@ -106,7 +108,8 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise RunError(
-                f"the run folder {path.parent} is in use by another process", "wait for it or give another --to"
+                f"the run folder {path.parent} is in use by another process",
+                "wait for it or give another --to",
             ) from None
         yield
     finally:

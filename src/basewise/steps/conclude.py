@@ -204,7 +204,7 @@ def standing_notes(standing: Standing, test: dict[str, Any]) -> list[str]:
 
 def row_tables(task: Task, chosen: Trial, race: Race, base: Any, notes: list[str]) -> dict[str, Any]:
     """The report's tables from the chosen trial's held-out rows."""
-    from basewise.stats.noise import label_suspects
+    from basewise.stats.noise import label_margins, label_suspects
 
     position = {int(r): i for i, r in enumerate(task.rows.row_ids)}
     index = np.array([position[int(r)] for r in chosen.row_ids])
@@ -220,8 +220,7 @@ def row_tables(task: Task, chosen: Trial, race: Race, base: Any, notes: list[str
             notes.append(
                 f"{cut} of {len(texts)} rows were longer than {base.key} can read ({base.card.context} tokens) and were cut."
             )
-    suspects = label_suspects(probabilities, labels)
-    order, margin = np.asarray(suspects.order), np.asarray(suspects.margin)
+    order, margin = label_suspects(probabilities, labels), label_margins(probabilities, labels)
     return {
         "confusion": tables.confusion(labels, probabilities, classes),
         "calibration": {

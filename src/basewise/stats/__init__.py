@@ -1,0 +1,1 @@
+"""Statistics on numpy arrays alone: intervals, paired tests, sequential evidence, selection, calibration, duplicates."""

@@ -1,0 +1,70 @@
+"""Answering only when sure: risk against coverage, a threshold with a promised risk, conformal quantiles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(coverage, risk), both (n,): share answered and share wrong among them, from the most confident row on."""
+    order = np.argsort(-np.asarray(confidence), kind="stable")
+    wrong = 1 - np.asarray(right, float)[order]
+    count = np.arange(1, len(order) + 1)
+    return count / max(1, len(order)), np.cumsum(wrong) / count
+
+
+def aurc(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Area under the risk-coverage curve: mean risk over all coverages, lower is better."""
+    return float(risk_coverage(confidence, right)[1].mean()) if len(confidence) else float("nan")
+
+
+def threshold_for_risk(
+    confidence: np.ndarray, right: np.ndarray, risk: float = 0.05, delta: float = 0.05
+) -> tuple[float, float] | None:
+    """(threshold, coverage): answering at this confidence or above errs at most `risk`, with probability 1 - delta.
+
+    Largest coverage whose exact upper bound holds, tried at log2(n) sizes with delta shared among them (Geifman and
+    El-Yaniv 2017). None when even the most confident rows cannot promise it.
+    """
+    from scipy.stats import beta
+
+    n = len(confidence)
+    if n == 0:
+        return None
+    order = np.argsort(-np.asarray(confidence), kind="stable")
+    wrong = np.cumsum(1 - np.asarray(right, int)[order])
+    tries = max(1, int(np.ceil(np.log2(n))) + 1)
+    low, high, best = 1, n, None
+    for _ in range(tries):
+        if low > high:
+            break
+        size = (low + high) // 2
+        errors = int(wrong[size - 1])
+        upper = 1.0 if errors == size else float(beta.ppf(1 - delta / tries, errors + 1, size - errors))
+        if upper <= risk:
+            best, low = size, size + 1
+        else:
+            high = size - 1
+    if best is None:
+        return None
+    value = float(np.asarray(confidence)[order][best - 1])
+    return value, float((np.asarray(confidence) >= value).mean())
+
+
+def conformal_quantile(true_probability: np.ndarray, alpha: float = 0.1) -> float:
+    """Least probability a class needs to be in the set, so that the truth is in it with 1 - alpha (split conformal)."""
+    n = len(true_probability)
+    rank = int(np.ceil((n + 1) * (1 - alpha)))
+    return 0.0 if rank > n else float(1 - np.sort(1 - np.asarray(true_probability))[rank - 1])
+
+
+def coverage_band(n: int, alpha: float = 0.1, level: float = 0.95) -> tuple[float, float]:
+    """Where the realised coverage lies with probability `level` after calibrating on n rows: a Beta distribution."""
+    from scipy.stats import beta
+
+    rank = int(np.ceil((n + 1) * (1 - alpha)))
+    if rank > n:
+        return 1.0, 1.0
+    tail = (1 - level) / 2
+    low, high = beta.ppf([tail, 1 - tail], rank, n + 1 - rank)
+    return float(low), float(high)

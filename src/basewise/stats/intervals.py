@@ -1,0 +1,145 @@
+"""Intervals for shares and means: Wilson, Jeffreys, Clopper-Pearson, clustered, bias-corrected bootstrap.
+
+Wilson is the default for a share (Wilson 1927; Brown, Cai and DasGupta 2001); rows that come in groups get a standard error
+from the sums of each group's residuals (Miller, arXiv 2411.00640) with Student's t where groups are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its interval. `n`: rows it came from; `level`: nominal coverage."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    level: float = 0.95
+    method: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def normal_quantile(level: float) -> float:
+    """Two-sided normal quantile, 1.96 for 0.95."""
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + level / 2))
+
+
+def _check(successes: float, n: int) -> None:
+    if n < 0 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} came, 0 <= successes <= n was expected")
+
+
+def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+    """Score interval of a share; (0, 1) when n is 0."""
+    _check(successes, n)
+    if n == 0:
+        return Interval(estimate=float("nan"), low=0.0, high=1.0, n=0, level=level, method="wilson")
+    z, p = normal_quantile(level), successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return Interval(estimate=float(p), low=min(low, p), high=max(high, p), n=n, level=level, method="wilson")
+
+
+def jeffreys(successes: float, n: int, level: float = 0.95) -> Interval:
+    """Equal-tailed interval of the Beta(1/2, 1/2) posterior; the ends are 0 and 1 at no and all successes."""
+    _check(successes, n)
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes + 0.5, n - successes + 0.5))
+    high = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 0.5, n - successes + 0.5))
+    estimate = successes / n if n else float("nan")
+    return Interval(estimate=estimate, low=low, high=high, n=n, level=level, method="jeffreys")
+
+
+def clopper_pearson(successes: float, n: int, level: float = 0.95) -> Interval:
+    """Exact interval of a share: never covers less than it says (Clopper and Pearson 1934)."""
+    _check(successes, n)
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 1, n - successes))
+    estimate = successes / n if n else float("nan")
+    return Interval(estimate=estimate, low=low, high=high, n=n, level=level, method="clopper-pearson")
+
+
+def clustered_mean(values: np.ndarray, clusters: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean of (n,) values whose rows share clusters (n,): Var = G/(G-1) * sum_g (sum of residuals)^2 / n^2, t with G-1."""
+    from scipy.stats import t
+
+    values = np.asarray(values, float)
+    _, inverse = np.unique(np.asarray(clusters), return_inverse=True)
+    groups, n, mean = int(inverse.max()) + 1, len(values), float(values.mean())
+    if groups < 2:
+        return Interval(estimate=mean, low=0.0, high=1.0, n=n, level=level, method="one cluster")
+    if np.ptp(values) == 0 and mean in (0.0, 1.0):  # no spread to measure: each cluster counts as one row
+        flat = wilson(mean * groups, groups, level)
+        return Interval(
+            estimate=mean, low=flat.low, high=flat.high, n=n, level=level, method="wilson on clusters"
+        )
+    sums = np.bincount(inverse, weights=values - mean)
+    error = np.sqrt(groups / (groups - 1) * float((sums**2).sum())) / n
+    half = float(t.ppf(0.5 + level / 2, groups - 1)) * error
+    bounded = values.min() >= 0 and values.max() <= 1
+    low, high = mean - half, mean + half
+    if bounded:
+        low, high = max(0.0, low), min(1.0, high)
+    return Interval(estimate=mean, low=float(low), high=float(high), n=n, level=level, method="clustered")
+
+
+def bootstrap_counts(
+    n: int, resamples: int = 2_000, seed: int = 0, clusters: np.ndarray | None = None
+) -> np.ndarray:
+    """(resamples, n) how often each row is drawn; with clusters (n,), whole clusters are drawn."""
+    rng = np.random.default_rng(seed)
+    if clusters is None:
+        return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    _, inverse = np.unique(np.asarray(clusters), return_inverse=True)
+    groups = int(inverse.max()) + 1
+    return rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)[:, inverse]
+
+
+def bca(
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = 2_000,
+) -> Interval:
+    """Bias-corrected and accelerated bootstrap (Efron 1987) of a weighted statistic of (n,) values.
+
+    statistic(values (n,), weights (B, n)) -> (B,); the weighted mean when left out.
+    """
+    from scipy.special import ndtr, ndtri
+
+    values = np.asarray(values, float)
+    n = len(values)
+    measure = statistic or (lambda v, w: (w @ v) / w.sum(1))
+    full = float(measure(values, np.ones((1, n)))[0])
+    if n < 2 or np.ptp(values) == 0:
+        return Interval(estimate=full, low=full, high=full, n=n, level=level, method="bca")
+    draws = np.sort(measure(values, bootstrap_counts(n, resamples, seed)))
+    share = np.clip((draws < full).mean() + 0.5 * (draws == full).mean(), 1e-4, 1 - 1e-4)
+    bias = ndtri(share)
+    left_out = (
+        measure(values, np.ones((n, n)) - np.eye(n)) if n <= 2_000 else full - (values - full) / (n - 1)
+    )
+    spread = left_out.mean() - left_out
+    speed = float((spread**3).sum() / (6 * max((spread**2).sum(), 1e-300) ** 1.5))
+    ends = []
+    for tail in ((1 - level) / 2, 1 - (1 - level) / 2):
+        z = bias + ndtri(tail)
+        ends.append(float(np.quantile(draws, ndtr(bias + z / (1 - speed * z)))))
+    return Interval(estimate=full, low=ends[0], high=ends[1], n=n, level=level, method="bca")
