@@ -1,0 +1,122 @@
+"""Rows that say the same: exact after normalising, and near by MinHash with every candidate pair verified.
+
+Short texts are the main case, so shingles are characters (5-grams of the normalised text): a changed word moves few of
+them. 20 bands of 6 hashes propose pairs (Leskovec et al., Mining of Massive Datasets, ch. 3), the true Jaccard similarity
+decides. A bucket is chained to its first row instead of compared all with all, so identical rows stay linear.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+BANDS, ROWS = 30, 4
+SHINGLE = 5
+CHAIN = 8  # rows of a bucket that each further row is compared with
+MAX_CHARACTERS = 4_000
+_WORDS = re.compile(r"\w+")
+
+
+def normalise(text: str) -> str:
+    """Lower-case words and numbers, one space between them: wrapping, case, accents' form and signs do not count."""
+    return " ".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def exact_groups(texts: Sequence[str]) -> np.ndarray:
+    """(n,) int64 group ids: equal for texts that are the same after normalising; empty texts stay apart."""
+    seen: dict[bytes, int] = {}
+    out = np.empty(len(texts), np.int64)
+    for i, text in enumerate(texts):
+        plain = normalise(text)
+        key = (
+            hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            if plain
+            else i.to_bytes(16)
+        )
+        out[i] = seen.setdefault(key, i)
+    return out
+
+
+def _shingles(plain: str) -> np.ndarray:
+    """Sorted unique 64-bit hashes of the character 5-grams of one normalised text."""
+    codes = np.frombuffer(
+        plain[:MAX_CHARACTERS].encode("utf-32-le", "surrogatepass"), dtype=np.uint32
+    ).astype(np.uint64)
+    if len(codes) < SHINGLE:
+        codes = np.concatenate([codes, np.zeros(SHINGLE - len(codes), np.uint64)])
+    value = np.zeros(len(codes) - SHINGLE + 1, np.uint64)
+    for k in range(SHINGLE):
+        value = value * np.uint64(1_099_511_628_211) + codes[k : len(codes) - SHINGLE + 1 + k]
+    value ^= value >> np.uint64(29)
+    return np.unique(value * np.uint64(0xBF58476D1CE4E5B9))
+
+
+def _signature(shingles: np.ndarray, multipliers: np.ndarray, adders: np.ndarray) -> np.ndarray:
+    """(BANDS * ROWS,) least hash of the set under each random function."""
+    return ((shingles[:, None] * multipliers + adders) >> np.uint64(32)).min(0)
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of two sorted unique arrays that both have."""
+    common = len(np.intersect1d(a, b, assume_unique=True))
+    return common / (len(a) + len(b) - common)
+
+
+def _find(parent: np.ndarray, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = int(parent[i])
+    return i
+
+
+def near_groups(texts: Sequence[str], threshold: float = 0.7) -> np.ndarray:
+    """(n,) int64 group ids: texts whose 5-gram sets overlap by at least `threshold` (Jaccard), and their neighbours."""
+    groups = exact_groups(texts)
+    first = np.unique(groups)
+    plain = [normalise(texts[i]) for i in first]
+    kept = [k for k, text in enumerate(plain) if text]
+    sets = {k: _shingles(plain[k]) for k in kept}
+    rng = np.random.default_rng(20)
+    multipliers = rng.integers(1, 2**63, BANDS * ROWS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    adders = rng.integers(0, 2**63, BANDS * ROWS, dtype=np.uint64)
+    signatures = np.array([_signature(sets[k], multipliers, adders) for k in kept], dtype=np.uint64)
+    parent = np.arange(len(first))
+    checked: set[tuple[int, int]] = set()
+    for band in range(BANDS):
+        if len(kept) < 2:
+            break
+        _join_band(signatures[:, band * ROWS : (band + 1) * ROWS], kept, sets, parent, checked, threshold)
+    roots = np.array([first[_find(parent, k)] for k in range(len(first))], dtype=np.int64)
+    return roots[np.searchsorted(first, groups)]
+
+
+def _join_band(
+    rows: np.ndarray,
+    kept: list[int],
+    sets: dict[int, np.ndarray],
+    parent: np.ndarray,
+    checked: set[tuple[int, int]],
+    threshold: float,
+) -> None:
+    """Join what shares a bucket of this band and is near enough."""
+    mixed = np.zeros(len(rows), np.uint64)
+    for column in range(rows.shape[1]):
+        mixed = (mixed ^ rows[:, column]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(31)
+    order = np.argsort(mixed, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], mixed[order][1:] != mixed[order][:-1]]))
+    for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        members = [kept[i] for i in order[begin:end]]
+        for position, k in enumerate(members[1:], 1):
+            for j in members[max(0, position - CHAIN) : position]:
+                pair = (j, k)
+                if pair in checked or _find(parent, j) == _find(parent, k):
+                    continue
+                checked.add(pair)
+                if jaccard(sets[j], sets[k]) >= threshold:
+                    a, b = sorted((_find(parent, j), _find(parent, k)))
+                    parent[b] = a

@@ -1,0 +1,246 @@
+"""Statistics: golden numbers, and properties that must hold for any input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basewise.stats import (
+    calibration,
+    conformal,
+    duplicates,
+    estimators,
+    intervals,
+    noise,
+    paired,
+    power,
+    selection,
+    sequential,
+    slices,
+    transfer,
+)
+
+
+def test_golden_intervals() -> None:
+    wilson = intervals.wilson(8, 10)
+    assert (round(wilson.low, 4), round(wilson.high, 4)) == (0.4902, 0.9433)
+    exact = intervals.clopper_pearson(0, 100)
+    assert exact.low == 0 and exact.high == pytest.approx(0.0362, abs=1e-4)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_intervals_hold_their_estimate_and_stay_in_bounds(case: tuple[int, int]) -> None:
+    k, n = case
+    for method in (intervals.wilson, intervals.jeffreys, intervals.clopper_pearson):
+        found = method(k, n)
+        assert 0 <= found.low <= k / n <= found.high <= 1
+    assert intervals.clopper_pearson(k, n).high >= intervals.wilson(k, n).estimate
+
+
+def test_clusters_of_copies_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random(60) < 0.7
+    alone = intervals.clustered_mean(values, np.arange(60))
+    copied = intervals.clustered_mean(np.repeat(values, 5), np.repeat(np.arange(60), 5))
+    assert copied.high - copied.low == pytest.approx(alone.high - alone.low, rel=1e-6)
+    assert alone.estimate == copied.estimate
+
+
+def test_bca_covers_the_mean() -> None:
+    rng = np.random.default_rng(1)
+    hits = [
+        (found := intervals.bca(rng.exponential(size=80), seed=i, resamples=400)).low <= 1 <= found.high for i in range(200)
+    ]
+    assert np.mean(hits) > 0.88
+
+
+def test_golden_mcnemar() -> None:
+    a = np.array([True] * 15 + [False] * 5 + [True] * 80)
+    b = np.array([False] * 15 + [True] * 5 + [True] * 80)
+    assert paired.mcnemar_midp(a, b) == pytest.approx(0.0266, abs=2e-4)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=5, max_size=80))
+def test_paired_difference_is_antisymmetric(rows: list[tuple[bool, bool]]) -> None:
+    a, b = np.array(rows).T
+    ab, ba = paired.paired_difference(a, b), paired.paired_difference(b, a)
+    assert ab.low <= ab.estimate + 1e-9 and ab.estimate <= ab.high + 1e-9
+    assert ab.low == pytest.approx(-ba.high, abs=1e-6) and ab.estimate == -ba.estimate
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_adjusted_p_values(p: list[float]) -> None:
+    values = np.array(p)
+    assert (paired.holm(values) >= values - 1e-12).all()
+    assert (paired.holm(values) >= paired.benjamini_hochberg(values) - 1e-12).all()
+    assert (paired.benjamini_hochberg(values) >= values - 1e-12).all()
+
+
+def test_probability_best_sums_to_one() -> None:
+    scores = np.random.default_rng(0).random((4, 50))
+    assert paired.probability_best(scores).sum() == pytest.approx(1)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_e_value_grows_with_wins(wins: int, losses: int) -> None:
+    assert sequential.log_e_value(wins + 1, losses) >= sequential.log_e_value(wins, losses) - 1e-9
+    assert sequential.log_e_value(0, 0) == pytest.approx(0, abs=1e-9)
+
+
+def test_e_value_rarely_misjudges_under_continuous_looking() -> None:
+    rng = np.random.default_rng(3)
+    false = 0
+    for _ in range(300):
+        walk = np.cumsum(rng.random(300) < 0.5)
+        looks = range(1, 301, 5)
+        false += any(sequential.log_e_value(int(walk[i - 1]), i - int(walk[i - 1])) >= np.log(20) for i in looks)
+    assert false / 300 <= 0.05
+
+
+def test_winner_of_equal_arms_is_corrected_downwards() -> None:
+    rng = np.random.default_rng(0)
+    found = [selection.corrected_winner(rng.random((20, 200)) < 0.8, seed=i, resamples=300) for i in range(60)]
+    assert np.mean([f.naive for f in found]) > 0.84
+    assert abs(np.mean([f.estimate for f in found]) - 0.8) < 0.02
+    assert np.mean([f.interval.low <= 0.8 <= f.interval.high for f in found]) > 0.9
+
+
+def test_identical_arms_tie_and_the_cheapest_is_taken() -> None:
+    right = np.random.default_rng(0).random(300) < 0.7
+    verdict = selection.decide(np.array([right, right, ~right]), np.array([3.0, 1.0, 0.1]))
+    assert verdict.kind == "tie" and verdict.chosen == 1 and 2 not in verdict.tied
+
+
+@given(st.integers(20, 100_000))
+def test_power_and_rows_agree(n: int) -> None:
+    gap = power.smallest_gap(n)
+    assert power.rows_needed(gap, discordance=max(0.1, gap)) <= n + 1 or gap > 0.1
+
+
+def test_calibrated_probabilities_have_no_debiased_error() -> None:
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(100):
+        confidence = rng.uniform(0.5, 1, 500)
+        errors.append(calibration.ece_debiased(confidence, rng.random(500) < confidence))
+    assert np.mean(errors) < 0.02
+
+
+def test_temperature_is_found() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4_000, 3)) * 2
+    p = calibration.apply_temperature(logits, 1.0)
+    labels = (rng.random((4_000, 1)) > p.cumsum(1)).sum(1)
+    assert calibration.temperature(np.log(calibration.apply_temperature(logits, 1 / 3)), labels) == pytest.approx(3, rel=0.1)
+
+
+def test_promised_risk_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    broken = 0
+    for _ in range(100):
+        confidence = rng.random(800)
+        right = rng.random(800) < 0.5 + confidence / 2
+        found = conformal.threshold_for_risk(confidence, right, 0.1, 0.05)
+        if found is not None:
+            tail = np.linspace(found[0], 1, 1_000)
+            broken += (0.5 - tail / 2).mean() > 0.1
+    assert broken <= 8
+    assert conformal.threshold_for_risk(np.ones(5), np.ones(5)) is None
+
+
+def test_conformal_set_covers() -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(200):
+        p = rng.random(201)
+        covered.append(p[-1] >= conformal.conformal_quantile(p[:-1], 0.1))
+    assert 0.83 < np.mean(covered) < 0.97
+    low, high = conformal.coverage_band(100)
+    assert low < 0.9 < high
+
+
+def test_flipped_labels_are_suspected() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 600)
+    p = np.full((600, 4), 0.05)
+    p[np.arange(600), labels] = 0.85
+    given_labels = labels.copy()
+    flipped = rng.choice(600, 30, replace=False)
+    given_labels[flipped] = (labels[flipped] + 1) % 4
+    assert set(noise.label_suspects(p, given_labels)[:30]) == set(flipped)
+    assert noise.confident_joint(p, given_labels).sum() > 0
+
+
+def test_near_duplicates() -> None:
+    texts = [
+        "Hello, my parcel has not arrived yet and I am waiting since Monday",
+        "hello my parcel has not arrived yet, and I am waiting since monday!",
+        "Hi, my parcel has not arrived yet and I am waiting since Monday",
+        "I cannot log in to my account after the last update",
+        "",
+        "",
+    ]
+    exact, near = duplicates.exact_groups(texts), duplicates.near_groups(texts)
+    assert exact[0] == exact[1] != exact[2] and exact[4] != exact[5]
+    assert near[0] == near[1] == near[2] != near[3] and near[4] != near[5]
+
+
+def test_identical_rows_stay_linear() -> None:
+    assert len(set(duplicates.near_groups(["the same words again"] * 5_000))) == 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_estimators_ignore_empty_columns_and_rotation(seed: int, padding: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(12, 40)), int(rng.integers(3, 60))
+    x, y = rng.normal(size=(n, d)), np.arange(n) % 3
+    padded = np.hstack([x, np.zeros((n, padding))])
+    turn, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    for estimate in (estimators.logme, estimators.hscore_shrunk):
+        assert estimate(padded, y) == pytest.approx(estimate(x, y), rel=1e-5, abs=1e-6)
+        assert estimate(x @ turn, y) == pytest.approx(estimate(x, y), rel=1e-5, abs=1e-6)
+    assert estimators.neighbours(padded, y) == estimators.neighbours(x, y)
+
+
+def test_estimators_prefer_features_that_tell_the_classes_apart() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    noise_only = rng.normal(size=(90, 200))
+    telling = noise_only + 3 * np.eye(3)[y] @ rng.normal(size=(3, 200))
+    for estimate in (estimators.logme, estimators.hscore_shrunk, estimators.neighbours):
+        assert estimate(telling, y) > estimate(noise_only, y)
+
+
+def test_planted_slice_is_confirmed() -> None:
+    rng = np.random.default_rng(0)
+    inside = rng.random(800) < 0.2
+    wrong = rng.random(800) < np.where(inside, 0.5, 0.1)
+    predicates = {"planted": inside, **{f"noise {i}": rng.random(800) < 0.3 for i in range(20)}}
+    found = slices.find_slices(predicates, wrong, rng.random(800) < 0.5)
+    assert found[0].name == "planted" and found[0].confirmed
+    assert sum(s.confirmed for s in found) <= 3
+
+
+def curve(factor: float, rng: np.random.Generator, draws: int = 5, rows: int = 600) -> transfer.LearningCurve:
+    sizes = np.geomspace(20, 2_000, 6)
+    truth = 0.1 + 2.0 * (sizes * factor) ** -0.5
+    right = rng.random((6, draws, rows)) < (1 - truth)[:, None, None]
+    return transfer.LearningCurve(sizes=sizes, errors=1 - right.mean(2).T, right=right)
+
+
+def test_labels_saved_finds_the_factor_and_says_when_it_cannot() -> None:
+    rng = np.random.default_rng(0)
+    found = transfer.labels_saved(curve(4, rng), curve(1, rng), at=200, resamples=300)
+    assert found.low <= 4 <= found.high and not found.censored
+    beyond = transfer.labels_saved(curve(50, rng), curve(1, rng), at=1_000, resamples=300)
+    assert beyond.censored and beyond.high == float("inf")
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+def test_monotone_fit(values: list[float]) -> None:
+    fitted = transfer.monotone(np.array(values))
+    assert (np.diff(fitted) <= 1e-12).all() and fitted.mean() == pytest.approx(np.mean(values))
