@@ -37,6 +37,11 @@ def peak(machine: Machine) -> float:
     return max(machine.fp32_peak, machine.bf16_peak)
 
 
+def fp32_slowdown(machine: Machine) -> float:
+    """How much longer fp32 takes than the faster precision; a peak measured on a busy machine is not believed."""
+    return float(min(max(peak(machine) / machine.fp32_peak, 1.0), 2.5))
+
+
 def encode_seconds(texts: Sequence[str], card: Card, machine: Machine) -> tuple[float, float, float]:
     """(seconds for all texts, seconds a text, FLOP) of computing features with length-sorted batches."""
     tokens = float(tokens_of(texts, card).sum())

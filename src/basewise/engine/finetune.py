@@ -14,7 +14,7 @@ from basewise.core.budget import Cost
 from basewise.core.hashing import generator
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.costs import encode_seconds, tokens_of, train_memory, train_seconds
+from basewise.engine.costs import encode_seconds, fp32_slowdown, tokens_of, train_memory, train_seconds
 from basewise.engine.heads import rotate, solve
 
 MOST_TOKENS = 256
@@ -102,7 +102,7 @@ def estimate_finetune(
     mean = float(lengths.mean()) if len(lengths) else 1.0
     training, flop = train_seconds(1.12 * steps * rows * mean, steps, card, machine, share)
     forward, each, more = encode_seconds(examples.texts, card, machine)
-    slower = max(1.0, machine.bf16_peak / machine.fp32_peak)
+    slower = fp32_slowdown(machine)
     first = forward * slower if recipe.head_first else 0.0
     at_once = min(2048.0, rows * (float(lengths.max()) if len(lengths) else 1.0))
     return Cost(

@@ -22,7 +22,7 @@ from basewise.core.files import Progress, read_json, silent, write_bytes, write_
 from basewise.core.hashing import generator
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.costs import encode_seconds, tokens_of, train_memory, train_seconds
+from basewise.engine.costs import encode_seconds, fp32_slowdown, peak, tokens_of, train_memory, train_seconds
 from basewise.engine.heads import (
     Head,
     fit_temperature,
@@ -38,16 +38,16 @@ from basewise.engine.probe import FIRST_STRENGTH, Probe, column_scale, estimate_
 REQUIRES: frozenset[str] = frozenset({EMBED, TRAIN})
 RUNGS = "rows"
 
-BATCH_ROWS = 48
+BATCH_ROWS = 32
 MOST_STEPS = 160
 LEAST_STEPS = 20
 PASSES = 10.0
-RATE = 1e-4
+RATE = 1.5e-4
 LAYER_DECAY = 0.9
 TAU = 0.1
 MOST_TOKENS = 128
 PIECE_TOKENS = 512
-FROZEN_LAYERS = 0.34
+FROZEN_LAYERS = 0.5
 """Share of the layers, from below, that keep their weights."""
 NAME_SHARES = (0.0, 0.15, 0.3, 0.5, 0.7)
 NAME_SCALE = 0.07
@@ -225,7 +225,7 @@ class Contrasted:
         """contrast.json, heads.safetensors and body.safetensors (only what training changed)."""
         from safetensors.numpy import save
 
-        record = {
+        record: dict[str, Any] = {
             "classes": list(self.classes),
             "layers": list(self.probe.names),
             "precision": self.precision,
@@ -261,11 +261,13 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     mean, longest = float(lengths.mean()), float(np.percentile(lengths, 97)) if rows else 1.0
     size = min(BATCH_ROWS, max(2 * classes, rows))
     steps = steps_for(rows + classes)
-    training, flop = train_seconds(steps * size * longest, steps, card, machine, share=0.5)
+    training, flop = train_seconds(1.1 * steps * size * mean * 0.7, steps, card, machine, share=0.25)
     forward, each, more = encode_seconds(examples.texts, card, machine)
-    slower = machine.bf16_peak / machine.fp32_peak if machine.bf16_peak > machine.fp32_peak else 1.0
+    slower = fp32_slowdown(machine)
     seconds = (
-        training + forward * (1.0 + slower) + estimate_solving(rows, card.width, classes, machine.fp32_peak)
+        training
+        + forward * (1.0 + slower)
+        + estimate_solving(rows, card.width, classes, peak(machine) / slower)
     )
     memory = train_memory(card, size * max(longest, mean), 0.5) + rows * card.width * 64.0
     return Cost(

@@ -18,7 +18,7 @@ from basewise.core.budget import Cost
 from basewise.core.files import read_json, write_bytes, write_json
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.costs import encode_seconds, network_memory
+from basewise.engine.costs import encode_seconds, fp32_slowdown, network_memory, peak
 from basewise.engine.heads import Head
 from basewise.engine.probe import Probe, estimate_solving, fit_probe
 
@@ -67,7 +67,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     assert card is not None
     rows, classes = len(examples), len(examples.classes)
     forward, each, flop = encode_seconds(examples.texts, card, machine)
-    solving = estimate_solving(rows, card.width, classes, machine.fp32_peak)
+    solving = estimate_solving(rows, card.width, classes, peak(machine) / fp32_slowdown(machine))
     memory = network_memory(card) + rows * card.width * 4.0 * 16.0 + rows * classes * 8.0 * 8.0
     disk = 5.0 * card.width * classes * 4.0
     return Cost(
