@@ -21,7 +21,19 @@ _WHERE = {
     "Task": "core.task",
     "Decision": "core.decision",
 }
-__all__ = [*_WHERE, "__version__"]
+__all__ = [  # noqa: F822  (lazy names)
+    "Budget",
+    "Classifier",
+    "Decision",
+    "Task",
+    "__version__",
+    "adapt",
+    "audit",
+    "choose",
+    "evaluate",
+    "load",
+    "predict",
+]
 
 
 def __getattr__(name: str) -> Any:

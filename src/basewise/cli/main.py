@@ -41,8 +41,8 @@ Seed = Annotated[int, typer.Option(help="Seed of splits and draws.")]
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
 
 
-def options_of(inputs: str | None, split: str | None, query: str | None, **more: Any) -> Any:
-    """ChooseOptions from what the commands share."""
+def _options_of(inputs: str | None, split: str | None, query: str | None, **more: Any) -> Any:
+    """ChooseOptions from what the commands share; "group:" and "time:" name the column that decides the split."""
     from basewise.steps.choose import ChooseOptions
 
     how, _, column = (split or "").partition(":")
@@ -50,7 +50,7 @@ def options_of(inputs: str | None, split: str | None, query: str | None, **more:
         inputs=tuple(name.strip() for name in inputs.split(",")) if inputs else None,
         group=column if how == "group" else None,
         when=column if how == "time" else None,
-        split=None if how in ("", "group", "time") else split,
+        split=how if how in ("group", "time") else split,
         query=query,
         announce=lambda line: typer.echo(line, err=True),
         command=" ".join(["basewise", *sys.argv[1:]]),
@@ -59,6 +59,7 @@ def options_of(inputs: str | None, split: str | None, query: str | None, **more:
 
 
 def console(stderr: bool = False) -> Any:
+    """A rich console that leaves numbers uncoloured."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)
@@ -72,7 +73,7 @@ def audit(
     from basewise.cli.terminal import show_findings
     from basewise.steps.choose import task_of
 
-    task = task_of(source, target, options_of(inputs, split, query))
+    task = task_of(source, target, _options_of(inputs, split, query))
     out = console()
     tests = int((task.split == "test").sum())
     out.print(
@@ -110,7 +111,7 @@ def choose(
     settings = read_settings(config)
     errors = console(stderr=True)
     with progress_bars(errors) as progress:
-        options = options_of(
+        options = _options_of(
             settings.inputs, split or settings.split, settings.query, progress=progress, **settings.options()
         )
         decision = run(
@@ -145,7 +146,7 @@ def adapt(
     from basewise.steps.adapt import adapt as run
 
     with progress_bars(console(stderr=True)) as progress:
-        options = options_of(inputs, split, None, progress=progress)
+        options = _options_of(inputs, split, None, progress=progress)
         decision = run(source, method=method, base=base, target=target, to=to, seed=seed, options=options)
     show_decision(decision, console())
     typer.echo(f"report: {Path(decision.folder) / 'report.html'}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +86,7 @@ def audit(
     findings += more
     options.progress(2, 4, "splitting")
     how, sides = _split(labels, groups, keep, columns, by_role, split, options)
-    metadata = {
-        name: tuple(columns[name][i] or "" for i in keep)
-        for name in columns
-        if name != target and name not in names
-    }
+    others = [name for name in columns if name != target and name not in names]
     task = Task(
         name=options.name or _name(table.source),
         inputs=names,
@@ -101,14 +96,8 @@ def audit(
         split_how=how,
         source=table.source,
         roles={name: f"{role.role} ({role.reason})" for name, role in roles.items()},
-        metadata=metadata,
+        metadata={name: tuple(columns[name][i] or "" for i in keep) for name in others},
     )
-    if find_spec("basewise.stats.power") is None:
-        message = "the rows were not checked and only equal texts were grouped: basewise.stats is missing"
-        findings.append(
-            Finding(check="unchecked", severity="fail", message=message, advice="install basewise whole")
-        )
-        return task.with_findings(tuple(findings))
     if not options.checks:
         return task.with_findings(tuple(findings))
     from basewise.steps.audit_checks import check_all
@@ -257,12 +246,9 @@ def _groups(
     texts: list[str], row_ids: np.ndarray, given: list[str | None] | None, options: AuditOptions
 ) -> tuple[np.ndarray, np.ndarray, list[Finding]]:
     """(near-duplicate group ids (n,), groups for the split (n,), findings): near-duplicates and given groups united."""
-    try:
-        from basewise.stats.duplicates import near_groups
+    from basewise.stats.duplicates import near_groups
 
-        near = near_groups(texts, threshold=options.near)
-    except ModuleNotFoundError:
-        near = np.unique(texts, return_inverse=True)[1]
+    near = near_groups(texts, threshold=options.near)
     n_near = len(np.unique(near))
     if n_near == 1:
         raise TableError(f"all {len(texts)} rows hold the same text", "give rows that differ")
@@ -318,6 +304,8 @@ def _split(
             raise InputError(
                 f"a split by {wanted} needs a {role} column, none was found", f"name it with {role}="
             )
+    if how == "none":
+        return how, np.full(len(labels), "train", dtype="<U5")
     times, given = None, None
     if how == "time":
         times = parse_times([columns[by_role["time"][0]][i] for i in row_ids], by_role["time"][0])

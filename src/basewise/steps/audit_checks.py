@@ -38,7 +38,7 @@ def check_all(task: Task, near: np.ndarray, roles: dict[str, Role], seed: int) -
     return [*found, *language_mix(task), *power(task)]
 
 
-def finding(
+def _finding(
     check: str,
     severity: str,
     message: str,
@@ -75,7 +75,7 @@ def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
         n = len(np.unique(exact[repeated]))
         message = f"{count(int(repeated.sum()), 'row')} repeat the same text ({count(n, 'text')})"
         found.append(
-            finding(
+            _finding(
                 "duplicates", "info", message, "they stay on one side of the split", ids[repeated], groups=n
             )
         )
@@ -84,7 +84,7 @@ def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
         n = len(np.unique(near[alike]))
         message = f"{count(int(alike.sum()), 'row')} in {count(n, 'group')} are near-duplicates"
         found.append(
-            finding(
+            _finding(
                 "near-duplicates", "info", message, "they stay on one side of the split", ids[alike], groups=n
             )
         )
@@ -94,7 +94,7 @@ def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
     if torn.any():
         message = f"{count(int(torn.sum()), 'row')} are (near-)duplicates of a row with another label"
         found.append(
-            finding(
+            _finding(
                 "conflicting-labels", "warn", message, "read them together and settle the label", ids[torn]
             )
         )
@@ -103,7 +103,7 @@ def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
     if crossing.any():
         share = crossing.sum() / max(1, (task.split == "test").sum())
         found.append(
-            finding(
+            _finding(
                 "test-in-train", "fail", f"{crossing.sum():,} test rows ({share:.1%}) have a (near-)duplicate in train",
                 "scores will be too good: split by chance or group instead, or delete them", ids[crossing],
             )
@@ -144,7 +144,7 @@ def leaking_columns(task: Task, roles: dict[str, Role], seed: int) -> list[Findi
         if gain < LEAK_WARN or surprise < 3:
             continue
         found.append(
-            finding(
+            _finding(
                 "leak", "fail" if gain >= LEAK_FAIL else "warn",
                 f"column {name!r} alone gives the right class in {accuracy:.1%} of rows (chance: {base:.1%})",
                 f"keep it out of the inputs unless it is known before {task.target!r} is",
@@ -196,7 +196,7 @@ def label_in_text(task: Task) -> list[Finding]:
         return []
     message = f"{share:.0%} of the texts contain the name of their own class, {rest:.0%} that of another"
     return [
-        finding("label-in-text", "fail", message, "remove the label from the text", own=share, other=rest)
+        _finding("label-in-text", "fail", message, "remove the label from the text", own=share, other=rest)
     ]
 
 
@@ -235,7 +235,7 @@ def label_noise(task: Task, near: np.ndarray, seed: int) -> list[Finding]:
         "warn" if accuracy >= 0.5 else "info",
         "read them from the first on and mend the labels",
     )
-    return [finding("label-noise", severity, message, advice, rows, words_accuracy=round(accuracy, 4))]
+    return [_finding("label-noise", severity, message, advice, rows, words_accuracy=round(accuracy, 4))]
 
 
 def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
@@ -252,7 +252,7 @@ def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
             message = f"{PERSONAL_WORDS[kind]} stand in {count(len(positions), 'row')} of {place}"
             advice = "mask them, or make sure that you may use them; predictors and reports can carry texts"
             found.append(
-                finding(
+                _finding(
                     f"personal-{kind}", "warn", message, advice, task.rows.row_ids[positions], place=place
                 )
             )
@@ -271,7 +271,7 @@ def classes(task: Task) -> list[Finding]:
         if few.any():
             which = ", ".join(map(str, names[few][:6])) + (" …" if few.sum() > 6 else "")
             found.append(
-                finding(
+                _finding(
                     "tiny-classes", "warn", f"{count(int(few.sum()), 'class', 'classes')} with {what}: {which}",
                     "label more of them or merge them; they hardly count in any score",
                     task.rows.row_ids[np.isin(task.rows.labels, np.flatnonzero(few))],
@@ -281,7 +281,7 @@ def classes(task: Task) -> list[Finding]:
     if len(unseen):
         which = ", ".join(str(names[c]) for c in unseen[:6])
         found.append(
-            finding(
+            _finding(
                 "untrained-classes",
                 "warn",
                 f"classes only in test: {which}",
@@ -291,7 +291,7 @@ def classes(task: Task) -> list[Finding]:
     share = counts.max() / counts.sum()
     if share > 0.9:
         message = f"the class {names[counts.argmax()]!r} holds {share:.1%} of the rows: always saying it is right that often"
-        found.append(finding("imbalance", "warn", message, "read macro F1 beside accuracy"))
+        found.append(_finding("imbalance", "warn", message, "read macro F1 beside accuracy"))
     return found
 
 
@@ -303,7 +303,7 @@ def lengths(task: Task) -> list[Finding]:
         return []
     message = f"{count(int(long.sum()), 'text')} over {limit:,.0f} characters, the longest {sizes.max():,} (median {np.median(sizes):,.0f})"
     return [
-        finding(
+        _finding(
             "long-texts",
             "warn",
             message,
@@ -328,7 +328,7 @@ def language_mix(task: Task) -> list[Finding]:
     spoken = ", ".join(f"{NAMES[c]} in {k:,}" for c, k in mixed.items())
     message = f"beside {NAMES[main]} ({counts[main]:,} rows) there is {spoken}"
     advice = "choose among bases that read these languages, or split the table by language"
-    return [finding("languages", "warn", message, advice, rows, languages=dict(counts.most_common(8)))]
+    return [_finding("languages", "warn", message, advice, rows, languages=dict(counts.most_common(8)))]
 
 
 def power(task: Task) -> list[Finding]:
@@ -343,7 +343,7 @@ def power(task: Task) -> list[Finding]:
         ("warn", "label more test rows to tell closer ones apart") if gap > 0.05 else ("info", "")
     )
     return [
-        finding(
+        _finding(
             "power", severity, message, advice, smallest_gap=round(gap, 4), independent_rows=n, test_rows=rows
         )
     ]

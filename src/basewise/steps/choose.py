@@ -26,7 +26,7 @@ from basewise.core.registry import keys, part
 from basewise.core.rundir import RunDir, free_folder
 from basewise.core.task import Task
 from basewise.steps import bases as base_steps
-from basewise.steps.conclude import conclude
+from basewise.steps.conclude import Setup, conclude
 from basewise.steps.jobs import Arm, feature_store
 from basewise.steps.predict import cache_folder
 from basewise.steps.race import Clock, Entry, Race
@@ -100,7 +100,10 @@ def choose(
             decision = Decision.load(folder / "decision.json")
             if decision.verdict != "unfinished":
                 return replace(decision, folder=str(folder))
-        return _run(task, found, methods, run, clock, allowed, options, notes, started, seed)
+        setup = Setup(
+            budget=allowed, options=options, bases=found, methods=methods, started=started, seed=seed
+        )
+        return _run(task, run, clock, setup, notes)
 
 
 def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int = 0) -> Task:
@@ -160,29 +163,18 @@ def get_bases(
     return found, notes
 
 
-def _run(
-    task: Task,
-    bases: list[Base],
-    methods: Any,
-    run: RunDir,
-    clock: Clock,
-    budget: Budget,
-    options: ChooseOptions,
-    notes: list[str],
-    started: str,
-    seed: int,
-) -> Decision:
+def _run(task: Task, run: RunDir, clock: Clock, setup: Setup, notes: list[str]) -> Decision:
     """The race and its conclusion inside a locked run folder."""
     from basewise.engine.device import machine
     from basewise.steps.audit import save_task
 
     save_task(task, run.folder)
-    race = make_race(task, run, clock, machine(), options, seed)
-    race.memory_bytes = budget.memory_bytes
+    race = make_race(task, run, clock, machine(), setup.options, setup.seed)
+    race.memory_bytes = setup.budget.memory_bytes
     ranks: list[dict[str, Any]] = []
     unfinished = False
     try:
-        ranks = _race(race, task, bases, list(methods) if methods else keys("methods"), options, notes)
+        ranks = _race(race, setup, notes)
     except KeyboardInterrupt:
         unfinished = True
         notes.append("Stopped by hand: this is the best so far; the same command goes on from here.")
@@ -194,20 +186,7 @@ def _run(
                 "dropped",
                 entry.why or "the race was stopped before it was scored in full",
             )
-    return conclude(
-        task,
-        race,
-        ranks,
-        notes,
-        {
-            "budget": budget,
-            "unfinished": unfinished,
-            "started": started,
-            "seed": seed,
-            "options": options,
-            "bases": bases,
-        },
-    )
+    return conclude(task, race, ranks, notes, replace(setup, unfinished=unfinished))
 
 
 def make_race(task: Task, run: RunDir, clock: Clock, on: Machine, options: ChooseOptions, seed: int) -> Race:
@@ -238,10 +217,9 @@ def make_race(task: Task, run: RunDir, clock: Clock, on: Machine, options: Choos
     )
 
 
-def _race(
-    race: Race, task: Task, bases: list[Base], methods: list[str], options: ChooseOptions, notes: list[str]
-) -> list[dict[str, Any]]:
+def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     """Controls first, then frozen methods on every base, then the trained ones on the promising bases."""
+    methods, bases, options = list(setup.methods or keys("methods")), setup.bases, setup.options
     controls = [m for m in methods if not part("methods", m).REQUIRES]
     frozen = [m for m in methods if part("methods", m).REQUIRES and part("methods", m).RUNGS == "none"]
     trained = [m for m in methods if part("methods", m).RUNGS == "rows" and m != "scratch"]

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from basewise.core.decision import Decision
 from basewise.core.errors import InputError
 from basewise.core.task import Examples, Task
 
@@ -72,7 +73,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             features=cache_folder(),
         )
         self.fitted_, _ = fit(job)
-        self.decision_ = None
+        self.decision_: Decision | None = None
 
     def _choose(self, rows: Examples) -> None:
         from basewise.steps.choose import ChooseOptions, choose

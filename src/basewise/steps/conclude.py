@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from basewise import __version__
+from basewise.core.base import Base
+from basewise.core.budget import Budget
 from basewise.core.decision import Decision
 from basewise.core.evidence import Trial, write_evidence
 from basewise.core.registry import keys
@@ -26,13 +28,24 @@ from basewise.steps.race import Entry, Race
 from basewise.steps.verdict import Standing, leaderboard, stand
 
 
-def conclude(
-    task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[str], about: dict[str, Any]
-) -> Decision:
-    """Everything after the race; `about` says budget, unfinished, started, seed, options, bases."""
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a run was asked to do. `options`: ChooseOptions; `unfinished`: stopped by hand; `started`: ISO time."""
+
+    budget: Budget
+    options: Any
+    bases: list[Base]
+    methods: Any
+    started: str
+    seed: int
+    unfinished: bool = False
+
+
+def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[str], about: Setup) -> Decision:
+    """Everything after the race: predictor, test look, labels saved, tables, report."""
     folder = race.run.folder
     trials = race.trials()
-    standing = stand(trials, about["seed"])
+    standing = stand(trials, about.seed)
     chosen = next(e for e in race.entries if e.arm.name == standing.chosen.name)
     coverage = tables.coverage_table(standing.chosen.labels, standing.chosen.probabilities)
     race.progress(0, 0, f"fitting {chosen.arm.name} on all train rows")
@@ -47,16 +60,14 @@ def conclude(
         threshold=coverage["threshold"],
     )
     test = look_at_test(task, race, chosen, fitted) if (task.split == "test").any() else {}
-    curves, saved = (
-        ({}, {}) if not about["options"].curves else labels_saved(race, chosen, about["bases"], notes)
-    )
-    cards = {b.key: b.card for b in about["bases"]}
+    curves, saved = ({}, {}) if not about.options.curves else labels_saved(race, chosen, about.bases, notes)
+    cards = {b.key: b.card for b in about.bases}
     board = leaderboard(trials, standing, cards)
     notes = [*standing_notes(standing, test), *notes]
     write_evidence(folder / "evidence.parquet", trials)
     decision = Decision(
-        verdict="unfinished" if about["unfinished"] else standing.verdict,
-        sentence=sentence(standing, test, saved, about["unfinished"]),
+        verdict="unfinished" if about.unfinished else standing.verdict,
+        sentence=sentence(standing, test, saved, about.unfinished),
         chosen=standing.chosen.name,
         tied=standing.tied,
         winner=standing.winner,
@@ -67,7 +78,7 @@ def conclude(
         labels_saved=saved,
         coverage=coverage,
         audit=[{**asdict(f), "n_rows": len(f.rows), "rows": list(f.rows[:20])} for f in task.findings],
-        budget=budget_table(about["budget"], race, trials, meter.peak_bytes),
+        budget=budget_table(about.budget, race, trials, meter.peak_bytes),
         provenance=provenance(task, race, about),
         notes=notes,
         folder=str(folder),
@@ -102,7 +113,7 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
             right[entry.arm.name] = control.probabilities(rows.texts).argmax(1) == rows.labels
     names = list(right)
     gaps = [tables.difference(right[names[0]], right[name]) for name in names[1:]]
-    adjusted = paired.holm(np.array([g["p"] for g in gaps])) if gaps else []
+    adjusted = paired.holm(np.array([g["p"] for g in gaps])) if gaps else np.zeros(0)
     return {
         "n": len(rows),
         "looks": looks,
@@ -149,7 +160,7 @@ def labels_saved(
         curve = worth.curve(arm, train, held_out, counts_here, draws, race, race.progress)
         if curve is not None:
             curves[name] = curve
-    saved = {}
+    saved: dict[str, Any] = {}
     for control in ("words", "scratch"):
         if chosen.arm.name in curves and control in curves and len(curves[control]["sizes"]) >= 3:
             saved[control] = worth.saved_labels(curves[chosen.arm.name], curves[control], control)
@@ -256,7 +267,7 @@ def budget_table(budget: Any, race: Race, trials: list[Trial], peak: int) -> dic
     }
 
 
-def provenance(task: Task, race: Race, about: dict[str, Any]) -> dict[str, Any]:
+def provenance(task: Task, race: Race, about: Setup) -> dict[str, Any]:
     """What is needed to do it again."""
     import importlib.metadata
 
@@ -270,16 +281,16 @@ def provenance(task: Task, race: Race, about: dict[str, Any]) -> dict[str, Any]:
         "split": task.split_how,
         "classes": list(task.classes),
         "rows_digest": task.rows.digest(),
-        "bases": {b.key: b.digest for b in about["bases"]},
-        "seed": about["seed"],
+        "bases": {b.key: b.digest for b in about.bases},
+        "seed": about.seed,
         "versions": {"basewise": __version__, **{n: importlib.metadata.version(n) for n in names}},
         "machine": {
             **asdict(race.machine),
             "platform": platform.platform(),
             "python": platform.python_version(),
         },
-        "started": about["started"],
+        "started": about.started,
         "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": about["options"].command,
+        "command": about.options.command,
         "precision": {},
     }
