@@ -21,7 +21,7 @@ _WHERE = {
     "Task": "core.task",
     "Decision": "core.decision",
 }
-__all__ = [  # noqa: F822  (lazy names)
+__all__ = [
     "Budget",
     "Classifier",
     "Decision",

@@ -1,0 +1,63 @@
+"""A GGUF file as a plain Hugging Face folder: dequantised once, in a process of its own, saved as bf16 safetensors.
+
+`GgufConfig(dequantize=True)` is needed: without it the weights stay packed and cannot be saved or trained. Four- to
+six-bit weights lose nothing that matters in bf16. The tokenizer that is rebuilt from SmolLM2's file lacks the split of
+digits; it is put back.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from basewise.core.errors import MissingExtra, UnsafeWeights
+
+SECONDS = 900
+
+
+def convert(path: Path, made: Path) -> None:
+    """Write config, safetensors and tokenizer of `path` into the folder `made`."""
+    command = [sys.executable, "-m", "basewise.engine.gguf_convert", str(path), str(made)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        if "gguf" in done.stderr and ("ImportError" in done.stderr or "No module" in done.stderr):
+            raise MissingExtra.of("gguf", "gguf")
+        raise UnsafeWeights(
+            f"{path.name} cannot be opened: {lines[-1][:200] if lines else 'no reason given'}",
+            "fetch it again",
+        )
+
+
+def _run(path: Path, made: Path) -> None:
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where = {"gguf_file": path.name, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16, **where
+    )
+    _split_digits(tokenizer, model.config.model_type, path.name)
+    model.to(torch.bfloat16).save_pretrained(made)
+    tokenizer.save_pretrained(made)
+
+
+def _split_digits(tokenizer: object, kind: str, name: str) -> None:
+    """SmolLM2 reads digits one by one; its GGUF file does not say so."""
+    if kind != "llama" or "smollm2" not in name.lower():
+        return
+    from tokenizers import pre_tokenizers
+
+    steps = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    _run(Path(sys.argv[1]), Path(sys.argv[2]))

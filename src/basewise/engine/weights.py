@@ -1,0 +1,84 @@
+"""Networks and tokenizers from a base's folder: offline, quiet, never with remote code.
+
+A base with a random seed is the same network before any training: its weights are drawn anew from the configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from typing import Any
+
+import torch
+
+from basewise.core.base import Base
+from basewise.core.errors import UnsafeWeights
+
+
+def _quiet() -> None:
+    from transformers.utils import logging as theirs
+
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def configuration(base: Base) -> Any:
+    """The network's configuration; one that asks for remote code is refused."""
+    from transformers import AutoConfig
+
+    _quiet()
+    path = base.folder / "config.json"
+    if "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+        raise UnsafeWeights(
+            f"{base.key} asks to run code of its own (auto_map)", "use a base of a known architecture"
+        )
+    return AutoConfig.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
+
+
+def load_tokenizer(base: Base) -> Any:
+    """The tokenizer: transformers' where the folder has a configuration of one, else a plain `tokenizers.Tokenizer`."""
+    if not (base.folder / "tokenizer_config.json").exists():
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(base.folder / "tokenizer.json"))
+    from transformers import AutoTokenizer
+
+    _quiet()
+    return AutoTokenizer.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
+
+
+def load_network(base: Base, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """(model in eval mode, tokenizer) without a task head; encoders without their pooler."""
+    from transformers import AutoModel
+
+    _quiet()
+    config = configuration(base)
+    more = (
+        {"add_pooling_layer": False}
+        if config.model_type in ("bert", "roberta", "mpnet", "xlm-roberta")
+        else {}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if base.random_seed is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(base.random_seed)
+                model = AutoModel.from_config(config, dtype=dtype, **more)
+        else:
+            try:
+                model = AutoModel.from_pretrained(
+                    base.folder,
+                    dtype=dtype,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    **more,
+                )
+            except (OSError, ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0][:200]
+                raise UnsafeWeights(
+                    f"{base.key} cannot be opened: {reason}", f"run: basewise bases check {base.key}"
+                ) from error
+    return model.eval(), load_tokenizer(base)

@@ -1,0 +1,108 @@
+"""A model on the Hugging Face hub, at a pinned revision, safetensors only; a local mirror or cache works too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from basewise.core.base import Base, Card
+from basewise.core.errors import BaseUnavailable, UnsafeWeights
+from basewise.core.files import Progress, silent
+from basewise.engine.store import WEIGHTS, Store, verify
+from basewise.parts.sources import folder as folder_source
+
+PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
+
+
+def cards() -> list[Card]:
+    """The catalogue's bases of this source."""
+    path = Path(__file__).with_name("catalogue.json")
+    return [Card.from_dict(v) for v in json.loads(path.read_text(encoding="utf-8")) if v["source"] == "hub"]
+
+
+def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except (
+        Exception
+    ) as error:  # the hub's client raises a dozen kinds; each means that the base cannot be had now
+        raise BaseUnavailable(
+            f"{repository} cannot be fetched from the hub ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+            "connect to the hub or a mirror (HF_ENDPOINT), or use a base that is here: basewise bases list",
+        ) from error
+
+
+def card_of(name: str) -> Card:
+    """A card for "owner/model" or "owner/model@revision", from its configuration; the commit is pinned."""
+    repository, _, revision = name.partition("@")
+    snapshot = _snapshot(repository, revision or None, ["config.json"])
+    config = json.loads((snapshot / "config.json").read_text(encoding="utf-8"))
+    if "auto_map" in config:
+        raise UnsafeWeights(
+            f"{repository} asks to run code of its own (auto_map)", "use a base of a known architecture"
+        )
+    info = _info(repository, snapshot.name)
+    decoder = any(a.endswith(folder_source.DECODERS) for a in config.get("architectures") or [])
+    return Card(
+        key=repository,
+        source="hub",
+        family="decoder" if decoder else "encoder",
+        licence=str(info.get("licence") or "not stated"),
+        parameters=int(info.get("parameters") or 0),
+        layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 0),
+        width=int(config.get("hidden_size") or config.get("n_embd") or 0),
+        download_bytes=int(info.get("bytes") or 0),
+        context=int(config.get("max_position_embeddings") or config.get("n_positions") or 512),
+        provides=frozenset({"embed", "train", "score", "generate"} if decoder else {"embed", "train"}),
+        locator={"repository": repository, "revision": snapshot.name},
+    )
+
+
+def _info(repository: str, revision: str) -> dict[str, Any]:
+    """Licence and sizes where the hub answers; nothing in an offline mirror."""
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    except (OSError, ValueError):  # offline: the card then says what it does not know
+        return {}
+    files = [s for s in info.siblings or [] if s.rfilename.endswith(".safetensors")]
+    card = info.card_data.to_dict() if info.card_data else {}
+    total = info.safetensors.total if info.safetensors else 0
+    return {"licence": card.get("license"), "parameters": total, "bytes": sum(s.size or 0 for s in files)}
+
+
+def load(card: Card, store: Store, progress: Progress = silent) -> Base:
+    """The snapshot at its commit, copied into the store; several weight files become one."""
+
+    def build(temporary: Path) -> Path:
+        progress(0, 0, f"downloading {card.key}")
+        snapshot = _snapshot(card.locator["repository"], card.locator.get("revision"), PATTERNS)
+        made = temporary / "base"
+        shutil.copytree(snapshot, made, symlinks=False)
+        if not (made / WEIGHTS).exists():
+            _join(made, card)
+        verify(made / WEIGHTS, card.weights_sha256, f"{card.key}'s weights")
+        folder_source.card_of(made)  # refuses remote code and missing files
+        return made
+
+    return store.fetch(card, build)
+
+
+def _join(made: Path, card: Card) -> None:
+    """Sharded safetensors as one file."""
+    from safetensors.torch import load_file, save_file
+
+    shards = sorted(made.glob("model-*.safetensors"))
+    if not shards:
+        raise UnsafeWeights(
+            f"{card.key} has no safetensors weights", "ask its authors for them, or use another base"
+        )
+    tensors = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+    save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
+    for shard in shards:
+        shard.unlink()

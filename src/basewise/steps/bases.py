@@ -1,0 +1,112 @@
+"""bases: what bases there are, which are here, under which licence; fetch, add and check them.
+
+A base is named by its key, a hub id ("owner/model" or "owner/model@revision"), a folder, a GGUF file, or "scratch:" before
+any of these for the same network with random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from basewise.core.base import Base, Card
+from basewise.core.errors import BaseUnavailable, LicenceRefused, UnknownName
+from basewise.core.files import Progress, home, read_json, silent, write_json
+from basewise.core.registry import part, parts
+from basewise.engine.store import Store
+
+
+def own_cards() -> list[Card]:
+    """Cards that the user added."""
+    return [Card.from_dict(read_json(path)) for path in sorted((home() / "bases").glob("*.json"))]
+
+
+def listing() -> list[Card]:
+    """All known bases, the user's own first, each key once."""
+    cards = [*own_cards(), *(card for module in parts("sources").values() for card in module.cards())]
+    return list({card.key: card for card in reversed(cards)}.values())[::-1]
+
+
+def find(name: str) -> Card:
+    """The card of a name; UnknownName with the nearest keys when nothing answers to it."""
+    name = str(name)
+    known = {card.key: card for card in listing()}
+    if name in known:
+        return known[name]
+    scratch = part("sources", "scratch")
+    if name.startswith(scratch.PREFIX):
+        return scratch.card_of(find(name.removeprefix(scratch.PREFIX)))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return part("sources", "folder").card_of(path)
+    if path.suffix == ".gguf" and path.is_file():
+        return part("sources", "gguf").card_of(path)
+    if name.count("/") == 1 and not path.exists() and not name.startswith((".", "~", "/")):
+        return part("sources", "hub").card_of(name)
+    raise UnknownName.of("base", name, known)
+
+
+def here(card: Card) -> bool:
+    """Whether the base is on this machine."""
+    if card.source == "folder":
+        return Path(card.locator["folder"]).is_dir()
+    if card.source == "scratch":
+        return here(Card.from_dict(card.locator["card"]))
+    return Store.default().find(card) is not None
+
+
+def pull(
+    name: str | Card,
+    progress: Progress = silent,
+    accept_terms: bool = False,
+    announce: Callable[[str], None] | None = None,
+) -> Base:
+    """The base on this machine, fetched first when it is not; size and licence are announced before a download."""
+    card = name if isinstance(name, Card) else find(name)
+    if card.terms and not accept_terms:
+        raise LicenceRefused(
+            f"{card.key} comes under the {card.terms}, which a person must accept",
+            f"read them, then run: basewise bases pull {card.key} --accept-terms",
+        )
+    if announce and not here(card):
+        announce(
+            f"fetching {card.key}: {card.download_bytes / 1e6:.0f} MB, licence {card.licence}, from {card.source}"
+        )
+    try:
+        return part("sources", card.source).load(card, Store.default(), progress)
+    except BaseUnavailable as error:
+        present = [c.key for c in listing() if here(c)]
+        raise BaseUnavailable(
+            error.message, f"{error.fix} (here now: {', '.join(present) or 'none'})"
+        ) from error
+
+
+def add(card: Card) -> None:
+    """Keep a card of the user's own; it then goes by its key."""
+    part("sources", card.source)
+    write_json(home() / "bases" / f"{card.key.replace('/', '--')}.json", card.to_dict())
+
+
+def check(name: str) -> str:
+    """Read every byte of a base that is here again; its digest in words, or UnsafeWeights."""
+    card = find(name)
+    if not here(card):
+        raise BaseUnavailable(f"{card.key} is not here", f"fetch it with: basewise bases pull {card.key}")
+    return f"{card.key}: sha256 {Store.default().check(pull(card, accept_terms=True))}, whole and unchanged"
+
+
+def describe(card: Card) -> dict[str, Any]:
+    """What `bases show` prints."""
+    return {
+        "key": card.key,
+        "kind": f"{card.family}, {card.layers} layers x {card.width}, {card.parameters / 1e6:.1f} M weights",
+        "provides": ", ".join(sorted(card.provides)),
+        "reads": f"{card.context} tokens",
+        "licence": card.licence + (f" ({card.terms}, to be accepted)" if card.terms else ""),
+        "download": f"{card.download_bytes / 1e6:.0f} MB from {card.source}",
+        "published sha256": card.weights_sha256 or "known after the first fetch",
+        "trained on": card.training_data,
+        "note": card.note,
+        "here": "yes" if here(card) else "no",
+    }
