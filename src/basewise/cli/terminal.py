@@ -1,0 +1,160 @@
+"""A decision, findings and bases for the terminal: readable without colour and at 80 columns; progress with time left."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from basewise.core.base import Card
+from basewise.core.decision import Decision
+from basewise.core.files import Progress
+from basewise.core.task import Finding
+
+QUIET_SECONDS = 2.0
+LINE_SECONDS = 10.0
+MARKS = {"fail": "!!", "warn": " !", "info": "  "}
+
+
+def interval(value: dict[str, Any] | None) -> str:
+    """91.2 [89.7, 92.6], in per cent."""
+    if not value:
+        return "-"
+    return f"{100 * value['estimate']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def show_decision(decision: Decision, console: Console) -> None:
+    """The decision in one sentence, what must not be missed, the leaderboard, the test look, labels saved."""
+    console.print(f"\n[bold]{escape(decision.sentence)}[/]\n")
+    for note in decision.notes:
+        console.print(f"- {escape(note)}")
+    console.print(leaderboard(decision))
+    if decision.winner:
+        best = decision.winner
+        console.print(
+            f"Best in validation: {escape(best.get('name', decision.chosen))}, {100 * best['naive']:.1f} % as it looks,"
+            f" {interval(best)} % corrected for having been picked; n = {best['n']:,},"
+            f" probability of being best {best['probability_best']:.2f}.",
+            markup=True,
+        )
+    if decision.test:
+        _show_test(decision.test, console)
+    for saved in decision.labels_saved.values():
+        console.print(escape(saved["sentence"]))
+    used = decision.budget
+    if used:
+        console.print(f"Time: {used['used_seconds']:.0f} s of {used['seconds']:.0f} s.")
+
+
+def leaderboard(decision: Decision) -> Table:
+    """One line a trial; * marks the chosen one, = those it is tied with."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (
+        ("", "left"),
+        ("arm", "left"),
+        ("% right [95 %]", "right"),
+        ("n", "right"),
+        ("behind by", "right"),
+    ):
+        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("s fit", justify="right")
+    table.add_column("ms/row", justify="right")
+    for line in decision.leaderboard:
+        mark = "*" if line["name"] == decision.chosen else "=" if line["name"] in decision.tied else ""
+        gap = line.get("difference")
+        score = line.get("score")
+        name = escape(line["name"]) + ("" if line["status"] == "finished" else f" ({line['status']})")
+        behind = (
+            f"{100 * gap['estimate']:.1f} [{100 * gap['low']:.1f}, {100 * gap['high']:.1f}]" if gap else ""
+        )
+        cells = (_number(line.get("seconds"), ".1f"), _number(line.get("milliseconds_per_row"), ".1f"))
+        table.add_row(
+            mark, name, escape(interval(score)), f"{score['n']:,}" if score else "", escape(behind), *cells
+        )
+    return table
+
+
+def _show_test(test: dict[str, Any], console: Console) -> None:
+    looks = "look" if test["looks"] == 1 else "looks"
+    console.print(
+        f"Locked test rows: n = {test['n']:,}, {test['looks']} {looks} so far;"
+        f" the smallest gap they can show is {100 * test['smallest_gap']:.1f} points."
+    )
+    for score in test["scores"]:
+        console.print(f"  {escape(score['name'])}: {escape(interval(score))} %")
+
+
+def show_findings(findings: tuple[Finding, ...] | list[Finding], console: Console) -> None:
+    """What the audit found, the gravest first; !! makes a score untrue, ! makes it weaker."""
+    if not findings:
+        console.print("The audit found nothing to mention.")
+    for found in findings:
+        console.print(
+            f"{MARKS[found.severity]} {found.severity:<5}{found.check}: {found.message}", markup=False
+        )
+        if found.advice:
+            console.print(f"        -> {found.advice}", markup=False)
+
+
+def show_bases(cards: list[Card], here: set[str], console: Console) -> None:
+    """The catalogue as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("base", "kind", "weights", "download", "licence", "here"):
+        table.add_column(name, overflow="fold")
+    for card in cards:
+        size = f"{card.download_bytes / 1e6:.0f} MB" if card.download_bytes else "-"
+        licence = card.licence + (" (terms)" if card.terms else "")
+        mark = "yes" if card.key in here else "no"
+        table.add_row(
+            escape(card.key), card.family, f"{card.parameters / 1e6:.1f} M", size, escape(licence), mark
+        )
+    console.print(table)
+
+
+@contextlib.contextmanager
+def progress_bars(console: Console) -> Iterator[Progress]:
+    """A progress callback: one live line with time left on a terminal, a plain line every ten seconds elsewhere."""
+    started = last = time.monotonic()
+    current = ""
+    began = started
+    width = 0
+
+    def line(done: int, total: int, what: str) -> str:
+        spent = time.monotonic() - began
+        if total and done:
+            left = spent * (total - done) / done
+            return f"{what}: {done:,} of {total:,}, about {left:.0f} s left"
+        return f"{what}: {done:,}" if done else what
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal last, current, began, width
+        now = time.monotonic()
+        if what != current:
+            current, began = what, now
+        live = console.is_terminal
+        if now - started < QUIET_SECONDS or now - last < (0.2 if live else LINE_SECONDS):
+            return
+        last = now
+        text = line(done, total, what)[: max(20, console.width - 1)]
+        if live:
+            console.file.write("\r" + text.ljust(width))
+            console.file.flush()
+            width = len(text)
+        else:
+            console.print(text, markup=False)
+
+    try:
+        yield progress
+    finally:
+        if width:
+            console.file.write("\r" + " " * width + "\r")
+            console.file.flush()
