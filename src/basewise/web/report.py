@@ -1,0 +1,108 @@
+"""report.html: a decision as one page that opens without a network, on a phone, in print and without colour.
+
+The page is a reader of decision.json: it computes nothing but positions on axes. Every text of the user's is escaped, and
+the page forbids itself scripts and connections (Content-Security-Policy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from basewise.core.decision import Decision
+from basewise.core.files import write_text
+from basewise.web import sections
+from basewise.web.style import CSS
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def write_report(decision: Decision, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    write_text(Path(path), render(decision))
+
+
+def render(decision: Decision) -> str:
+    """The whole page as a string."""
+    made = [(title, body) for title, body in parts(decision) if body]
+    links = "".join(f'<a href="#s{i}">{escape(title)}</a>' for i, (title, _) in enumerate(made))
+    body = "".join(
+        f'<section id="s{i}"><h2>{escape(title)}</h2>{text}</section>' for i, (title, text) in enumerate(made)
+    )
+    name = escape(str(decision.provenance.get("task", "run")))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f"<title>basewise: {name}</title><style>{CSS}</style></head><body><main>"
+        f'<p class="brand">basewise · {name} · {escape(decision.verdict)}</p><h1>{escape(decision.sentence)}</h1>'
+        f"{strip(decision)}{notes(decision.notes)}<nav aria-label='Sections'>{links}</nav>{body}</main></body></html>\n"
+    )
+
+
+def parts(decision: Decision) -> Iterable[tuple[str, str]]:
+    """Sections in reading order; an empty one is left out."""
+    yield "Leaderboard", sections.leaderboard(decision)
+    yield "Quality against cost", sections.pareto(decision)
+    yield "The locked test rows", sections.test(decision)
+    yield "Labels saved", sections.curves(decision)
+    yield "What the bases promised", sections.ranks(decision)
+    yield "Confusion", sections.confusion(decision)
+    yield "Calibration", sections.calibration(decision)
+    yield "Answering only when sure", sections.coverage(decision)
+    yield "Slices", sections.slices(decision)
+    yield "Length", sections.lengths(decision)
+    yield "Mistakes to read", sections.wrong(decision)
+    yield "Labels to check", sections.suspects(decision)
+    yield "Audit", sections.audit(decision)
+    yield "Predicted and measured cost", sections.costs(decision)
+    yield "Provenance", sections.provenance(decision)
+
+
+def notes(lines: list[str]) -> str:
+    """What the reader must not miss."""
+    return f'<ul class="notes">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>' if lines else ""
+
+
+def strip(decision: Decision) -> str:
+    """The handful of numbers that matter, each with its interval and n."""
+    cells: list[tuple[str, str, str]] = []
+    if decision.test:
+        score = decision.test["scores"][0]
+        cells.append(("right on test rows", *_score(score)))
+    if decision.winner:
+        cells.append(("right in validation, corrected", *_score(decision.winner)))
+    for gap in decision.test.get("differences", [])[:2]:
+        text = f"[{100 * gap['low']:.1f}, {100 * gap['high']:.1f}] points"
+        cells.append((f"better than {gap['name']}", f"{100 * gap['estimate']:+.1f}", text))
+    for control, saved in decision.labels_saved.items():
+        more = "≥ " if saved["censored"] else ""
+        high = "∞" if saved["high"] is None else f"{saved['high']:.1f}"
+        cells.append(
+            (
+                f"labels saved against {control}",
+                f"{more}{saved['factor']:.1f} ×",
+                f"[{saved['low']:.1f}, {high}]",
+            )
+        )
+    line = next((e for e in decision.leaderboard if e["name"] == decision.chosen), None)
+    if line and line.get("milliseconds_per_row") is not None:
+        cells.append(
+            ("time a row", f"{line['milliseconds_per_row']:.1f} ms", f"{line['seconds']:.1f} s a fit")
+        )
+    looks: Any = decision.test.get("looks")
+    if looks:
+        cells.append(("looks at the test rows", str(looks), f"n = {decision.test['n']:,}"))
+    items = "".join(
+        f"<div><dt>{escape(a)}</dt><dd>{escape(b)}<small>{escape(c)}</small></dd></div>" for a, b, c in cells
+    )
+    return f'<dl class="strip">{items}</dl>' if items else ""
+
+
+def _score(value: dict[str, Any]) -> tuple[str, str]:
+    return (
+        f"{100 * value['estimate']:.1f} %",
+        f"[{100 * value['low']:.1f}, {100 * value['high']:.1f}], n = {value['n']:,}",
+    )

@@ -1,0 +1,370 @@
+"""The sections of the report, each a function from a decision to HTML; an empty string leaves the section out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from basewise.core.decision import Decision
+from basewise.web import plots
+from basewise.web.plots import Axis
+
+MANY_CLASSES = 20
+ROWS_SHOWN = 60
+
+
+def how(text: str) -> str:
+    """One sentence on how to read a section."""
+    return f'<p class="how">{escape(text)}</p>'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: int = 99, caption: str = "") -> str:
+    """A table; cells are HTML already. Columns from `numeric` on are set right."""
+    side = [' class="n"' if i >= numeric else "" for i in range(len(head))]
+    top = "".join(f"<th{c}>{escape(h)}</th>" for c, h in zip(side, head, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{c}>{v}</td>" for c, v in zip(side, r, strict=True)) + "</tr>" for r in rows
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="scroll"><table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
+
+
+def span(value: dict[str, Any] | None) -> str:
+    """91.2 [89.7, 92.6]"""
+    if not value:
+        return "–"
+    return f"{percent(value['estimate'])} [{percent(value['low'])}, {percent(value['high'])}]"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def leaderboard(d: Decision) -> str:
+    """Arms with intervals on one axis."""
+    scores = [e["score"] for e in d.leaderboard if e.get("score")]
+    if not scores:
+        return ""
+    low, high = min(s["low"] for s in scores), max(s["high"] for s in scores)
+    rows = []
+    for e in d.leaderboard:
+        chosen = e["name"] == d.chosen
+        mark = "■ chosen" if chosen else "= tied" if e["name"] in d.tied else e["status"]
+        s = e.get("score")
+        bar = (
+            plots.interval_bar(low, high, (s["estimate"], s["low"], s["high"]), chosen)
+            if s
+            else escape(e["why"])
+        )
+        why = f'<br><span class="small">{escape(e["why"])}</span>' if s and e["why"] else ""
+        spread = f"±{percent(e['seed_spread'])}" if e.get("seed_spread") is not None else "–"
+        gap = span(e["difference"]) if e.get("difference") else "–"
+        p = f"{e['difference']['p_holm']:.3g}" if e.get("difference") else "–"
+        best = f"{e['probability_best']:.2f}" if e.get("probability_best") is not None else "–"
+        cells = [
+            f"{'<b>' if chosen else ''}{escape(e['name'])}{'</b>' if chosen else ''}{why}",
+            escape(mark),
+            bar,
+            span(s),
+        ]
+        cells += [f"{s['n']:,}" if s else "–", f"{spread} ({e['seeds']})", gap, p, best, escape(e["licence"])]
+        rows.append(cells)
+    head = (
+        "arm",
+        "",
+        f"{percent(low)} to {percent(high)} %",
+        "% right [95 %]",
+        "n",
+        "spread (draws)",
+        "chosen better by",
+    )
+    note = (
+        "Dot and line: share right in cross-validation with its 95 % interval; the square is the chosen arm. "
+    )
+    note += "“Chosen better by” is the paired difference in points, p is adjusted for all comparisons (Holm)."
+    return how(note) + table([*head, "p", "P(best)", "licence"], rows, 3)
+
+
+def pareto(d: Decision) -> str:
+    """Score against milliseconds a row."""
+    points = [e for e in d.leaderboard if e.get("score") and e.get("milliseconds_per_row")]
+    if len(points) < 2:
+        return ""
+    costs = [max(e["milliseconds_per_row"], 1e-3) for e in points]
+    x = Axis(low=min(costs) / 2, high=max(costs) * 2, label="milliseconds a row (log scale)", log=True)
+    low = min(e["score"]["low"] for e in points)
+    high = max(e["score"]["high"] for e in points)
+    y = Axis(low=low, high=high, label="right", percent=True)
+    best, front = -1.0, []
+    for cost, e in sorted(zip(costs, points, strict=True), key=lambda item: item[0]):
+        if e["score"]["estimate"] > best:
+            best = e["score"]["estimate"]
+            front.append((cost, best))
+    named = {f[1] for f in front}
+    marks = plots.line(x, y, front, 1)
+    for cost, e in zip(costs, points, strict=True):
+        s = e["score"]
+        label = e["name"] if e["name"] == d.chosen or s["estimate"] in named else ""
+        marks += plots.whisker(x, y, cost, (s["estimate"], s["low"], s["high"]), label, e["name"] == d.chosen)
+    text = "Up is better, left is cheaper; the dashed line joins the arms that none beats at their cost."
+    return how(text) + plots.frame(x, y, "Quality against cost", marks)
+
+
+def test(d: Decision) -> str:
+    """The one look at the test rows."""
+    if not d.test:
+        return ""
+    t = d.test
+    gaps = {g["name"]: g for g in t["differences"]}
+    rows = []
+    for s in t["scores"]:
+        gap = gaps.get(s["name"])
+        p = f"{gap['p_holm']:.3g}" if gap else "–"
+        rows.append([escape(s["name"]), span(s), f"{s['n']:,}", span(gap) if gap else "–", p])
+    text = f"These rows were locked before anything was tried and have been looked at {t['looks']} time(s). "
+    text += f"The smallest difference that so many rows can show is {percent(t['smallest_gap'])} points."
+    return how(text) + table(("arm", "% right [95 %]", "n", "chosen better by", "p (Holm)"), rows, 1)
+
+
+def curves(d: Decision) -> str:
+    """Learning curves, and the labels saved in words."""
+    if not d.curves:
+        return ""
+    sizes = [s for c in d.curves.values() for s in c["sizes"]]
+    means = {
+        n: [(s, *_spread(e)) for s, e in zip(c["sizes"], c["errors"], strict=True)]
+        for n, c in d.curves.items()
+    }
+    top = min(1.0, 1.05 * max(p[3] for c in means.values() for p in c))
+    x = Axis(low=min(sizes), high=max(sizes), label="labelled rows (log scale)", log=True)
+    y = Axis(low=0.0, high=top, label="wrong", percent=True)
+    marks = ""
+    for kind, (name, points) in enumerate(means.items()):
+        marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
+        marks += plots.line(x, y, [(s, m) for s, m, _, _ in points], kind, name)
+    read = "".join(f"<p>{escape(s['sentence'])}</p>" for s in d.labels_saved.values())
+    text = "Lower is better. Each line is fitted on growing, nested subsets of the same rows; the band spans the draws."
+    return how(text) + plots.frame(x, y, "Learning curves", marks) + read
+
+
+def _spread(errors: Sequence[float]) -> tuple[float, float, float]:
+    return sum(errors) / len(errors), min(errors), max(errors)
+
+
+def ranks(d: Decision) -> str:
+    """Cheap ranks of the bases beside what came out."""
+    if not d.ranks:
+        return ""
+    keys = [k for k in d.ranks[0] if k not in ("base", "rank", "layer", "seconds", "came_out")]
+    rows = []
+    for r in d.ranks:
+        values = [f"{r[k]:.3f}" for k in keys]
+        rows.append(
+            [
+                escape(r["base"]),
+                str(r["rank"]),
+                *values,
+                escape(str(r["layer"] or "–")),
+                percent(r["came_out"]),
+            ]
+        )
+    text = "Before anything was trained, from one forward pass; the last column is the best score reached with the base."
+    return how(text) + table(("base", "rank", *keys, "layer", "came out, %"), rows, 1)
+
+
+def confusion(d: Decision) -> str:
+    """A heat table, or the most frequent confusions when there are many classes."""
+    if not d.confusion:
+        return ""
+    names, counts = d.confusion["classes"], d.confusion["counts"]
+    if len(names) > MANY_CLASSES:
+        pairs = [
+            (counts[i][j], i, j)
+            for i in range(len(names))
+            for j in range(len(names))
+            if i != j and counts[i][j]
+        ]
+        rows = [
+            [escape(names[i]), escape(names[j]), f"{n:,}", f"{sum(counts[i]):,}"]
+            for n, i, j in sorted(pairs, reverse=True)[:30]
+        ]
+        text = f"The most frequent confusions among {len(names)} classes, on held-out train rows."
+        return how(text) + table(("true class", "taken for", "rows", "of"), rows, 2)
+    head = "".join(f"<th>{escape(n)}</th>" for n in names)
+    body = ""
+    for name, row in zip(names, counts, strict=True):
+        total = sum(row) or 1
+        cells = "".join(
+            f'<td style="background:color-mix(in srgb,var(--accent) {70 * v / total:.0f}%,transparent)">{v or ""}</td>'
+            for v in row
+        )
+        body += f'<tr><th class="row">{escape(name)}</th>{cells}</tr>'
+    grid = f'<div class="scroll"><table class="heat"><thead><tr><th>true ↓ given →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        how(
+            "Rows are the true classes, columns what was given, on held-out train rows; the diagonal is right."
+        )
+        + grid
+    )
+
+
+def calibration(d: Decision) -> str:
+    """Reliability with intervals."""
+    c = d.calibration
+    if not c or not c["bins"]:
+        return ""
+    x = Axis(low=0.0, high=1.0, label="probability given", percent=True)
+    y = Axis(low=0.0, high=1.0, label="right", percent=True)
+    marks = plots.line(x, y, [(0, 0), (1, 1)], 2)
+    for b in c["bins"]:
+        marks += plots.whisker(x, y, b["confidence"], (b["accuracy"], b["low"], b["high"]))
+    numbers = f"Debiased calibration error {percent(c['ece'])} points, Brier {c['brier']:.3f}, log-loss {c['log_loss']:.3f}."
+    text = "On the line, a row given 80 % is right in 80 of 100 cases; each dot holds a tenth of the rows. "
+    return how(text + numbers) + plots.frame(x, y, "Calibration", marks)
+
+
+def coverage(d: Decision) -> str:
+    """Risk against coverage."""
+    c = d.coverage
+    if not c or not c["coverage"]:
+        return ""
+    x = Axis(low=0.0, high=1.0, label="rows answered", percent=True)
+    y = Axis(low=0.0, high=max(0.05, *c["risk"]), label="wrong among them", percent=True)
+    marks = plots.line(x, y, list(zip(c["coverage"], c["risk"], strict=True)), 0)
+    if c["threshold"] is None:
+        promise = f"No threshold can promise at most {percent(c['promised_risk'], 0)} % wrong on so few rows."
+    else:
+        promise = f"Answering at a probability of {c['threshold']:.2f} or above covers {percent(c['covered'])} % of the rows and errs"
+        promise += f" at most {percent(c['promised_risk'], 0)} % of the time, 95 % sure; below it the predictor abstains."
+    return how(promise) + plots.frame(x, y, "Risk against coverage", marks)
+
+
+def slices(d: Decision) -> str:
+    """Slices, confirmed or only suspected."""
+    if not d.slices:
+        return ""
+    rows = []
+    for s in d.slices:
+        value = {"estimate": s["error"], "low": s["low"], "high": s["high"]}
+        badge = "confirmed" if s["confirmed"] else "only suspected"
+        rows.append([escape(s["name"]), badge, span(value), percent(s["rest_error"]), f"{s['n']:,}"])
+    text = "Found on one half of the rows, judged on the other; the numbers are those of the judging half."
+    return how(text) + table(("rows where", "", "% wrong [95 %]", "elsewhere", "n"), rows, 2)
+
+
+def lengths(d: Decision) -> str:
+    """Score by length, and rows that were cut."""
+    if not d.lengths:
+        return ""
+    rows = []
+    for item in d.lengths:
+        value = {"estimate": item["accuracy"], "low": item["low"], "high": item["high"]}
+        rows.append(
+            [
+                f"{item['tokens_from']} to {item['tokens_to']}",
+                span(value),
+                f"{item['n']:,}",
+                f"{item['cut']:,}",
+            ]
+        )
+    cut = sum(item["cut"] for item in d.lengths)
+    text = f"{cut:,} rows were longer than the base reads and lost their end." if cut else "No row was cut."
+    return how(text) + table(("tokens", "% right [95 %]", "n", "cut"), rows, 1)
+
+
+def wrong(d: Decision) -> str:
+    """Confident mistakes."""
+    rows = [
+        [
+            str(r["row_id"]),
+            escape(r["text"]),
+            escape(r["label"]),
+            escape(r["predicted"]),
+            percent(r["probability"], 0),
+        ]
+        for r in d.wrong[:ROWS_SHOWN]
+    ]
+    text = f"The most confident mistakes first, {len(rows)} of {len(d.wrong)} kept; reading them is the fastest way to know more."
+    return how(text) + _texts(("row", "text", "label", "given", "%"), rows) if rows else ""
+
+
+def suspects(d: Decision) -> str:
+    """Labels that may be wrong."""
+    rows = [
+        [
+            str(r["row_id"]),
+            escape(r["text"]),
+            escape(r["label"]),
+            escape(r["suggested"]),
+            f"{r['margin']:.2f}",
+        ]
+        for r in d.suspects[:ROWS_SHOWN]
+    ]
+    text = "Rows whose label the other rows speak against (confident learning), the most doubtful first."
+    return how(text) + _texts(("row", "text", "label", "suggested", "margin"), rows) if rows else ""
+
+
+def _texts(head: Sequence[str], rows: list[list[str]]) -> str:
+    shown = table(head, rows[:12]).replace("<tbody>", '<tbody class="texts">')
+    if len(rows) > 12:
+        shown += f"<details><summary>{len(rows) - 12} more</summary>{table(head, rows[12:])}</details>"
+    return shown
+
+
+def audit(d: Decision) -> str:
+    """What the audit found."""
+    rows = [
+        [
+            f'<span class="badge">{escape(f["severity"])}</span>',
+            escape(f["check"]),
+            escape(f["message"]),
+            escape(f["advice"]),
+        ]
+        for f in d.audit
+    ]
+    text = "“fail” makes a score untrue, “warn” makes it weaker or needs a person, “info” is for knowing."
+    return how(text) + table(("", "check", "found", "advice"), rows) if rows else ""
+
+
+def costs(d: Decision) -> str:
+    """Predicted beside measured, with the relative error."""
+    rows = []
+    for e in d.leaderboard:
+        if e.get("seconds") is None:
+            continue
+        pairs = [
+            (e["predicted_seconds"], e["seconds"], 1.0),
+            (e["predicted_memory_bytes"], e["memory_bytes"], 1e6),
+        ]
+        cells = [escape(e["name"])]
+        for predicted, measured, unit in pairs:
+            off = f"{100 * (predicted / measured - 1):+.0f} %" if measured else "–"
+            cells += [number(predicted / unit), number(measured / unit), off]
+        rows.append(cells)
+    if not rows:
+        return ""
+    used, allowed = d.budget.get("used_seconds"), d.budget.get("seconds")
+    text = (
+        f"{number(used, 0)} s of the {number(allowed, 0)} s allowed were used. One fit and its held-out rows:"
+    )
+    head = ("arm", "s predicted", "s measured", "off", "MB predicted", "MB measured", "off")
+    return how(text) + table(head, rows, 1)
+
+
+def provenance(d: Decision) -> str:
+    """What is needed to do it again."""
+    rows = []
+    for key, value in d.provenance.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = f"{len(value)}: {', '.join(map(str, value[:12]))}" if isinstance(value, list) else shown
+        if shown not in ("", None):
+            rows.append([escape(key), f"<code>{escape(str(shown))}</code>"])
+    return table(("what", "value"), rows) if rows else ""
