@@ -51,7 +51,8 @@ def test_clusters_of_copies_widen_the_interval() -> None:
 def test_bca_covers_the_mean() -> None:
     rng = np.random.default_rng(1)
     hits = [
-        (found := intervals.bca(rng.exponential(size=80), seed=i, resamples=400)).low <= 1 <= found.high for i in range(200)
+        (found := intervals.bca(rng.exponential(size=80), seed=i, resamples=400)).low <= 1 <= found.high
+        for i in range(200)
     ]
     assert np.mean(hits) > 0.88
 
@@ -96,13 +97,17 @@ def test_e_value_rarely_misjudges_under_continuous_looking() -> None:
     for _ in range(300):
         walk = np.cumsum(rng.random(300) < 0.5)
         looks = range(1, 301, 5)
-        false += any(sequential.log_e_value(int(walk[i - 1]), i - int(walk[i - 1])) >= np.log(20) for i in looks)
+        false += any(
+            sequential.log_e_value(int(walk[i - 1]), i - int(walk[i - 1])) >= np.log(20) for i in looks
+        )
     assert false / 300 <= 0.05
 
 
 def test_winner_of_equal_arms_is_corrected_downwards() -> None:
     rng = np.random.default_rng(0)
-    found = [selection.corrected_winner(rng.random((20, 200)) < 0.8, seed=i, resamples=300) for i in range(60)]
+    found = [
+        selection.corrected_winner(rng.random((20, 200)) < 0.8, seed=i, resamples=300) for i in range(60)
+    ]
     assert np.mean([f.naive for f in found]) > 0.84
     assert abs(np.mean([f.estimate for f in found]) - 0.8) < 0.02
     assert np.mean([f.interval.low <= 0.8 <= f.interval.high for f in found]) > 0.9
@@ -134,7 +139,9 @@ def test_temperature_is_found() -> None:
     logits = rng.normal(size=(4_000, 3)) * 2
     p = calibration.apply_temperature(logits, 1.0)
     labels = (rng.random((4_000, 1)) > p.cumsum(1)).sum(1)
-    assert calibration.temperature(np.log(calibration.apply_temperature(logits, 1 / 3)), labels) == pytest.approx(3, rel=0.1)
+    assert calibration.temperature(
+        np.log(calibration.apply_temperature(logits, 1 / 3)), labels
+    ) == pytest.approx(3, rel=0.1)
 
 
 def test_promised_risk_is_kept() -> None:

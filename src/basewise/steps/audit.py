@@ -100,13 +100,19 @@ def audit(
     )
     if not options.checks:
         return task.with_findings(tuple(findings))
+    options.progress(3, 4, "checking rows")
+    return _checked(task, near, roles, findings, options)
+
+
+def _checked(
+    task: Task, near: np.ndarray, roles: dict[str, Role], findings: list[Finding], options: AuditOptions
+) -> Task:
+    """The task with what all checks found, the gravest first."""
     from basewise.steps.audit_checks import check_all
 
-    options.progress(3, 4, "checking rows")
-    findings += check_all(task, near, roles, options.seed)
-    options.progress(4, 4, "audited")
+    found = [*findings, *check_all(task, near, roles, options.seed)]
     order = {"fail": 0, "warn": 1, "info": 2}
-    return task.with_findings(tuple(sorted(findings, key=lambda f: order[f.severity])))
+    return task.with_findings(tuple(sorted(found, key=lambda f: order[f.severity])))
 
 
 def _readable(table: Table, name: str) -> bool:
@@ -246,11 +252,12 @@ def _groups(
     texts: list[str], row_ids: np.ndarray, given: list[str | None] | None, options: AuditOptions
 ) -> tuple[np.ndarray, np.ndarray, list[Finding]]:
     """(near-duplicate group ids (n,), groups for the split (n,), findings): near-duplicates and given groups united."""
-    from basewise.stats.duplicates import near_groups
+    from basewise.stats.duplicates import exact_groups, near_groups
 
     near = near_groups(texts, threshold=options.near)
-    n_near = len(np.unique(near))
-    if n_near == 1:
+    if np.unique(near, return_counts=True)[1].max() > BIG_GROUP * len(texts):
+        near = exact_groups(texts)  # texts from one template: likeness chains them all and tells nothing
+    if len(np.unique(near)) == 1:
         raise TableError(f"all {len(texts)} rows hold the same text", "give rows that differ")
     if given is None:
         groups = np.unique(near, return_inverse=True)[1]

@@ -34,6 +34,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: int = 99,
 
 
 def percent(value: float | None, digits: int = 1) -> str:
+    """A share in per cent, or a dash."""
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
@@ -45,6 +46,7 @@ def span(value: dict[str, Any] | None) -> str:
 
 
 def number(value: float | None, digits: int = 1) -> str:
+    """A number with thousands marked, or a dash."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 

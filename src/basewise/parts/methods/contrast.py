@@ -1,9 +1,8 @@
 """Tunes the base by contrast between classes in few steps, then a linear head; strong with few labels.
 
 Like SetFit (Tunstall et al. 2022), but the pairs are those within a class-aware batch (supervised contrast, Khosla et
-al. 2020), so memory is linear in the rows and a few dozen steps are enough. The label names, spoken as words, take
-part as one more row of their class. The head averages log-probabilities of three views: tuned features, the frozen
-probe, and, as far as held-out rows support it, nearness to the label names. Token tables stay frozen.
+al. 2020), so memory is linear in the rows and a few dozen steps are enough. Label names, spoken as words, are one more row
+of their class. The head averages log-probabilities of tuned features, the frozen probe and nearness to label names.
 """
 
 from __future__ import annotations

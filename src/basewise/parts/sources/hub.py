@@ -10,8 +10,8 @@ from typing import Any
 from basewise.core.base import Base, Card
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
 from basewise.core.files import Progress, silent
+from basewise.core.registry import part
 from basewise.engine.store import WEIGHTS, Store, verify
-from basewise.parts.sources import folder as folder_source
 
 PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
 
@@ -46,7 +46,7 @@ def card_of(name: str) -> Card:
             f"{repository} asks to run code of its own (auto_map)", "use a base of a known architecture"
         )
     info = _info(repository, snapshot.name)
-    decoder = any(a.endswith(folder_source.DECODERS) for a in config.get("architectures") or [])
+    decoder = any(a.endswith(part("sources", "folder").DECODERS) for a in config.get("architectures") or [])
     return Card(
         key=repository,
         source="hub",
@@ -87,7 +87,7 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
         if not (made / WEIGHTS).exists():
             _join(made, card)
         verify(made / WEIGHTS, card.weights_sha256, f"{card.key}'s weights")
-        folder_source.card_of(made)  # refuses remote code and missing files
+        part("sources", "folder").card_of(made)  # refuses remote code and missing files
         return made
 
     return store.fetch(card, build)
