@@ -20,10 +20,9 @@ Job = dict[str, Any]
 
 def arms(bases: tuple[str, ...]) -> list[tuple[str, str]]:
     """Every (method, base) that is compatible; base "" for the methods that use none."""
-    from basewise.steps.bases import find
-
     from basewise.core.method import compatible
     from basewise.core.registry import keys, part
+    from basewise.steps.bases import find
 
     pairs = [(m, "") for m in keys("methods") if not part("methods", m).REQUIRES]
     for m in keys("methods"):

@@ -20,11 +20,11 @@ def main(job_path: str, answer_path: str) -> None:
     import peft  # noqa: F401  imported before the clock starts, as for the peers
     import sklearn.linear_model  # noqa: F401
     import transformers  # noqa: F401
-    from basewise.steps.bases import pull
 
     from basewise.core.method import Context
     from basewise.core.registry import part
     from basewise.core.task import Examples
+    from basewise.steps.bases import pull
     from basewise.steps.jobs import feature_store
     from basewise.steps.predict import cache_folder
 

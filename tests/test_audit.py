@@ -15,7 +15,6 @@ from basewise.core.task import Task
 from basewise.steps.audit import AuditOptions, audit, load_task, save_task
 from basewise.steps.audit_words import words_out_of_fold
 
-
 SUBJECTS = {
     "billing": ["invoice", "refund", "payment", "charge", "receipt"],
     "shipping": ["parcel", "delivery", "courier", "package", "tracking"],

@@ -23,7 +23,7 @@ from basewise.engine.heads import Head
 from basewise.engine.probe import Probe, estimate_solving, fit_probe
 
 REQUIRES: frozenset[str] = frozenset({EMBED})
-RUNGS = "rows"
+RUNGS = "none"
 
 
 @dataclass(frozen=True)

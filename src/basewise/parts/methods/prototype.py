@@ -25,7 +25,7 @@ from basewise.engine.heads import fit_temperature, softmax
 from basewise.engine.probe import unit
 
 REQUIRES: frozenset[str] = frozenset({EMBED})
-RUNGS = "rows"
+RUNGS = "none"
 
 NAME_WEIGHT = 3.0
 FIRST_TEMPERATURE = 0.07

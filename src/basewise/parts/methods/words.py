@@ -26,7 +26,7 @@ from basewise.core.task import Examples
 from basewise.engine.heads import Head, fit_temperature, folds_of, log_loss, out_of_fold, softmax, solve
 
 REQUIRES: frozenset[str] = frozenset()
-RUNGS = "rows"
+RUNGS = "none"
 
 STRENGTHS = (2.0, 30.0, 100.0)
 FEW_STRENGTH = 10.0
