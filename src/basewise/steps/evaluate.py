@@ -68,11 +68,8 @@ def coverage_table(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, A
     """Risk at every share of rows answered, and the threshold that promises at most 5 % errors (95 % sure)."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     coverage, risk = conformal.risk_coverage(confidence, right)
-    keep = (
-        np.unique(np.linspace(0, len(coverage) - 1, min(len(coverage), 200)).astype(int))
-        if len(coverage)
-        else []
-    )
+    points = min(len(coverage), 200)
+    keep: np.ndarray = np.unique(np.linspace(0, max(len(coverage) - 1, 0), points).astype(int))
     promised = conformal.threshold_for_risk(confidence, right, PROMISED_RISK, 0.05)
     threshold, covered = promised if promised is not None else (None, 0.0)
     return {
