@@ -35,7 +35,7 @@ def check_safetensors(path: Path) -> int:
     """Number of parameters of a sound file; UnsafeWeights otherwise."""
     try:
         return _parameters(Path(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnsafeWeights(f"{path} is not a sound safetensors file: {error}", "fetch it again") from error
 
 
@@ -46,10 +46,15 @@ def _parameters(path: Path) -> int:
         if size < 10 or not 2 <= length <= min(HEADER_BYTES, size - 8):
             raise ValueError(f"header of {length} bytes in a file of {size}")
         header = json.loads(file.read(length), object_pairs_hook=_once)
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table of tensors")
     header.pop("__metadata__", None)
     end, total = 0, 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"][0]):
+    # By both offsets: an empty tensor stands before its neighbour, wherever the header names it.
+    for name, entry in sorted(header.items(), key=lambda item: tuple(item[1]["data_offsets"])):
         first, last = entry["data_offsets"]
+        if any(type(n) is not int or n < 0 for n in (first, last, *entry["shape"])):
+            raise ValueError(f"tensor {name!r} has a shape or offsets that are no sizes")
         count = math.prod(entry["shape"])
         if first != end or last - first != count * BITS[entry["dtype"]] // 8:
             raise ValueError(

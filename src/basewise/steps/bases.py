@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from basewise.core.base import Base, Card
-from basewise.core.errors import BaseUnavailable, LicenceRefused, UnknownName
+from basewise.core.errors import BaseUnavailable, InputError, LicenceRefused, UnknownName
 from basewise.core.files import Progress, home, read_json, silent, write_json
 from basewise.core.registry import part, parts
 from basewise.engine.store import Store
+
+FAMILIES = ("encoder", "decoder", "static")
 
 
 def own_cards() -> list[Card]:
@@ -63,18 +65,9 @@ def pull(
     announce: Callable[[str], None] | None = None,
 ) -> Base:
     """The base on this machine, fetched first when it is not; size and licence are announced before a download."""
-    card = name if isinstance(name, Card) else find(name)
-    if card.terms and not accept_terms:
-        raise LicenceRefused(
-            f"{card.key} comes under the {card.terms}, which a person must accept",
-            f"read them, then run: basewise bases pull {card.key} --accept-terms",
-        )
-    if announce and not here(card):
-        announce(
-            f"fetching {card.key}: {card.download_bytes / 1e6:.0f} MB, licence {card.licence}, from {card.source}"
-        )
     try:
-        return part("sources", card.source).load(card, Store.default(), progress)
+        card = name if isinstance(name, Card) else find(name)
+        return _bring(card, progress, accept_terms, announce)
     except BaseUnavailable as error:
         present = [c.key for c in listing() if here(c)]
         raise BaseUnavailable(
@@ -82,15 +75,42 @@ def pull(
         ) from error
 
 
+def _bring(
+    card: Card, progress: Progress, accept_terms: bool, announce: Callable[[str], None] | None
+) -> Base:
+    """The terms, the announcement, the source. A base that is here has had its terms accepted on this machine."""
+    present = here(card)
+    if card.terms and not accept_terms and not present:
+        raise LicenceRefused(
+            f"{card.key} comes under the {card.terms}, which a person must accept",
+            f"read them, then run: basewise bases pull {card.key} --accept-terms",
+        )
+    if announce and not present:
+        size = f"{card.download_bytes / 1e6:.0f} MB" if card.download_bytes else "size not stated"
+        announce(f"fetching {card.key}: {size}, licence {card.licence}, from {card.source}")
+    return part("sources", card.source).load(card, Store.default(), progress)
+
+
 def add(card: Card) -> None:
     """Keep a card of the user's own; it then goes by its key."""
     part("sources", card.source)
+    sizes = (card.parameters, card.layers, card.width, card.download_bytes, card.context)
+    if not card.key or card.family not in FAMILIES or any(type(n) is not int or n < 0 for n in sizes):
+        raise InputError(
+            f"the card of {card.key!r} has a family or a size that cannot be",
+            f"family is one of {', '.join(FAMILIES)}; parameters, layers, width, download_bytes and context are whole numbers",
+        )
     write_json(home() / "bases" / f"{card.key.replace('/', '--')}.json", card.to_dict())
 
 
 def check(name: str) -> str:
-    """Read every byte of a base that is here again; its digest in words, or UnsafeWeights."""
+    """Read every byte of a base that is here again; its digest in words, or UnsafeWeights.
+
+    A random twin has no bytes of its own: those of the base it was drawn from are read.
+    """
     card = find(name)
+    if card.source == "scratch":
+        card = Card.from_dict(card.locator["card"])
     if not here(card):
         raise BaseUnavailable(f"{card.key} is not here", f"fetch it with: basewise bases pull {card.key}")
     return f"{card.key}: sha256 {Store.default().check(pull(card, accept_terms=True))}, whole and unchanged"

@@ -23,13 +23,15 @@ def card_of(path: Path) -> Card:
     except ImportError as error:
         raise MissingExtra.of("gguf", "gguf") from error
     try:
-        fields = GGUFReader(str(path)).fields
+        reader = GGUFReader(str(path))
+        fields = reader.fields
         kind = str(fields["general.architecture"].contents())
         number = {
             k: int(fields[f"{kind}.{k}"].contents())
             for k in ("block_count", "embedding_length", "context_length")
         }
-    except (ValueError, KeyError, OSError) as error:
+        parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    except (ValueError, KeyError, OSError, IndexError, OverflowError, TypeError, AttributeError) as error:
         raise BaseUnavailable(
             f"{path} is not a GGUF file that can be read: {error}", "fetch it again"
         ) from error
@@ -39,7 +41,7 @@ def card_of(path: Path) -> Card:
         source="gguf",
         family="decoder",
         licence=str(licence),
-        parameters=12 * number["block_count"] * number["embedding_length"] ** 2,
+        parameters=parameters,
         layers=number["block_count"],
         width=number["embedding_length"],
         download_bytes=0,

