@@ -1,18 +1,28 @@
-"""A folder on this machine that transformers opens: config.json, model.safetensors, tokenizer.json."""
+"""A folder on this machine that transformers opens: config.json, model.safetensors, tokenizer.json.
+
+Where the weights are there only as a pickle (pytorch_model.bin, or its parts), they are converted once in the sandbox. The
+result lies with copies of the folder's small files under the store, in `converted/<sha256 of all of them>`: the user's folder
+stays as it is, and another tokenizer or another pickle is another conversion.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from basewise.core.base import Base, Card
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
-from basewise.core.files import Progress, silent
-from basewise.core.hashing import sha256_file
+from basewise.core.files import Progress, lock, read_json, silent, write_json
+from basewise.core.hashing import digest_json, sha256_file
 from basewise.engine.safetensor_checks import check_safetensors
+from basewise.engine.sandbox import convert_all, pickles
 from basewise.engine.store import WEIGHTS, Store, verify
 
 DECODERS = ("CausalLM", "LMHeadModel")
+SMALL_FILES = (".json", ".txt", ".model")
+RECORD = "conversion.json"
 
 
 def cards() -> list[Card]:
@@ -21,13 +31,13 @@ def cards() -> list[Card]:
 
 
 def card_of(folder: Path) -> Card:
-    """A card read from a folder's own files."""
+    """A card read from a folder's own files; of pickled weights it knows the size, not yet the exact number."""
     folder = Path(folder).resolve()
+    pickled = [] if (folder / WEIGHTS).is_file() else pickles(folder)
     for name in ("config.json", WEIGHTS, "tokenizer.json"):
-        if not (folder / name).is_file():
-            pickled = " (weights are there only as a pickle)" if list(folder.glob("*.bin")) else ""
+        if not (folder / name).is_file() and not (name == WEIGHTS and pickled):
             raise BaseUnavailable(
-                f"{folder} has no {name}{pickled}",
+                f"{folder} has no {name}",
                 "give a folder with config.json, model.safetensors and tokenizer.json",
             )
     try:
@@ -47,7 +57,9 @@ def card_of(folder: Path) -> Card:
         source="folder",
         family="static" if static else "decoder" if decoder else "encoder",
         licence="not stated",
-        parameters=check_safetensors(folder / WEIGHTS),
+        parameters=sum(p.stat().st_size for p in pickled) // 4
+        if pickled
+        else check_safetensors(folder / WEIGHTS),
         layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 0),
         width=int(config.get("hidden_size") or config.get("n_embd") or 0),
         download_bytes=0,
@@ -60,16 +72,50 @@ def card_of(folder: Path) -> Card:
             else {"embed", "train"}
         ),
         locator={"folder": str(folder)},
+        note=f"{pickled[0].name} is a pickle: converted once, in a sandbox; parameters if fp32"
+        if pickled
+        else "",
     )
 
 
 def load(card: Card, store: Store, progress: Progress = silent) -> Base:
-    """The folder itself, its weights checked; nothing is copied."""
+    """The folder itself, its weights checked; only pickled weights are converted, into the store."""
     folder = Path(card.locator["folder"])
     if not (folder / WEIGHTS).is_file():
+        if pickles(folder):
+            return _converted(card, folder, store, progress)
         raise BaseUnavailable(f"the folder {folder} of {card.key} is gone", "name it where it is now")
     check_safetensors(folder / WEIGHTS)
     digest = (
         verify(folder / WEIGHTS, card.weights_sha256, str(folder / WEIGHTS)) if card.weights_sha256 else ""
     )
     return Base(card=card, folder=folder, digest=digest or sha256_file(folder / WEIGHTS))
+
+
+def _converted(card: Card, folder: Path, store: Store, progress: Progress) -> Base:
+    """The base from pickled weights: the earlier conversion of these very files if it is whole, else a new one."""
+    weights = pickles(folder)
+    small = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in SMALL_FILES)
+    digests = {path.name: sha256_file(path) for path in (*weights, *small)}
+    if card.weights_sha256:
+        verify(weights[0], card.weights_sha256, str(weights[0]))
+    name = digest_json(digests)
+    place = store.root / "converted" / name
+    own = replace(card, key=f"converted-{name}")  # folders of one name must not share a place to build in
+    with lock(store.root / "locks" / f"{own.key}.lock"):
+        digest = sha256_file(place / WEIGHTS) if (place / WEIGHTS).is_file() else ""
+        if not digest or read_json(place / RECORD)["digest"] != digest:
+            progress(0, 0, f"converting {card.key}'s pickled weights in the sandbox")
+            with store.building(own) as temporary:
+                made = temporary / "base"
+                made.mkdir()
+                for path in small:
+                    shutil.copyfile(path, made / path.name)
+                convert_all(weights, made / WEIGHTS)
+                digest = sha256_file(made / WEIGHTS)
+                write_json(made / RECORD, {"digest": digest, "from": digests})
+                shutil.rmtree(place, ignore_errors=True)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                made.rename(place)
+    parameters = check_safetensors(place / WEIGHTS)
+    return Base(card=replace(card, parameters=parameters, note=""), folder=place, digest=digest)

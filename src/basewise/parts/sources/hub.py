@@ -1,9 +1,13 @@
-"""A model on the Hugging Face hub, at a pinned revision, safetensors only; a local mirror or cache works too."""
+"""A model on the Hugging Face hub, at a pinned revision; a local mirror or cache works too.
+
+Safetensors are taken wherever there are any; a model that has only pickles (pytorch_model*.bin) is converted in the sandbox.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from basewise.core.base import Base, Card
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
 from basewise.core.files import Progress, silent
 from basewise.core.registry import part
+from basewise.engine.sandbox import PICKLES, convert_all, pickles
 from basewise.engine.store import WEIGHTS, Store, verify
 
 PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
@@ -70,7 +75,10 @@ def _info(repository: str, revision: str) -> dict[str, Any]:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     except (OSError, ValueError):  # offline: the card then says what it does not know
         return {}
-    files = [s for s in info.siblings or [] if s.rfilename.endswith(".safetensors")]
+    siblings = info.siblings or []
+    files = [s for s in siblings if s.rfilename.endswith(".safetensors")] or [
+        s for s in siblings if fnmatch(s.rfilename, PICKLES)
+    ]
     card = info.card_data.to_dict() if info.card_data else {}
     total = info.safetensors.total if info.safetensors else 0
     return {"licence": card.get("license"), "parameters": total, "bytes": sum(s.size or 0 for s in files)}
@@ -83,25 +91,39 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
         progress(0, 0, f"downloading {card.key}")
         snapshot = _snapshot(card.locator["repository"], card.locator.get("revision"), PATTERNS)
         made = temporary / "base"
-        shutil.copytree(snapshot, made, symlinks=False)
-        if not (made / WEIGHTS).exists():
-            _join(made, card)
-        verify(made / WEIGHTS, card.weights_sha256, f"{card.key}'s weights")
+        shutil.copytree(snapshot, made, symlinks=False, ignore=shutil.ignore_patterns("*.bin"))
+        if (made / WEIGHTS).exists() or list(made.glob("model-*.safetensors")):
+            if not (made / WEIGHTS).exists():
+                _join(made)
+            verify(made / WEIGHTS, card.weights_sha256, f"{card.key}'s weights")
+        else:
+            _convert(made, card, progress)
         part("sources", "folder").card_of(made)  # refuses remote code and missing files
         return made
 
     return store.fetch(card, build)
 
 
-def _join(made: Path, card: Card) -> None:
+def _convert(made: Path, card: Card, progress: Progress) -> None:
+    """The snapshot's pickled weights, fetched only where it has no safetensors, through the sandbox into `made`."""
+    snapshot = _snapshot(card.locator["repository"], card.locator.get("revision"), [PICKLES])
+    weights = pickles(snapshot)
+    if not weights:
+        raise UnsafeWeights(
+            f"{card.key} has neither safetensors nor {PICKLES}",
+            "ask its authors for them, or use another base",
+        )
+    if card.weights_sha256:
+        verify(weights[0], card.weights_sha256, f"{card.key}'s weights")
+    progress(0, 0, f"converting {card.key}'s pickled weights in the sandbox")
+    convert_all(weights, made / WEIGHTS)
+
+
+def _join(made: Path) -> None:
     """Sharded safetensors as one file."""
     from safetensors.torch import load_file, save_file
 
     shards = sorted(made.glob("model-*.safetensors"))
-    if not shards:
-        raise UnsafeWeights(
-            f"{card.key} has no safetensors weights", "ask its authors for them, or use another base"
-        )
     tensors = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
     save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
     for shard in shards:
