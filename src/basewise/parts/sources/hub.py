@@ -5,6 +5,7 @@ Safetensors are taken wherever there are any; a model that has only pickles (pyt
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from fnmatch import fnmatch
@@ -15,8 +16,9 @@ from basewise.core.base import Base, Card
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
 from basewise.core.files import Progress, silent
 from basewise.core.registry import part
+from basewise.engine.safetensor_checks import check_safetensors
 from basewise.engine.sandbox import PICKLES, convert_all, pickles
-from basewise.engine.store import WEIGHTS, Store, verify
+from basewise.engine.store import WEIGHTS, Store, full_disk, verify
 
 PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
 
@@ -35,6 +37,8 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Pat
     except (
         Exception
     ) as error:  # the hub's client raises a dozen kinds; each means that the base cannot be had now
+        if full_disk(str(error)):
+            raise OSError(errno.ENOSPC, "No space left on device") from error
         raise BaseUnavailable(
             f"{repository} cannot be fetched from the hub ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
             "connect to the hub or a mirror (HF_ENDPOINT), or use a base that is here: basewise bases list",
@@ -53,7 +57,7 @@ def card_of(name: str) -> Card:
     info = _info(repository, snapshot.name)
     decoder = any(a.endswith(part("sources", "folder").DECODERS) for a in config.get("architectures") or [])
     return Card(
-        key=repository,
+        key=f"{repository}@{revision}" if revision else repository,
         source="hub",
         family="decoder" if decoder else "encoder",
         licence=str(info.get("licence") or "not stated"),
@@ -124,6 +128,8 @@ def _join(made: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     shards = sorted(made.glob("model-*.safetensors"))
+    for shard in shards:
+        check_safetensors(shard)
     tensors = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
     save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
     for shard in shards:

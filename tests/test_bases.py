@@ -1,0 +1,394 @@
+"""Bases: fetched whole or not at all, from a registry on loopback; digests, terms, full disks, damage, GGUF, random twins."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from basewise.cli.bases import add as app_add
+from basewise.core import files
+from basewise.core.base import Card
+from basewise.core.errors import (
+    BaseUnavailable,
+    InputError,
+    LicenceRefused,
+    RunError,
+    UnknownName,
+    UnsafeWeights,
+)
+from basewise.engine import store as stores
+from basewise.engine.safetensor_checks import check_safetensors
+from basewise.engine.store import Store
+from basewise.parts.sources import pypi
+from basewise.steps import bases
+from loopback import Site, left_in, publish, registry, registry_settings, weights, wheel
+
+COMMAND = [sys.executable, "-m", "basewise.cli.main", "bases"]
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A registry on loopback that pip asks, and nothing else."""
+    with registry() as opened:
+        for name, value in registry_settings(opened.url).items():
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+        yield opened
+
+
+@pytest.fixture
+def quick(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """The registry's packages without pip between, for what happens after the download."""
+
+    def download(package: dict[str, str], folder: Path, card: Card, progress: files.Progress) -> Path:
+        site.asked.append(package["name"])
+        name = f"{package['name'].replace('-', '_')}-1.0-py3-none-any.whl"
+        (folder / name).write_bytes(site.files[name])
+        stores.verify(folder / name, package.get("sha256"), name)
+        return folder / name
+
+    monkeypatch.setattr(pypi, "_download", download)
+    return site
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=60)
+
+
+def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """A mendable error: one line, exit code 2, the words in it."""
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def invoke(*words: str) -> Any:
+    from basewise.cli.bases import app
+
+    return CliRunner().invoke(app, list(words))
+
+
+# --- from a registry ---------------------------------------------------------------------------------------------------
+
+
+def test_pull_shows_size_and_licence_then_keeps_what_was_promised(site: Site) -> None:
+    card = publish(site, download_bytes=42_000_000)
+    bases.add(card)
+    done = command("pull", card.key)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert said.index("42 MB, licence Apache-2.0") < said.index("is here: sha256")
+    base = bases.pull(card.key)
+    assert base.digest == card.weights_sha256 == stores.verify(base.folder / stores.WEIGHTS, base.digest, "")
+    assert sorted(p.name for p in base.folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    assert left_in(Store.default().root) == [base.digest]
+    assert site.count(".whl") == 1, "a base that is here is not fetched again"
+    assert bases.describe(bases.find(card.key))["here"] == "yes"
+
+
+def test_a_wrong_package_is_one_line_and_nothing_is_kept(site: Site) -> None:
+    card = publish(site)
+    package = {**card.locator["packages"][0], "sha256": "0" * 64}
+    bases.add(replace(card, locator={**card.locator, "packages": [package]}))
+    one_line(command("pull", card.key), "0000000000000000… was expected", "fetch it again")
+    assert left_in(Store.default().root) == []
+    assert not bases.here(bases.find(card.key))
+
+
+def test_wrong_weights_are_refused_and_nothing_is_kept(quick: Site) -> None:
+    with pytest.raises(UnsafeWeights, match="tiny-base's weights has the sha256"):
+        bases.pull(publish(quick, weights_sha256="0" * 64))
+    assert left_in(Store.default().root) == []
+
+
+def test_a_connection_cut_once_is_tried_again(site: Site) -> None:
+    card = publish(site)
+    site.cuts[next(iter(site.files))] = 1
+    assert bases.pull(card).digest == card.weights_sha256
+    assert site.count(".whl") == 2
+
+
+def test_a_connection_that_is_always_cut_leaves_nothing(site: Site) -> None:
+    card = publish(site)
+    site.cuts[next(iter(site.files))] = 99
+    with pytest.raises(BaseUnavailable, match=r"tiny-base could not be fetched \(.*here now: none") as caught:
+        bases.pull(card)
+    assert "\n" not in str(caught.value)
+    assert left_in(Store.default().root) == []
+
+
+def test_two_processes_fetch_it_once(site: Site) -> None:
+    card = publish(site)
+    bases.add(card)
+    both = [
+        subprocess.Popen([*COMMAND, "pull", card.key], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert site.count(".whl") == 1
+    assert left_in(Store.default().root) == [card.weights_sha256]
+    assert "whole and unchanged" in bases.check(card.key)
+
+
+def test_without_a_network_the_line_names_what_is_here(
+    quick: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    present = publish(quick, "here-already")
+    bases.add(present)
+    bases.pull(present)
+    absent = publish(quick, "not-here", seed=1)
+    bases.add(absent)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    one_line(command("pull", "not-here"), "not-here is not here", "here now: here-already", "bases list")
+
+
+def test_a_package_that_is_not_what_its_card_says(quick: Site) -> None:
+    name, content = wheel("tiny-base", {"readme.txt": b"no weights"})
+    card = publish(quick)
+    quick.files[name] = content
+    package = {"name": "tiny-base", "version": "1.0"}
+    for form in ({"form": "folder"}, {"form": "static", "weights": "x", "tokenizer": "y"}):
+        odd = replace(card, locator={**card.locator, **form, "packages": [package]})
+        with pytest.raises(UnsafeWeights, match="does not hold what its card says") as caught:
+            bases.pull(odd)
+        assert "\n" not in str(caught.value)
+    assert left_in(Store.default().root) == []
+
+
+def test_paths_never_leave_the_folder(tmp_path: Path) -> None:
+    import zipfile
+
+    made = tmp_path / "made"
+    made.mkdir()
+    with zipfile.ZipFile(tmp_path / "odd.whl", "w") as archive:
+        for name in ("m/../../up.json", "m//root.json", "m/good.json", "m/code.py", "m/sub/deep.json"):
+            archive.writestr(name, "{}")
+    with zipfile.ZipFile(tmp_path / "odd.whl") as archive:
+        pypi._keep(archive, "m/", made)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == [
+        "made/good.json",
+        "made/sub/deep.json",
+        "odd.whl",
+    ]
+
+
+# --- terms and the catalogue -------------------------------------------------------------------------------------------
+
+
+def test_terms_must_be_accepted_once(quick: Site) -> None:
+    card = publish(quick, terms="Tiny Terms of Use", licence="Tiny")
+    bases.add(card)
+    one_line(command("pull", card.key), "Tiny Terms of Use", "--accept-terms")
+    assert quick.asked == [], "nothing is fetched before the terms are accepted"
+    said: list[str] = []
+    bases.pull(card, accept_terms=True, announce=said.append)
+    assert "licence Tiny" in said[0]
+    bases.pull(card.key)  # accepted on this machine
+    with pytest.raises(LicenceRefused, match="gemma3-270m"):
+        bases.pull("gemma3-270m")
+
+
+def test_the_catalogue_is_sound() -> None:
+    cards = bases.listing()
+    assert len({c.key for c in cards}) == len(cards) >= 5
+    for card in cards:
+        assert card.weights_sha256 and len(card.weights_sha256) == 64
+        assert card.licence and card.training_data and card.download_bytes > 0 and card.parameters > 0
+        assert Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+        assert set(bases.describe(card)) >= {"key", "licence", "download", "published sha256", "here"}
+        for package in card.locator["packages"]:
+            assert package["version"]
+
+
+def test_list_and_show(site: Site) -> None:
+    bases.add(publish(site, "mine[bold]", terms="<terms>"))
+    listed = invoke("list")
+    assert listed.exit_code == 0
+    for word in ("mine[bold]", "minilm-l6", "gemma3-270m", "Apache-2.0", "(terms)"):
+        assert word in listed.stdout
+    shown = invoke("show", "minilm-l6")
+    assert "84 MB" in shown.stdout and "Apache-2.0" in shown.stdout and "here  no" in shown.stdout
+    with pytest.raises(UnknownName, match="minilm-l6"):
+        bases.find("minilm-16")
+
+
+def test_add_takes_a_card_and_refuses_what_is_none(site: Site, tmp_path: Path) -> None:
+    card = publish(site, "my-own")
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(card.to_dict()))
+    assert invoke("add", str(path)).stdout.strip() == "my-own was added"
+    assert bases.find("my-own") == card
+    for broken in ("[1, 2]", '{"key": "x"}', '"text"', "{", '{"colour": 1}'):
+        path.write_text(broken)
+        with pytest.raises((InputError, RunError)):
+            app_add(path)
+    for change in ({"family": "oracle"}, {"parameters": "many"}, {"layers": -1}, {"key": ""}):
+        with pytest.raises(InputError, match="family"):
+            bases.add(Card.from_dict({**card.to_dict(), **change}))
+    with pytest.raises(UnknownName):
+        bases.add(replace(card, source="the moon"))
+    assert [c.key for c in bases.own_cards()] == ["my-own"]
+
+
+# --- full disks and damage ---------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_kept(quick: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = publish(quick)
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(RunError, match=r"the disk is full.*; free some space"):
+            bases.pull(card)
+    assert left_in(Store.default().root) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "write_json", lambda *_: full(Path("entry"), b""))
+        with pytest.raises(RunError, match="the disk is full"):
+            bases.pull(card)
+    assert not bases.here(card)
+    assert bases.pull(card).digest == card.weights_sha256, "the same command goes on once there is space"
+
+
+@pytest.mark.parametrize("words", ["ERROR: [Errno 28] No space left on device", "IoError(Os { code: 28 })"])
+def test_a_full_disk_under_a_child_process_is_known_by_its_words(
+    site: Site, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    def fail(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 1, "", words)
+
+    monkeypatch.setattr(pypi.subprocess, "run", fail)
+    with pytest.raises(RunError, match="the disk is full"):
+        bases.pull(publish(site))
+    assert left_in(Store.default().root) == []
+
+
+def test_a_home_that_cannot_be_written_names_its_variable(
+    quick: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BASEWISE_HOME", str(tmp_path / "file"))
+    with pytest.raises(RunError, match="file"):
+        bases.pull(publish(quick))
+
+
+def test_what_a_killed_process_left_is_removed(quick: Site) -> None:
+    card = publish(quick)
+    left = Store.default().root / ".fetching-tiny-base-abcdefgh"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"half a wheel")
+    base = bases.pull(card)
+    assert left_in(Store.default().root) == [base.digest]
+
+
+def test_check_finds_one_changed_byte_and_the_next_pull_mends_it(quick: Site) -> None:
+    card = publish(quick)
+    bases.add(card)
+    base = bases.pull(card)
+    assert base.digest in bases.check(card.key)
+    path = base.folder / stores.WEIGHTS
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UnsafeWeights, match="has the sha256"):
+        bases.check(card.key)
+    assert not bases.here(card)
+    with pytest.raises(BaseUnavailable, match="bases pull tiny-base"):
+        bases.check(card.key)
+    assert bases.pull(card).digest == base.digest
+    assert "whole and unchanged" in bases.check(card.key)
+    assert left_in(Store.default().root) == [base.digest]
+
+
+def test_two_cards_of_the_same_weights_share_one_place(quick: Site) -> None:
+    first, second = publish(quick, "one"), publish(quick, "two")
+    places = {bases.pull(card).folder for card in (first, second)}
+    assert len(places) == 1
+    assert left_in(Store.default().root) == [first.weights_sha256]
+
+
+def _file(header: object, body: bytes, length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + body
+
+
+def _tensor(first: int, last: int, shape: list[object], dtype: str = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [first, last]}
+
+
+DAMAGED = {
+    "empty": b"",
+    "eight bytes": bytes(8),
+    "header longer than the file": _file({}, b"", 10_000),
+    "header of 2^63 bytes": _file({}, b"", 2**63),
+    "header cut": _file({"a": _tensor(0, 4, [1])}, bytes(4), 20),
+    "no JSON": _file(b"\xff\xfe{}", b""),
+    "header is a list": _file([1, 2], b""),
+    "header is a text": _file("ab", b""),
+    "header nests deeply": _file(b"[" * 100_000, b""),
+    "tensor is a number": _file({"a": 1}, b""),
+    "overlapping offsets": _file({"a": _tensor(0, 8, [2]), "b": _tensor(4, 12, [2])}, bytes(12)),
+    "hole between": _file({"a": _tensor(0, 4, [1]), "b": _tensor(8, 12, [1])}, bytes(12)),
+    "offsets backwards": _file({"a": _tensor(8, 0, [2])}, bytes(8)),
+    "offsets past the end": _file({"a": _tensor(0, 400, [100])}, bytes(8)),
+    "bytes left over": _file({"a": _tensor(0, 4, [1])}, bytes(12)),
+    "shape says more": _file({"a": _tensor(0, 4, [100])}, bytes(4)),
+    "shape overflows": _file({"a": _tensor(0, 4, [2**40, 2**40])}, bytes(4)),
+    "negative shape": _file({"a": _tensor(0, 4, [-1, -1])}, bytes(4)),
+    "shape of texts": _file({"a": _tensor(0, 4, ["1"])}, bytes(4)),
+    "shape of truths": _file({"a": _tensor(0, 4, [True])}, bytes(4)),
+    "unknown type": _file({"a": _tensor(0, 4, [1], "OBJECT")}, bytes(4)),
+    "a name twice": _file(b'{"a":1,"a":2}', b""),
+    "a pickle": b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00cposix\nsystem\n",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_unsound_weights_are_refused_before_they_are_loaded(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / stores.WEIGHTS
+    path.write_bytes(DAMAGED[kind])
+    with pytest.raises(UnsafeWeights, match="not a sound safetensors file"):
+        check_safetensors(path)
+
+
+def test_a_folder_with_unsound_weights_is_refused(tmp_path: Path) -> None:
+    for name, content in {"config.json": b"{}", "tokenizer.json": b"{}"}.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / stores.WEIGHTS).write_bytes(DAMAGED["overlapping offsets"])
+    with pytest.raises(UnsafeWeights):
+        bases.pull(str(tmp_path))
+    (tmp_path / stores.WEIGHTS).write_bytes(weights())
+    assert bases.pull(str(tmp_path)).card.parameters == 9607
+    (tmp_path / "config.json").write_text('{"auto_map": {"AutoModel": "evil.py"}}')
+    with pytest.raises(UnsafeWeights, match="auto_map"):
+        bases.pull(str(tmp_path))
+
+
+def test_sound_files_pass_whatever_their_order(tmp_path: Path) -> None:
+    path = tmp_path / stores.WEIGHTS
+    header = {"__metadata__": {"format": "pt"}, "b": _tensor(4, 12, [2]), "a": _tensor(0, 4, [1])}
+    path.write_bytes(
+        _file(header | {"none": _tensor(0, 0, [0]), "one": _tensor(12, 13, [], "U8")}, bytes(13))
+    )
+    assert check_safetensors(path) == 4
