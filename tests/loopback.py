@@ -12,6 +12,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ import numpy as np
 
 from basewise.core.base import Card
 
+COMMAND = [sys.executable, "-m", "basewise.cli.main", "bases"]
 COMMIT = {"main": "a" * 40, "v1": "b" * 40}
 
 
@@ -242,3 +245,17 @@ def left_in(folder: Path) -> list[str]:
         if folder.exists()
         else []
     )
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """`basewise bases …` in a process of its own."""
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=60)
+
+
+def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """A mendable error: one line, exit code 2, the words in it."""
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in words:
+        assert word in lines[0]

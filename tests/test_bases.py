@@ -1,4 +1,4 @@
-"""Bases: fetched whole or not at all, from a registry on loopback; digests, terms, full disks, damage, GGUF, random twins."""
+"""Bases: fetched whole or not at all, from a registry on loopback; digests, terms, full disks, damage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +26,20 @@ from basewise.core.errors import (
     UnsafeWeights,
 )
 from basewise.engine import store as stores
-from basewise.engine.safetensor_checks import check_safetensors
 from basewise.engine.store import Store
 from basewise.parts.sources import pypi
 from basewise.steps import bases
-from loopback import Site, left_in, publish, registry, registry_settings, weights, wheel
-
-COMMAND = [sys.executable, "-m", "basewise.cli.main", "bases"]
+from loopback import (
+    COMMAND,
+    Site,
+    command,
+    left_in,
+    one_line,
+    publish,
+    registry,
+    registry_settings,
+    wheel,
+)
 
 
 @pytest.fixture
@@ -61,19 +67,6 @@ def quick(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
 
     monkeypatch.setattr(pypi, "_download", download)
     return site
-
-
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=60)
-
-
-def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """A mendable error: one line, exit code 2, the words in it."""
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == 2, done.stderr
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    for word in words:
-        assert word in lines[0]
 
 
 def invoke(*words: str) -> Any:
@@ -326,69 +319,3 @@ def test_two_cards_of_the_same_weights_share_one_place(quick: Site) -> None:
     places = {bases.pull(card).folder for card in (first, second)}
     assert len(places) == 1
     assert left_in(Store.default().root) == [first.weights_sha256]
-
-
-def _file(header: object, body: bytes, length: int | None = None) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return (len(text) if length is None else length).to_bytes(8, "little") + text + body
-
-
-def _tensor(first: int, last: int, shape: list[object], dtype: str = "F32") -> dict[str, object]:
-    return {"dtype": dtype, "shape": shape, "data_offsets": [first, last]}
-
-
-DAMAGED = {
-    "empty": b"",
-    "eight bytes": bytes(8),
-    "header longer than the file": _file({}, b"", 10_000),
-    "header of 2^63 bytes": _file({}, b"", 2**63),
-    "header cut": _file({"a": _tensor(0, 4, [1])}, bytes(4), 20),
-    "no JSON": _file(b"\xff\xfe{}", b""),
-    "header is a list": _file([1, 2], b""),
-    "header is a text": _file("ab", b""),
-    "header nests deeply": _file(b"[" * 100_000, b""),
-    "tensor is a number": _file({"a": 1}, b""),
-    "overlapping offsets": _file({"a": _tensor(0, 8, [2]), "b": _tensor(4, 12, [2])}, bytes(12)),
-    "hole between": _file({"a": _tensor(0, 4, [1]), "b": _tensor(8, 12, [1])}, bytes(12)),
-    "offsets backwards": _file({"a": _tensor(8, 0, [2])}, bytes(8)),
-    "offsets past the end": _file({"a": _tensor(0, 400, [100])}, bytes(8)),
-    "bytes left over": _file({"a": _tensor(0, 4, [1])}, bytes(12)),
-    "shape says more": _file({"a": _tensor(0, 4, [100])}, bytes(4)),
-    "shape overflows": _file({"a": _tensor(0, 4, [2**40, 2**40])}, bytes(4)),
-    "negative shape": _file({"a": _tensor(0, 4, [-1, -1])}, bytes(4)),
-    "shape of texts": _file({"a": _tensor(0, 4, ["1"])}, bytes(4)),
-    "shape of truths": _file({"a": _tensor(0, 4, [True])}, bytes(4)),
-    "unknown type": _file({"a": _tensor(0, 4, [1], "OBJECT")}, bytes(4)),
-    "a name twice": _file(b'{"a":1,"a":2}', b""),
-    "a pickle": b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00cposix\nsystem\n",
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_unsound_weights_are_refused_before_they_are_loaded(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / stores.WEIGHTS
-    path.write_bytes(DAMAGED[kind])
-    with pytest.raises(UnsafeWeights, match="not a sound safetensors file"):
-        check_safetensors(path)
-
-
-def test_a_folder_with_unsound_weights_is_refused(tmp_path: Path) -> None:
-    for name, content in {"config.json": b"{}", "tokenizer.json": b"{}"}.items():
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / stores.WEIGHTS).write_bytes(DAMAGED["overlapping offsets"])
-    with pytest.raises(UnsafeWeights):
-        bases.pull(str(tmp_path))
-    (tmp_path / stores.WEIGHTS).write_bytes(weights())
-    assert bases.pull(str(tmp_path)).card.parameters == 9607
-    (tmp_path / "config.json").write_text('{"auto_map": {"AutoModel": "evil.py"}}')
-    with pytest.raises(UnsafeWeights, match="auto_map"):
-        bases.pull(str(tmp_path))
-
-
-def test_sound_files_pass_whatever_their_order(tmp_path: Path) -> None:
-    path = tmp_path / stores.WEIGHTS
-    header = {"__metadata__": {"format": "pt"}, "b": _tensor(4, 12, [2]), "a": _tensor(0, 4, [1])}
-    path.write_bytes(
-        _file(header | {"none": _tensor(0, 0, [0]), "one": _tensor(12, 13, [], "U8")}, bytes(13))
-    )
-    assert check_safetensors(path) == 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def cards() -> list[Card]:
 def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
+    _quiet()
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except (
@@ -43,6 +45,15 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Pat
             f"{repository} cannot be fetched from the hub ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
             "connect to the hub or a mirror (HF_ENDPOINT), or use a base that is here: basewise bases list",
         ) from error
+
+
+def _quiet() -> None:
+    """The client's own bars are for terminals; elsewhere an error stays one line."""
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+        logging.set_verbosity_error()
 
 
 def card_of(name: str) -> Card:
@@ -73,11 +84,11 @@ def card_of(name: str) -> Card:
 
 def _info(repository: str, revision: str) -> dict[str, Any]:
     """Licence and sizes where the hub answers; nothing in an offline mirror."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, errors
 
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-    except (OSError, ValueError):  # offline: the card then says what it does not know
+    except (OSError, ValueError, errors.HTTPError):  # offline: the card then says what it does not know
         return {}
     siblings = info.siblings or []
     files = [s for s in siblings if s.rfilename.endswith(".safetensors")] or [
