@@ -40,10 +40,11 @@ def show_decision(decision: Decision, console: Console) -> None:
     console.print(leaderboard(decision))
     if decision.winner:
         best = decision.winner
+        chance = best.get("probability_best")
         console.print(
             f"Best in validation: {escape(best.get('name', decision.chosen))}, {100 * best['naive']:.1f} % as it looks,"
             f" {interval(best)} % corrected for having been picked; n = {best['n']:,},"
-            f" probability of being best {best['probability_best']:.2f}.",
+            f" probability of being best {_number(chance, '.2f')}.",
             markup=True,
         )
     if decision.test:
@@ -72,7 +73,7 @@ def leaderboard(decision: Decision) -> Table:
         mark = "*" if line["name"] == decision.chosen else "=" if line["name"] in decision.tied else ""
         gap = line.get("difference")
         score = line.get("score")
-        name = escape(line["name"]) + ("" if line["status"] == "finished" else f" ({line['status']})")
+        name = escape(line["name"] + ("" if line["status"] == "finished" else f" ({line['status']})"))
         behind = (
             f"{100 * gap['estimate']:.1f} [{100 * gap['low']:.1f}, {100 * gap['high']:.1f}]" if gap else ""
         )

@@ -41,7 +41,9 @@ class Axis:
                 for m in (1, 3)
                 if self.low <= (t := m * 10.0**e) <= self.high
             ]
-        step = 10 ** math.floor(math.log10((self.high - self.low) or 1.0))
+        if self.high - self.low <= 1e-9 * max(1.0, abs(self.high)):
+            return [self.low]
+        step = 10 ** math.floor(math.log10(self.high - self.low))
         while (self.high - self.low) / step < 4:
             step /= 2
         first = math.ceil(self.low / step - 1e-9)

@@ -13,6 +13,14 @@ from basewise.web.plots import Axis
 
 MANY_CLASSES = 20
 ROWS_SHOWN = 60
+AUDIT_SHOWN = 200
+TEXT_SHOWN, NAME_SHOWN = 600, 120
+
+
+def cut(text: Any, most: int = TEXT_SHOWN) -> str:
+    """A text of the user's as HTML, its end left out where it is very long: the page stays small whatever the rows hold."""
+    text = str(text)
+    return escape(text if len(text) <= most else f"{text[: most - 1]}…")
 
 
 def how(text: str) -> str:
@@ -64,9 +72,9 @@ def leaderboard(d: Decision) -> str:
         bar = (
             plots.interval_bar(low, high, (s["estimate"], s["low"], s["high"]), chosen)
             if s
-            else escape(e["why"])
+            else cut(e["why"])
         )
-        why = f'<br><span class="small">{escape(e["why"])}</span>' if s and e["why"] else ""
+        why = f'<br><span class="small">{cut(e["why"])}</span>' if s and e["why"] else ""
         spread = f"±{percent(e['seed_spread'])}" if e.get("seed_spread") is not None else "–"
         gap = span(e["difference"]) if e.get("difference") else "–"
         p = f"{e['difference']['p_holm']:.3g}" if e.get("difference") else "–"
@@ -77,7 +85,14 @@ def leaderboard(d: Decision) -> str:
             bar,
             span(s),
         ]
-        cells += [f"{s['n']:,}" if s else "–", f"{spread} ({e['seeds']})", gap, p, best, escape(e["licence"])]
+        cells += [
+            f"{s['n']:,}" if s else "–",
+            f"{spread} ({e.get('seeds', 0)})",
+            gap,
+            p,
+            best,
+            cut(e.get("licence", "–"), NAME_SHOWN),
+        ]
         rows.append(cells)
     head = (
         "arm",
@@ -130,7 +145,7 @@ def test(d: Decision) -> str:
     for s in t["scores"]:
         gap = gaps.get(s["name"])
         p = f"{gap['p_holm']:.3g}" if gap else "–"
-        rows.append([escape(s["name"]), span(s), f"{s['n']:,}", span(gap) if gap else "–", p])
+        rows.append([cut(s["name"], NAME_SHOWN), span(s), f"{s['n']:,}", span(gap) if gap else "–", p])
     text = f"These rows were locked before anything was tried and have been looked at {t['looks']} time(s). "
     text += f"The smallest difference that so many rows can show is {percent(t['smallest_gap'])} points."
     return how(text) + table(("arm", "% right [95 %]", "n", "chosen better by", "p (Holm)"), rows, 1)
@@ -171,7 +186,7 @@ def ranks(d: Decision) -> str:
         values = [f"{r[k]:.3f}" for k in keys]
         rows.append(
             [
-                escape(r["base"]),
+                cut(r["base"], NAME_SHOWN),
                 str(r["rank"]),
                 *values,
                 escape(str(r["layer"] or "–")),
@@ -195,12 +210,12 @@ def confusion(d: Decision) -> str:
             if i != j and counts[i][j]
         ]
         rows = [
-            [escape(names[i]), escape(names[j]), f"{n:,}", f"{sum(counts[i]):,}"]
+            [cut(names[i], NAME_SHOWN), cut(names[j], NAME_SHOWN), f"{n:,}", f"{sum(counts[i]):,}"]
             for n, i, j in sorted(pairs, reverse=True)[:30]
         ]
         text = f"The most frequent confusions among {len(names)} classes, on held-out train rows."
         return how(text) + table(("true class", "taken for", "rows", "of"), rows, 2)
-    head = "".join(f"<th>{escape(n)}</th>" for n in names)
+    head = "".join(f"<th>{cut(n, NAME_SHOWN)}</th>" for n in names)
     body = ""
     for name, row in zip(names, counts, strict=True):
         total = sum(row) or 1
@@ -208,7 +223,7 @@ def confusion(d: Decision) -> str:
             f'<td style="background:color-mix(in srgb,var(--accent) {70 * v / total:.0f}%,transparent)">{v or ""}</td>'
             for v in row
         )
-        body += f'<tr><th class="row">{escape(name)}</th>{cells}</tr>'
+        body += f'<tr><th class="row">{cut(name, NAME_SHOWN)}</th>{cells}</tr>'
     grid = f'<div class="scroll"><table class="heat"><thead><tr><th>true ↓ given →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return (
         how(
@@ -257,7 +272,7 @@ def slices(d: Decision) -> str:
     for s in d.slices:
         value = {"estimate": s["error"], "low": s["low"], "high": s["high"]}
         badge = "confirmed" if s["confirmed"] else "only suspected"
-        rows.append([escape(s["name"]), badge, span(value), percent(s["rest_error"]), f"{s['n']:,}"])
+        rows.append([cut(s["name"], NAME_SHOWN), badge, span(value), percent(s["rest_error"]), f"{s['n']:,}"])
     text = "Found on one half of the rows, judged on the other; the numbers are those of the judging half."
     return how(text) + table(("rows where", "", "% wrong [95 %]", "elsewhere", "n"), rows, 2)
 
@@ -277,8 +292,10 @@ def lengths(d: Decision) -> str:
                 f"{item['cut']:,}",
             ]
         )
-    cut = sum(item["cut"] for item in d.lengths)
-    text = f"{cut:,} rows were longer than the base reads and lost their end." if cut else "No row was cut."
+    shorter = sum(item["cut"] for item in d.lengths)
+    text = "No row was cut."
+    if shorter:
+        text = f"{shorter:,} rows were longer than the base reads and lost their end."
     return how(text) + table(("tokens", "% right [95 %]", "n", "cut"), rows, 1)
 
 
@@ -287,9 +304,9 @@ def wrong(d: Decision) -> str:
     rows = [
         [
             str(r["row_id"]),
-            escape(r["text"]),
-            escape(r["label"]),
-            escape(r["predicted"]),
+            cut(r["text"]),
+            cut(r["label"], NAME_SHOWN),
+            cut(r["predicted"], NAME_SHOWN),
             percent(r["probability"], 0),
         ]
         for r in d.wrong[:ROWS_SHOWN]
@@ -303,9 +320,9 @@ def suspects(d: Decision) -> str:
     rows = [
         [
             str(r["row_id"]),
-            escape(r["text"]),
-            escape(r["label"]),
-            escape(r["suggested"]),
+            cut(r["text"]),
+            cut(r["label"], NAME_SHOWN),
+            cut(r["suggested"], NAME_SHOWN),
             f"{r['margin']:.2f}",
         ]
         for r in d.suspects[:ROWS_SHOWN]
@@ -325,12 +342,12 @@ def audit(d: Decision) -> str:
     """What the audit found."""
     rows = [
         [
-            f'<span class="badge">{escape(f["severity"])}</span>',
-            escape(f["check"]),
-            escape(f["message"]),
-            escape(f["advice"]),
+            f'<span class="badge">{cut(f["severity"], NAME_SHOWN)}</span>',
+            cut(f["check"], NAME_SHOWN),
+            cut(f["message"]),
+            cut(f["advice"]),
         ]
-        for f in d.audit
+        for f in d.audit[:AUDIT_SHOWN]
     ]
     text = "“fail” makes a score untrue, “warn” makes it weaker or needs a person, “info” is for knowing."
     return how(text) + table(("", "check", "found", "advice"), rows) if rows else ""
@@ -346,7 +363,7 @@ def costs(d: Decision) -> str:
             (e["predicted_seconds"], e["seconds"], 1.0),
             (e["predicted_memory_bytes"], e["memory_bytes"], 1e6),
         ]
-        cells = [escape(e["name"])]
+        cells = [cut(e["name"], NAME_SHOWN)]
         for predicted, measured, unit in pairs:
             off = f"{100 * (predicted / measured - 1):+.0f} %" if measured else "–"
             cells += [number(predicted / unit), number(measured / unit), off]
@@ -366,7 +383,11 @@ def provenance(d: Decision) -> str:
     rows = []
     for key, value in d.provenance.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        shown = f"{len(value)}: {', '.join(map(str, value[:12]))}" if isinstance(value, list) else shown
+        shown = (
+            f"{len(value)}: {', '.join(str(v)[:NAME_SHOWN] for v in value[:12])}"
+            if isinstance(value, list)
+            else shown
+        )
         if shown not in ("", None):
-            rows.append([escape(key), f"<code>{escape(str(shown))}</code>"])
+            rows.append([escape(key), f"<code>{cut(str(shown))}</code>"])
     return table(("what", "value"), rows) if rows else ""
