@@ -119,7 +119,8 @@ def test_a_connection_cut_once_is_tried_again(site: Site) -> None:
     assert site.count(".whl") == 2
 
 
-def test_a_connection_that_is_always_cut_leaves_nothing(site: Site) -> None:
+def test_a_connection_that_is_always_cut_leaves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pypi, "ATTEMPTS", 1)
     card = publish(site)
     site.cuts[next(iter(site.files))] = 99
     with pytest.raises(BaseUnavailable, match=r"tiny-base could not be fetched \(.*here now: none") as caught:
