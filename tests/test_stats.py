@@ -241,9 +241,9 @@ def curve(factor: float, rng: np.random.Generator, draws: int = 5, rows: int = 6
 
 def test_labels_saved_finds_the_factor_and_says_when_it_cannot() -> None:
     rng = np.random.default_rng(0)
-    found = transfer.labels_saved(curve(4, rng), curve(1, rng), at=200, resamples=300)
+    found = transfer.labels_saved(curve(4, rng), curve(1, rng), at=200)
     assert found.low <= 4 <= found.high and not found.censored
-    beyond = transfer.labels_saved(curve(50, rng), curve(1, rng), at=1_000, resamples=300)
+    beyond = transfer.labels_saved(curve(50, rng), curve(1, rng), at=1_000)
     assert beyond.censored and beyond.high == float("inf")
 
 

@@ -1,8 +1,9 @@
 """Labels saved: how many times the labels a control needs to be as good as the base is with n.
 
 Curves are made monotone (a larger subset is not worse, on average) and joined on a log scale; the control's curve is
-inverted at the base's level. The interval comes from a bootstrap that draws test rows (shared by both curves) and
-training draws within each size. Where the control never gets there within its sizes, the factor is right-censored.
+inverted at the base's level. The interval holds every factor that a paired test of the two errors does not reject; a
+bootstrap of the inverted curve counts the chance of single rows twice (once with rows, once with draws). Where the control
+never gets there within its sizes, the factor is right-censored.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+SMALLEST = 1e-3
+"""Errors below this are taken as this where curves are joined: the log of no error is not to be had."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,10 @@ class LearningCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsSaved:
-    """`factor`: control labels over base labels at `at`; a lower bound when `censored`. Level of the interval: 0.95."""
+    """`factor`: control labels over base labels at `at`; when `censored` a lower bound that holds with probability 0.95.
+
+    low, high: 95 % interval. `share_censored`: how sure it is that the control is not there at its last size.
+    """
 
     factor: float
     low: float
@@ -48,8 +55,8 @@ def monotone(errors: np.ndarray) -> np.ndarray:
 
 
 def error_at(sizes: np.ndarray, errors: np.ndarray, at: float) -> float:
-    """Error of a monotone curve at a size, joined on the log of the size."""
-    return float(np.interp(np.log(at), np.log(sizes), errors))
+    """Error of a curve at a size, joined on the logs of both, so that a power law is joined without a bend."""
+    return float(np.exp(np.interp(np.log(at), np.log(sizes), np.log(np.maximum(errors, SMALLEST)))))
 
 
 def size_for(sizes: np.ndarray, errors: np.ndarray, level: float) -> float:
@@ -59,62 +66,126 @@ def size_for(sizes: np.ndarray, errors: np.ndarray, level: float) -> float:
     if errors[0] <= level:
         return float(sizes[0])
     j = int(np.argmax(errors <= level))
-    share = (errors[j - 1] - level) / max(errors[j - 1] - errors[j], 1e-12)
+    before, after, wanted = np.log(np.maximum([errors[j - 1], errors[j], level], SMALLEST))
+    share = (before - wanted) / max(before - after, 1e-12)
     return float(np.exp(np.log(sizes[j - 1]) + share * (np.log(sizes[j]) - np.log(sizes[j - 1]))))
 
 
-def _factor(base: tuple[np.ndarray, np.ndarray], control: tuple[np.ndarray, np.ndarray], at: float) -> float:
-    return size_for(*control, error_at(*base, at)) / at
+def _read(sizes: np.ndarray, errors: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(G,) errors of a curve at the sizes `at`, and (G, T) how they move with the T errors it is joined from."""
+    share = np.stack([np.interp(np.log(at), np.log(sizes), unit) for unit in np.eye(len(sizes))], axis=1)
+    errors = np.maximum(errors, SMALLEST)
+    found = np.exp(share @ np.log(errors))
+    return found, found[:, None] * share / errors
 
 
-def _resampled(curve: LearningCurve, rng: np.random.Generator, rows: np.ndarray | None) -> np.ndarray:
-    """(T,) monotone mean errors of one bootstrap draw: training draws within each size, test rows where known."""
-    draws, sizes = curve.errors.shape
-    pick = rng.integers(0, draws, (draws, sizes))
-    if curve.right is not None and rows is not None:
-        wrong = 1 - curve.right[:, :, rows].mean(2)  # (T, S)
-        return monotone(np.take_along_axis(wrong.T, pick, 0).mean(0))
-    return monotone(np.take_along_axis(curve.errors, pick, 0).mean(0))
+def _draw_deviations(curve: LearningCurve) -> np.ndarray:
+    """(S, T) deviations of the draws from their mean, less the part that is chance of the rows and counted there."""
+    deviations = curve.errors - curve.errors.mean(0)
+    draws = len(deviations)
+    if curve.right is None or draws < 2:
+        return deviations
+    wrong = 1.0 - curve.right  # (T, S, rows)
+    rows = wrong.shape[2]
+    left = (
+        wrong
+        - wrong.mean(2, keepdims=True)
+        - wrong.mean(1, keepdims=True)
+        + wrong.mean((1, 2), keepdims=True)
+    )
+    chance = (left**2).sum() / ((draws - 1) * max(rows - 1, 1) * rows * len(wrong))
+    seen = (deviations**2).sum() / ((draws - 1) * len(wrong))
+    return deviations * np.sqrt(max(0.0, 1 - chance / seen)) if seen > 0 else deviations
 
 
-def labels_saved(
-    base: LearningCurve,
-    control: LearningCurve,
-    at: float | None = None,
-    seed: int = 0,
-    resamples: int = 1_000,
-) -> LabelsSaved:
+def _row_deviations(curve: LearningCurve) -> np.ndarray:
+    """(rows, T) deviations of each row's share of wrong draws from the curve; no rows where outcomes are not known."""
+    if curve.right is None:
+        return np.zeros((0, len(curve.sizes)))
+    wrong = 1.0 - curve.right.mean(1).T
+    return wrong - wrong.mean(0)
+
+
+def _spread_of_draws(curve: LearningCurve, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variance by training draws (G,), and its square over its degrees of freedom, summed over the curve's sizes.
+
+    Subsets of neighbouring sizes are nested, so their errors move together; how much is read off all neighbours at once,
+    since a covariance of one pair from five draws would have too few degrees of freedom to be of use.
+    """
+    draws = len(curve.errors)
+    if draws < 2:
+        return np.zeros(len(slope)), np.zeros(len(slope))
+    deviations = _draw_deviations(curve)
+    error = np.sqrt((deviations**2).sum(0) / (draws * (draws - 1)))
+    unit = deviations / np.maximum(np.sqrt((deviations**2).sum(0)), 1e-12)
+    alike = max(0.0, float((unit[:, 1:] * unit[:, :-1]).sum(0).mean()))
+    parts = (slope * error) ** 2
+    shared = 2 * alike * (slope[:, 1:] * slope[:, :-1] * error[1:] * error[:-1]).sum(1)
+    return parts.sum(1) + shared, (parts**2).sum(1) / (draws - 1)
+
+
+def _spread_of_rows(deviations: np.ndarray) -> np.ndarray:
+    """Variance (G,) of the mean of (rows, G) deviations."""
+    rows = len(deviations)
+    return (deviations**2).sum(0) / (rows * (rows - 1)) if rows > 1 else np.zeros(deviations.shape[1])
+
+
+def _behind(
+    base: LearningCurve, control: LearningCurve, at: float, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(gap, its standard error, degrees of freedom), each (G,): control's error at `sizes` minus the base's at `at`."""
+    level, base_slope = _read(base.sizes, base.errors.mean(0), np.array([at]))
+    errors, slope = _read(control.sizes, control.errors.mean(0), sizes)
+    b, c = _row_deviations(base) @ base_slope.T, _row_deviations(control) @ slope.T
+    rows = _spread_of_rows(c - b) if len(b) == len(c) else _spread_of_rows(b) + _spread_of_rows(c)
+    (draws_b, over_b), (draws_c, over_c) = (
+        _spread_of_draws(base, base_slope),
+        _spread_of_draws(control, slope),
+    )
+    draws, over = draws_b + draws_c, over_b + over_c
+    if min(len(base.errors), len(control.errors)) < 2:
+        rows = rows * 1.5**2  # one draw says nothing about the spread of draws
+    n_rows = max(2, min(len(b), len(c)))
+    freedom = (rows + draws) ** 2 / np.maximum(rows**2 / (n_rows - 1) + over, 1e-300)
+    return errors - level, np.sqrt(rows + draws), np.maximum(freedom, 1.0)
+
+
+def labels_saved(base: LearningCurve, control: LearningCurve, at: float | None = None) -> LabelsSaved:
     """The factor at `at` labels of the base (its largest size when left out) with a 95 % interval.
 
-    The percentile interval is widened by the ratio that makes `draws` draws honest (sqrt(S / (S - 1))), on the log scale.
+    A factor is in the interval when the test "at this many labels the control is as good" does not reject it (Fieller's
+    way, 1954), with the variance of test rows (shared by both curves) and of training draws apart and Student's t by
+    Satterthwaite. The lower end is 0, the upper infinite, where the control's sizes do not bound it.
     """
+    from scipy.stats import t
+
     at = float(at or base.sizes[-1])
-    rng = np.random.default_rng(seed)
-    n_rows = base.right.shape[2] if base.right is not None else 0
     curves = (base.sizes, monotone(base.errors.mean(0))), (control.sizes, monotone(control.errors.mean(0)))
-    point = _factor(*curves, at)
     cap = float(control.sizes[-1]) / at
-    factors = np.empty(resamples)
-    for i in range(resamples):
-        rows = rng.integers(0, n_rows, n_rows) if n_rows else None
-        b, c = _resampled(base, rng, rows), _resampled(control, rng, rows)
-        factors[i] = _factor((base.sizes, b), (control.sizes, c), at)
+    point = size_for(*curves[1], error_at(*curves[0], at)) / at
+    grid = np.union1d(np.geomspace(control.sizes[0], control.sizes[-1], 400), control.sizes)
+    gap, error, freedom = _behind(base, control, at, grid)
+    score = gap / np.maximum(error, 1e-12)
+    two_sided, one_sided = t.ppf(0.975, freedom), t.ppf(0.95, freedom)
+    possible = grid[np.abs(score) <= two_sided] / at
+    if len(possible):
+        low = 0.0 if possible[0] <= grid[0] / at else float(possible[0])
+        high = np.inf if possible[-1] >= cap * (1 - 1e-9) else float(possible[-1])
+    else:  # every size is told from the level: it lies before the first, between two, or beyond the last
+        low = 0.0 if score[0] < 0 else min(point, cap)
+        high = np.inf if score[-1] > 0 else point
     censored = not np.isfinite(point)
-    logs = np.log(np.where(np.isfinite(factors), factors, np.inf))
-    low, high = np.quantile(logs, 0.025, method="lower"), np.quantile(logs, 0.975, method="higher")
-    centre = np.log(point) if not censored else np.log(cap)
-    draws = min(base.errors.shape[0], control.errors.shape[0])
-    wider = np.sqrt(draws / (draws - 1)) if draws > 1 else 1.5
-    low = min(centre, centre + (low - centre) * wider) if np.isfinite(low) else np.log(cap)
-    high = centre + (high - centre) * wider if np.isfinite(high) else np.inf
+    not_yet = np.flatnonzero(score <= one_sided)
+    at_least = grid[not_yet[0]] / at if len(not_yet) else cap
+    at_least = 0.0 if len(not_yet) and not_yet[0] == 0 else float(at_least)
     return LabelsSaved(
-        factor=float(point if not censored else cap),
-        low=float(np.exp(low)),
-        high=float(np.exp(high)),
+        factor=at_least if censored else float(point),
+        low=low if censored else min(low, float(point)),
+        high=float("inf") if censored else max(float(high), float(point)),
         censored=censored,
         at=at,
         catches_up_at=_meeting(*curves),
-        share_censored=float(np.isinf(factors).mean()),
+        share_censored=float(t.cdf(score[-1], freedom[-1])),
     )
 
 
