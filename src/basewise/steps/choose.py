@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from basewise.core.base import EMBED, Base
+from basewise.core.base import EMBED, Base, Card
 from basewise.core.budget import Budget, parse_seconds
 from basewise.core.decision import Decision
 from basewise.core.errors import BasewiseError, BudgetError, InputError
@@ -25,6 +26,7 @@ from basewise.core.method import Machine, compatible
 from basewise.core.registry import keys, part
 from basewise.core.rundir import RunDir, free_folder
 from basewise.core.task import Task
+from basewise.engine.device import machine
 from basewise.steps import bases as base_steps
 from basewise.steps.conclude import Setup, conclude
 from basewise.steps.jobs import Arm, feature_store
@@ -36,6 +38,10 @@ STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
 """Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
 FEW = 64  # labels a class under which every score gets its spread over five draws
 FOLDS = 5
+FORWARD_SHARE = 1 / 3
+"""Of the time left, what one forward pass of a further base over the train rows may take."""
+DOWNLOAD_RATE, DOWNLOAD_SHARE = 10e6, 0.1
+"""A base that nobody asked for is fetched when at 10 MB/s it takes at most this share of the time budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +83,13 @@ def choose(
     """
     options = options or ChooseOptions()
     allowed = replace(options.budget or Budget(), seconds=parse_seconds(budget))
+    check_budget(allowed)
     clock = Clock(started=time.monotonic(), seconds=allowed.seconds)
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     for key in methods or ():
         part("methods", key)
     task = task_of(source, target, options, seed)
-    found, notes = get_bases(bases, allowed, options)
+    found, notes = get_bases(bases, allowed, options, task)
     identity = digest_json(
         [
             task.rows.digest(),
@@ -129,12 +136,18 @@ def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int =
 
 
 def get_bases(
-    names: tuple[str, ...] | list[str] | None, budget: Budget, options: ChooseOptions
+    names: tuple[str, ...] | list[str] | None, budget: Budget, options: ChooseOptions, task: Task
 ) -> tuple[list[Base], list[str]]:
     """Bases on this machine, fetched where the budget allows; and a note for each that was left out."""
     notes: list[str] = []
     if names is not None:
         cards = [base_steps.find(name) for name in names]
+        for card in cards:
+            if budget.licences and card.licence not in budget.licences:
+                raise BudgetError(
+                    f"{card.key} has the licence {card.licence}, allowed are {', '.join(budget.licences)}",
+                    "name another base, or allow its licence",
+                )
         return [
             base_steps.pull(card, options.progress, options.accept_terms, options.announce) for card in cards
         ], notes
@@ -142,20 +155,13 @@ def get_bases(
     known = {c.key for c in cards}
     cards += [c for c in map(base_steps.find, STARTERS) if c.key not in known]
     left = budget.download_bytes if budget.download_bytes is not None else float("inf")
-    found = []
+    found: list[Base] = []
     for card in cards:
-        if budget.licences and card.licence not in budget.licences:
-            notes.append(
-                f"{card.key} was left out: its licence {card.licence} is not among {', '.join(budget.licences)}."
-            )
+        away = not base_steps.here(card)
+        if why := _not_worth_it(card, budget, left if away else float("inf"), task, bool(found) and away):
+            notes.append(f"{card.key} was left out: {why}.")
             continue
-        if not base_steps.here(card):
-            if card.download_bytes > left:
-                notes.append(
-                    f"{card.key} was left out: a download of {card.download_bytes / 1e6:.0f} MB is above what is left of the budget."
-                )
-                continue
-            left -= card.download_bytes
+        left -= card.download_bytes if away else 0
         try:
             found.append(base_steps.pull(card, options.progress, options.accept_terms, options.announce))
         except BasewiseError as error:
@@ -163,9 +169,22 @@ def get_bases(
     return found, notes
 
 
+def _not_worth_it(card: Card, budget: Budget, left: float, task: Task, weigh: bool) -> str:
+    """Why a base is not tried, or nothing; with `weigh`, downloads that would eat the time are among the reasons."""
+    megabytes = card.download_bytes / 1e6
+    if budget.licences and card.licence not in budget.licences:
+        return f"its licence {card.licence} is not among {', '.join(budget.licences)}"
+    if card.download_bytes > left:
+        return f"a download of {megabytes:.0f} MB is above what is left of the budget"
+    if weigh and card.download_bytes / DOWNLOAD_RATE > budget.seconds * DOWNLOAD_SHARE:
+        return f"a download of {megabytes:.0f} MB is too long for a budget of {budget.seconds:.0f} s"
+    if weigh and forward_seconds(task.train.texts, card, machine()) > budget.seconds * FORWARD_SHARE:
+        return f"its forward pass does not fit into {budget.seconds:.0f} s, so it was not fetched"
+    return ""
+
+
 def _run(task: Task, run: RunDir, clock: Clock, setup: Setup, notes: list[str]) -> Decision:
     """The race and its conclusion inside a locked run folder."""
-    from basewise.engine.device import machine
     from basewise.steps.audit import save_task
 
     save_task(task, run.folder)
@@ -186,6 +205,8 @@ def _run(task: Task, run: RunDir, clock: Clock, setup: Setup, notes: list[str]) 
                 "dropped",
                 entry.why or "the race was stopped before it was scored in full",
             )
+    if setup.budget.latency_seconds is not None:
+        race.drop_slow(setup.budget.latency_seconds)
     return conclude(task, race, ranks, notes, replace(setup, unfinished=unfinished))
 
 
@@ -231,7 +252,10 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     usable: list[Base] = []
     sample = sample_rows(race.train)
     for base in sorted(bases, key=lambda b: b.card.parameters):
-        if len(bases) > 1 and usable and not _affordable(base, race):
+        if (
+            usable
+            and forward_seconds(race.train.texts, base.card, race.machine) > FORWARD_SHARE * race.clock.left
+        ):
             notes.append(
                 f"{base.key} was left out: its forward pass over the train rows does not fit into the time left."
             )
@@ -243,6 +267,7 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
         for method in frozen:
             if compatible(part("methods", method).REQUIRES, base.card):
                 race.enter(Arm(method=method, base=base))
+        race.forward[base.key] = measured_forward(base, race.train.texts)
         _run_plain(race, options)
     ranks = order_lines(lines)
     raced = trained_arms(race, [line["base"] for line in ranks], usable, trained)
@@ -278,12 +303,22 @@ def prefetch(race: Race, entries: list[Entry], options: ChooseOptions) -> None:
         race.run.keep(job.name, *outcome_record(outcome))
 
 
-def _affordable(base: Base, race: Race) -> bool:
-    """Whether a forward pass over all train rows takes at most a third of the time left (half of peak assumed)."""
-    characters = sum(min(len(t), 4 * base.card.context) for t in race.train.texts)
-    flop = 0.0 if base.card.family == "static" else 2.0 * base.card.parameters * characters / 4
-    peak = max(race.machine.bf16_peak, race.machine.fp32_peak)
-    return flop / (0.5 * peak) <= race.clock.left / 3
+def forward_seconds(texts: Sequence[str], card: Card, on: Machine) -> float:
+    """Seconds that one forward pass over the texts is expected to take."""
+    from basewise.engine.costs import encode_seconds
+
+    return 0.0 if card.family == "static" else encode_seconds(texts, card, on)[0]
+
+
+def measured_forward(base: Base, texts: Sequence[str], rows: int = 48) -> float:
+    """Seconds a row of a forward pass, measured on rows spread over the texts; what the store holds does not count."""
+    from basewise.engine.features import FeatureStore
+
+    some = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, rows).astype(int))]
+    store = FeatureStore(None)
+    precision = feature_store(cache_folder()).features(base, some).precision
+    store.features(base, some[:4], precision=precision)  # loading the weights is no cost of a row
+    return store.features(base, some[4:], precision=precision).seconds / max(1, len(some) - 4)
 
 
 def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[str]) -> list[Entry]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from basewise.core.base import EMBED
 from basewise.core.budget import Cost
 from basewise.core.evidence import Trial
 from basewise.core.files import Progress, silent
@@ -75,13 +76,17 @@ class Race:
     execute: Callable = None  # type: ignore[assignment]
     progress: Progress = silent
     entries: list[Entry] = field(default_factory=list)
-    first_fold_only: bool = False
+    forward: dict[str, float] = field(default_factory=dict)
+    """Seconds a row of each base's forward pass; arms whose features were stored pay it when they are used."""
 
     def enter(self, arm: Arm) -> Entry:
         """Put an arm on the list, with its cost predicted for one fold."""
         card = arm.base.card if arm.base else None
         predicted = part("methods", arm.method).estimate(self.rows_of(self.wanted[0])[0], card, self.machine)
         entry = Entry(arm, predicted)
+        if self.memory_bytes and predicted.memory_bytes > self.memory_bytes:
+            entry.status = "skipped"
+            entry.why = f"predicted peak memory {predicted.memory_bytes / 1e9:.1f} GB is above the budget"
         self.entries.append(entry)
         return entry
 
@@ -150,11 +155,7 @@ class Race:
                 if entry.status not in ("waiting", "partial"):
                     continue
                 needed = len(self.wanted) - len(entry.outcomes)
-                too_big = self.memory_bytes and entry.predicted.memory_bytes > self.memory_bytes
-                if too_big:
-                    entry.status = "skipped"
-                    entry.why = f"predicted peak memory {entry.predicted.memory_bytes / 1e9:.1f} GB is above the budget"
-                elif not self.fits(entry, needed if entry.outcomes else min(needed, 2)):
+                if not self.fits(entry, needed if entry.outcomes else min(needed, 2)):
                     self.skip(entry)
                     if entry.status == "partial":
                         entry.status = "dropped"
@@ -225,6 +226,14 @@ class Race:
                 entry.status = "dropped"
                 entry.why = f"{(wins - losses) / len(ours):.3f} behind {leader.arm.name} after {len(ours)} rows (futility)"
 
+    def drop_slow(self, most: float) -> None:
+        """End arms that take more than `most` seconds a row in use; the controls that guess are never that slow."""
+        for entry in self.entries:
+            each = self.trial(entry).cost.predict_seconds_per_row
+            if entry.outcomes and each > most:
+                entry.status = "dropped"
+                entry.why = f"{1e3 * each:.2f} ms a row is above the latency allowed, {1e3 * most:.2f} ms"
+
     def trials(self) -> list[Trial]:
         """Everything that ran, as evidence."""
         return [self.trial(entry) for entry in self.entries]
@@ -235,12 +244,16 @@ class Race:
         held = [np.flatnonzero(self.folds == fold) for fold in folds]
         index = np.concatenate(held) if held else np.zeros(0, np.int64)
         outcomes = [entry.outcomes[fold] for fold in folds]
+        arm = entry.arm
+        stored = arm.base is not None and EMBED in part("methods", arm.method).REQUIRES
+        forward = self.forward.get(arm.base.key, 0.0) if stored and arm.base else 0.0
         cost = Cost()
         if outcomes:
             cost = Cost(
                 seconds=float(np.mean([o.cost.seconds for o in outcomes])),
                 memory_bytes=max(o.cost.memory_bytes for o in outcomes),
-                predict_seconds_per_row=float(np.median([o.cost.predict_seconds_per_row for o in outcomes])),
+                predict_seconds_per_row=float(np.median([o.cost.predict_seconds_per_row for o in outcomes]))
+                + forward,
             )
         trial = Trial(
             method=entry.arm.method,

@@ -27,7 +27,7 @@ stroke-width:2}.chosen{fill:var(--accent)}polyline{fill:none;stroke-width:2.2}po
 polyline.k2{stroke:var(--k2)}polyline.k3{stroke:var(--k3)}circle.k0{fill:var(--accent)}circle.k1{fill:var(--k1)}circle.k2{fill:var(--k2)}
 circle.k3{fill:var(--k3)}.band{opacity:.16}.band.k0{fill:var(--accent)}.band.k1{fill:var(--k1)}.band.k2{fill:var(--k2)}.band.k3{fill:var(--k3)}
 .heat td,.heat th{text-align:center;padding:.25rem .35rem;font-size:.8rem;border:1px solid var(--line)}.heat th.row{text-align:right}
-nav{font-size:.88rem;margin:.8rem 0}nav a{color:var(--accent);text-decoration:none;margin-right:.9rem;white-space:nowrap}
+nav{font-size:.88rem;margin:.8rem 0;display:flex;flex-wrap:wrap;gap:.1rem .9rem}nav a{color:var(--accent);text-decoration:none;white-space:nowrap}
 nav a:focus-visible,summary:focus-visible{outline:2px solid var(--accent)}details{margin:.4rem 0}summary{cursor:pointer;color:var(--accent)}
 .badge{font-weight:650}code{font-size:.85rem;overflow-wrap:anywhere}
 @media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f4f4f4;--line:#ccc}nav{display:none}h2{break-after:avoid}svg,tr{
