@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from basewise.cli.bases import app as bases_app
 from basewise.core.errors import BasewiseError
+from basewise.core.files import explain_os_error
+
+
+class Verbs(typer.core.TyperGroup):
+    """The commands; Ctrl-C in one of them is a line and exit code 130, not a silent end."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command goes on from here", err=True)
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
     name="basewise",
+    cls=Verbs,
     help="From a table of labelled rows to a proven, saved predictor on the right pretrained base.",
     no_args_is_help=True,
     add_completion=False,
@@ -187,45 +202,24 @@ def predict(
     run: Run,
     rows: Annotated[str, typer.Argument(help="Rows to answer, any number; '-' for standard input.")] = "-",
     to: Annotated[Path | None, typer.Option(help="File to write; standard output when left out.")] = None,
-    form: Annotated[str, typer.Option("--format", help="csv or jsonl.")] = "csv",
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, jsonl or parquet; by the ending of --to when left out."),
+    ] = None,
 ) -> None:
     """Answer new rows: label, probability, whether it abstains, and all probabilities; streams tables of any size."""
-    from basewise.core.errors import InputError
-    from basewise.core.files import atomic_path
+    from basewise.cli.answers import format_of, write_answers
+
+    form = format_of(form, to)
     from basewise.steps.predict import load
 
-    if form not in ("csv", "jsonl"):
-        raise InputError(f"unknown format {form!r}", "give csv or jsonl")
-    predictor = load(run)
     if to is None:
-        _write_answers(predictor, rows, sys.stdout, form)
+        write_answers(load(run), rows, to, form)
         return
     from basewise.cli.terminal import progress_bars
 
-    with (
-        progress_bars(console(stderr=True)) as progress,
-        atomic_path(to) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
-    ):
-        _write_answers(predictor, rows, file, form, progress)
-
-
-def _write_answers(predictor: Any, rows: str, file: Any, form: str, progress: Any = None) -> None:
-    from basewise.core.files import silent
-    from basewise.steps.predict import predict as answers
-
-    writer = csv.writer(file)
-    if form == "csv":
-        writer.writerow(["row", "label", "probability", "abstained", *(f"p_{c}" for c in predictor.classes)])
-    for answer in answers(predictor, rows, progress or silent):
-        values = [round(float(p), 6) for p in answer["probabilities"]]
-        if form == "csv":
-            writer.writerow(
-                [answer["row"], answer["label"], f"{answer['probability']:.6f}", answer["abstained"], *values]
-            )
-        else:
-            probabilities = dict(zip(predictor.classes, values, strict=True))
-            file.write(json.dumps({**answer, "probabilities": probabilities}, ensure_ascii=False) + "\n")
+    with progress_bars(console(stderr=True)) as progress:
+        write_answers(load(run), rows, to, form, progress)
 
 
 @app.command()
@@ -243,21 +237,38 @@ def show(run: Run) -> None:
 
 
 def main() -> None:
-    """Entry point: errors that a user can mend become one line and exit code 2, Ctrl-C exit code 130."""
+    """Entry point: what a user can mend becomes one line and exit code 2, Ctrl-C a line and exit code 130."""
+    usage: Any = typer.BadParameter.__base__  # click's UsageError; typer may bring a click of its own
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False))
     except BasewiseError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    except usage as error:
+        if said := " ".join(error.format_message().split()):  # none: the help was printed instead
+            typer.echo(f"error: {said.rstrip('.')}; see {_help_of(error)}", err=True)
+        sys.exit(2)
     except MemoryError:
         typer.echo("error: memory ran out; give fewer rows or a smaller base", err=True)
         sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
+        sys.exit(0)
+    except OSError as error:
+        typer.echo(f"error: {_explain(error)}", err=True)
+        sys.exit(2)
+
+
+def _explain(error: OSError) -> str:
+    """An error of the system that no step has put into words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return str(explain_os_error(error, Path(error.filename or ".")))
+    return f"{error.strerror or error}: {error.filename or 'a file'}; check that it is there and may be used"
+
+
+def _help_of(error: Any) -> str:
+    """The command that explains what was used wrongly."""
+    return f"{error.ctx.command_path if error.ctx else 'basewise'} --help"
 
 
 if __name__ == "__main__":

@@ -60,4 +60,21 @@ def read_settings(path: Path | None) -> Settings:
     for key in values:
         if key not in known:
             raise UnknownName.of("setting", key, known)
+    for field in fields(Settings):
+        if field.name in values:
+            _check_kind(field.name, values[field.name], field.default, path)
     return Settings(**values)
+
+
+def _check_kind(key: str, value: Any, default: Any, path: Path) -> None:
+    """The value of a key is of the kind of its default; texts where the default is a text or nothing."""
+    if isinstance(default, tuple):
+        fits = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    else:
+        fits = type(value) is type(default) or (default is None and isinstance(value, str))
+    if not fits:
+        wanted = {bool: "true or false", int: "a whole number", tuple: "a list of texts"}
+        raise InputError(
+            f"{key} in {path} is {value!r}, {wanted.get(type(default), 'a text')} was expected",
+            "change it in the file",
+        )

@@ -36,7 +36,13 @@ def explain_os_error(error: OSError, path: Path) -> RunError:
             f"the disk is full: could not write {path}", "free some space and run the same command again"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return RunError(f"cannot write to {path}: {error.strerror}", "choose another folder with --to")
+        inside = path.is_relative_to(home())
+        fix = (
+            "name a folder that can be written in BASEWISE_HOME"
+            if inside
+            else "choose another folder with --to"
+        )
+        return RunError(f"cannot write to {path}: {error.strerror}", fix)
     return RunError(f"cannot write {path}: {error.strerror}", "check the folder and try again")
 
 

@@ -146,12 +146,17 @@ def _keep_in_train(test: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> 
 
 
 def folds(labels: np.ndarray, groups: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """(n,) fold numbers 0..k-1: stratified, groups whole; classes with fewer rows than folds are in some of them."""
+    """(n,) fold numbers 0..k-1: stratified, groups whole; classes with fewer rows than folds are in some of them.
+
+    Where there are fewer groups than `k`, each group is a fold of its own; with one group there is nothing to divide.
+    """
     n_groups = len(np.unique(groups))
-    if k < 2 or n_groups < k:
+    if n_groups < 2:
         raise InputError(
-            f"{k} folds need at least {max(k, 2)} groups of rows, {n_groups} came", "ask for fewer folds"
+            f"all {len(labels)} train rows hang together as one group of near-duplicates or of one key",
+            "give rows that differ more, or another group column",
         )
+    k = max(2, min(k, n_groups))
     fold = folds_by_share(np.asarray(labels), np.asarray(groups), np.full(k, 1 / k), seed)
     for empty in np.setdiff1d(
         np.arange(k), fold

@@ -101,6 +101,7 @@ def choose(
             options.curves,
         ]
     )
+    assigned = assign_folds(task, seed)
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity) as run:
         if (folder / "decision.json").exists() and not options.again:
@@ -110,7 +111,7 @@ def choose(
         setup = Setup(
             budget=allowed, options=options, bases=found, methods=methods, started=started, seed=seed
         )
-        return _run(task, run, clock, setup, notes)
+        return _run(task, assigned, run, clock, setup, notes)
 
 
 def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int = 0) -> Task:
@@ -183,12 +184,14 @@ def _not_worth_it(card: Card, budget: Budget, left: float, task: Task, weigh: bo
     return ""
 
 
-def _run(task: Task, run: RunDir, clock: Clock, setup: Setup, notes: list[str]) -> Decision:
+def _run(
+    task: Task, assigned: np.ndarray, run: RunDir, clock: Clock, setup: Setup, notes: list[str]
+) -> Decision:
     """The race and its conclusion inside a locked run folder."""
     from basewise.steps.audit import save_task
 
     save_task(task, run.folder)
-    race = make_race(task, run, clock, machine(), setup.options, setup.seed)
+    race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
     race.memory_bytes = setup.budget.memory_bytes
     ranks: list[dict[str, Any]] = []
     unfinished = False
@@ -197,7 +200,7 @@ def _run(task: Task, run: RunDir, clock: Clock, setup: Setup, notes: list[str]) 
     except KeyboardInterrupt:
         unfinished = True
         notes.append("Stopped by hand: this is the best so far; the same command goes on from here.")
-        if race.leader() is None:
+        if not any(entry.status == "finished" for entry in race.entries):
             raise
     for entry in race.entries:
         if entry.status == "partial":
@@ -210,19 +213,28 @@ def _run(task: Task, run: RunDir, clock: Clock, setup: Setup, notes: list[str]) 
     return conclude(task, race, ranks, notes, replace(setup, unfinished=unfinished))
 
 
-def make_race(task: Task, run: RunDir, clock: Clock, on: Machine, options: ChooseOptions, seed: int) -> Race:
-    """Folds for these rows: five where labels are few, so that the spread is seen; fewer where one is precise enough."""
+def assign_folds(task: Task, seed: int) -> np.ndarray:
+    """(n,) fold numbers of the labelled train rows; InputError where they are too few to be divided."""
     from basewise.core.split import folds
 
     train = task.train
     labelled = train.take(train.labels >= 0)
-    counts = labelled.counts[labelled.counts > 0]
-    if len(labelled) < 4 or len(counts) < 2:
+    classes = int((labelled.counts > 0).sum())
+    if len(labelled) < 4 or classes < 2:
         raise InputError(
-            f"{len(labelled)} labelled train rows in {len(counts)} classes are too few",
+            f"{len(labelled)} labelled train rows in {classes} classes are too few",
             "label a few more rows",
         )
-    assigned = np.asarray(folds(labelled.labels, labelled.groups, FOLDS, seed))
+    return np.asarray(folds(labelled.labels, labelled.groups, FOLDS, seed))
+
+
+def make_race(
+    task: Task, assigned: np.ndarray, run: RunDir, clock: Clock, on: Machine, progress: Progress = silent
+) -> Race:
+    """Folds for these rows: five where labels are few, so that the spread is seen; fewer where one is precise enough."""
+    train = task.train
+    labelled = train.take(train.labels >= 0)
+    counts = labelled.counts[labelled.counts > 0]
     present = [int(f) for f in np.unique(assigned)]
     few = float(np.median(counts)) < FEW
     wanted = present if few or len(labelled) < 1_500 else present[: 2 if len(labelled) < 4_000 else 1]
@@ -234,7 +246,7 @@ def make_race(task: Task, run: RunDir, clock: Clock, on: Machine, options: Choos
         clock=clock,
         machine=on,
         features=cache_folder(),
-        progress=options.progress,
+        progress=progress,
     )
 
 

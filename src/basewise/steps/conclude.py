@@ -63,7 +63,7 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
     curves, saved = ({}, {}) if not about.options.curves else labels_saved(race, chosen, about.bases, notes)
     cards = {b.key: b.card for b in about.bases}
     board = leaderboard(trials, standing, cards)
-    notes = [*standing_notes(standing, test), *notes]
+    notes = [*standing_notes(standing, test, [t for t in trials if t.base and len(t.row_ids)]), *notes]
     write_evidence(folder / "evidence.parquet", trials)
     decision = Decision(
         verdict="unfinished" if about.unfinished else standing.verdict,
@@ -193,10 +193,12 @@ def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], un
     return text + "."
 
 
-def standing_notes(standing: Standing, test: dict[str, Any]) -> list[str]:
-    """What the reader must not miss."""
+def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Trial]) -> list[str]:
+    """What the reader must not miss. `on_bases`: the trials on a base that were scored."""
     notes = []
-    if standing.verdict == "no base helps":
+    if not on_bases:
+        notes.append("No base was tried, so whether one would help is open.")
+    elif standing.verdict == "no base helps":
         notes.append(
             "A control without a base is at least as good as every base tried: none is worth its cost here."
         )

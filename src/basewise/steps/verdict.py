@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from basewise.core.errors import BudgetError
 from basewise.core.evidence import Trial
 from basewise.stats import paired, selection
 from basewise.stats.calibration import log_loss
@@ -50,8 +51,11 @@ def right_on(trial: Trial, rows: np.ndarray) -> np.ndarray:
 
 
 def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standing:
-    """Decide between the finished trials (at least one)."""
+    """Decide between the finished trials; BudgetError with the reasons when there is none."""
     finalists = [t for t in trials if t.status == "finished" and len(t.row_ids)]
+    if not finalists:
+        reasons = "; ".join(f"{t.name}: {t.why or t.status}" for t in trials[:4]) or "nothing was tried"
+        raise BudgetError(f"no arm was scored in full ({reasons})", "give a larger budget or other methods")
     rows = common_rows(finalists)
     right = np.array([right_on(t, rows) for t in finalists])
     losses = np.array([_loss_on(t, rows) for t in finalists])
@@ -64,7 +68,8 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standin
     chosen_index = min(tied, key=lambda i: (_price(finalists[i]), i))
     verdict = "tie" if len(tied) > 1 else "winner"
     controls = [i for i, t in enumerate(finalists) if t.method in CONTROLS]
-    if finalists[chosen_index].method in CONTROLS or (leader.method in CONTROLS):
+    tried = any(t.base and t.method not in CONTROLS and len(t.row_ids) for t in trials)
+    if tried and (finalists[chosen_index].method in CONTROLS or leader.method in CONTROLS):
         verdict = "no base helps"
         chosen_index = chosen_index if finalists[chosen_index].method in CONTROLS else controls[0]
     interval = corrected.interval
