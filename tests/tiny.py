@@ -7,12 +7,17 @@ that a base is worth something here. No two rows of the table are alike enough t
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOPICS = {
@@ -109,3 +114,59 @@ def _tokenizer(pieces: dict[str, int], path: Path) -> None:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", pieces["[CLS]"]), ("[SEP]", pieces["[SEP]"])]
     )
     tokenizer.save(str(path))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a command gave: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*words: object, stdin: bytes = b"") -> Answered:
+    """`basewise WORDS` through its own entry point, in this process."""
+    from basewise.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["basewise", *map(str, words)])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+                code: object = 0
+            except SystemExit as end:
+                code = end.code
+    return Answered(int(code or 0), out.getvalue(), err.getvalue())  # type: ignore[call-overload]
+
+
+def refused(answered: Answered, *words: str) -> None:
+    """A mendable error: exit code 2, one line on standard error, nothing on standard output, the words in it."""
+    lines = answered.err.strip().splitlines()
+    assert answered.code == 2, answered
+    assert len(lines) == 1 and lines[0].startswith("error: "), answered.err
+    assert "; " in lines[0], f"no fix is given: {lines[0]}"
+    assert not answered.out
+    for word in words:
+        assert word in lines[0], f"{word!r} is not in: {lines[0]}"
+
+
+def quick(patch: pytest.MonkeyPatch) -> None:
+    """One thread, few steps for the methods that train, few fits a learning curve: the way is tested, not the quality.
+
+    On a busy machine threads that wait for one another cost ten times what such small sums take.
+    """
+    import torch
+
+    from basewise.core.registry import part
+    from basewise.steps import worth
+
+    torch.set_num_threads(1)
+    patch.setenv("OMP_NUM_THREADS", "1")
+    patch.setattr(worth, "DRAWS", 2)
+    patch.setattr(part("methods", "contrast"), "LEAST_STEPS", 4)
+    for method in ("full", "scratch", "lora"):
+        module = part("methods", method)
+        patch.setattr(module, "RECIPE", replace(module.RECIPE, least_steps=4, passes=0.1))

@@ -9,7 +9,8 @@ probability (Laplace), so log-losses stay finite. Sparse inputs of scipy work as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 MEMORY = 10
+SMALL_FLOP = 3e7
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -104,6 +106,12 @@ class Rotation:
 
 def rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
     """Principal-axes coordinates of x (n, D) as float32 (n, r), and the way back. Works on the smaller side."""
+    n, width = x.shape
+    with threads_for(float(n) * width * min(n, width)):
+        return _rotate(x)
+
+
+def _rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
     import torch  # its eigh and products use all threads on every platform
 
     n, width = x.shape
@@ -121,6 +129,25 @@ def rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
 
 
 # ---------------------------------------------------------------- the solver
+
+
+@contextlib.contextmanager
+def threads_for(flop: float) -> Iterator[None]:
+    """One thread inside for operations of less than SMALL_FLOP: waking the others takes longer than the work itself.
+
+    On a machine that is busy otherwise the difference is a factor of ten: threads that wait for one another spin.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if flop >= SMALL_FLOP or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def solve(
@@ -160,10 +187,11 @@ def solve(
 
     objective = _objective(design, target, decay)
     first = np.zeros((width + 1, count), np.float32)
-    scale = float(np.linalg.norm(objective(first)[1]))
-    if start is not None:
-        first[:-1], first[-1] = start.weights[:, seen], start.bias[seen]
-    theta = _lbfgs(objective, first, inverse, tolerance * max(scale, 1e-12), iterations)
+    with threads_for(4.0 * n * count * (width if isinstance(design, np.ndarray) else 5)):
+        scale = float(np.linalg.norm(objective(first)[1]))
+        if start is not None:
+            first[:-1], first[-1] = start.weights[:, seen], start.bias[seen]
+        theta = _lbfgs(objective, first, inverse, tolerance * max(scale, 1e-12), iterations)
     weights, bias = np.zeros((width, n_classes), np.float32), np.zeros(n_classes)
     weights[:, seen], bias[seen] = theta[:-1], theta[-1]
     return Head(weights, bias, present, floor)

@@ -34,20 +34,27 @@ def corrected_winner(
     level: float = 0.95,
     clusters: np.ndarray | None = None,
     resamples: int = 1_000,
+    weights: np.ndarray | None = None,
 ) -> Corrected:
-    """The best of (K, n) bool outcomes with its share corrected for the choice."""
+    """The best of (K, n) bool outcomes with its share corrected for the choice.
+
+    weights: (resamples, n) bootstrap counts drawn before, where many races run over the same number of rows.
+    """
     right = np.asarray(right, float)
     arms, n = right.shape
     means = right.mean(1)
     winner = int(means.argmax())
-    weights = bootstrap_counts(n, resamples, seed, clusters)
+    if weights is None:
+        weights = bootstrap_counts(n, resamples, seed, clusters)
+    each = np.arange(len(weights))
     in_bag = (weights @ right.T) / weights.sum(1, keepdims=True)
     picked = in_bag.argmax(1)
-    optimism = float((in_bag[np.arange(resamples), picked] - means[picked]).mean()) if arms > 1 else 0.0
+    optimism = float((in_bag[each, picked] - means[picked]).mean()) if arms > 1 else 0.0
     estimate = float(np.clip(means[winner] - optimism, 0, 1))
-    out = weights == 0
-    seen = out.sum(1) > 0
-    out_of_bag = (out * right[picked]).sum(1)[seen] / out.sum(1)[seen] if seen.any() else np.array([estimate])
+    out = (weights == 0).astype(right.dtype)
+    left = out.sum(1)
+    seen = left > 0
+    out_of_bag = (out @ right.T)[each, picked][seen] / left[seen] if seen.any() else np.array([estimate])
     design = 1.0
     if (
         clusters is not None

@@ -10,18 +10,28 @@ from __future__ import annotations
 import numpy as np
 
 
-def log_e_value(wins: int, losses: int) -> float:
-    """Natural log of the evidence that a beats b, from discordant pairs won and lost; 0 without any."""
-    from scipy.special import betaln
-    from scipy.stats import beta
+def log_e_value(wins: np.ndarray | int, losses: np.ndarray | int) -> np.ndarray:
+    """Natural log of the evidence that a beats b, from discordant pairs won and lost (any shapes); 0 without any."""
+    from scipy.special import betaincc, betaln
 
-    upper = float(beta.logsf(0.5, wins + 1, losses + 1))
-    return float((wins + losses + 1) * np.log(2) + betaln(wins + 1, losses + 1) + upper)
+    wins, losses = np.asarray(wins, float), np.asarray(losses, float)
+    with np.errstate(divide="ignore"):  # hopeless: the log of no evidence is -inf
+        upper = np.log(betaincc(wins + 1, losses + 1, 0.5))
+    return (wins + losses + 1) * np.log(2) + betaln(wins + 1, losses + 1) + upper
 
 
 def log_bar(arms: int, alpha: float = 0.05) -> float:
     """What a log e-value must reach so that no pair of `arms` arms is misjudged with more than probability alpha."""
     return float(np.log(max(1, arms * (arms - 1)) / alpha))
+
+
+def log_bar_best(arms: int, alpha: float = 0.05) -> float:
+    """The bar that keeps the truly best of `arms` arms with probability 1 - alpha, whoever leads at whatever look.
+
+    Only the comparisons that the best arm could lose count, one with each rival; arms of equal merit may be dropped among
+    themselves more often than alpha, which costs nothing. For 20 arms 5.9 instead of 8.9, so a race ends sooner.
+    """
+    return float(np.log(max(1, arms - 1) / alpha))
 
 
 def eliminated(right: np.ndarray, alpha: float = 0.05) -> set[int]:

@@ -273,13 +273,16 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
             )
             continue
         race.progress(0, 0, f"features of {base.key}")
-        store.features(base, race.train.texts, progress=race.progress)
-        lines.append(rank_base(base, sample, store))
+        paid = store.features(base, race.train.texts, progress=race.progress)
+        race.forward[base.key] = measured_forward(base, race.train.texts)
+        line = rank_base(base, sample, store)
+        line["forward_seconds"] = paid.seconds if paid.forwarded == len(set(race.train.texts)) else None
+        line["predicted_forward_seconds"] = forward_seconds(race.train.texts, base.card, race.machine)
+        lines.append(line)
         usable.append(base)
         for method in frozen:
             if compatible(part("methods", method).REQUIRES, base.card):
                 race.enter(Arm(method=method, base=base))
-        race.forward[base.key] = measured_forward(base, race.train.texts)
         _run_plain(race, options)
     ranks = order_lines(lines)
     raced = trained_arms(race, [line["base"] for line in ranks], usable, trained)

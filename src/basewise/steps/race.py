@@ -22,6 +22,7 @@ from basewise.core.method import Machine
 from basewise.core.registry import part
 from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
+from basewise.engine.costs import encode_seconds
 from basewise.steps.jobs import Arm, Job, Outcome, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
@@ -80,15 +81,27 @@ class Race:
     """Seconds a row of each base's forward pass; arms whose features were stored pay it when they are used."""
 
     def enter(self, arm: Arm) -> Entry:
-        """Put an arm on the list, with its cost predicted for one fold."""
-        card = arm.base.card if arm.base else None
-        predicted = part("methods", arm.method).estimate(self.rows_of(self.wanted[0])[0], card, self.machine)
+        """Put an arm on the list, with its cost predicted for one fold; what is stored already is not paid again."""
+        card, rows = arm.base.card if arm.base else None, self.rows_of(self.wanted[0])[0]
+        predicted = part("methods", arm.method).estimate(rows, card, self.machine)
+        if card is not None and self.stored(arm):
+            forward, each, _ = encode_seconds(rows.texts, card, self.machine)
+            predicted = replace(
+                predicted,
+                seconds=max(predicted.seconds - forward, 0.01),
+                predict_seconds_per_row=self.forward.get(card.key, each),
+            )
         entry = Entry(arm, predicted)
         if self.memory_bytes and predicted.memory_bytes > self.memory_bytes:
             entry.status = "skipped"
             entry.why = f"predicted peak memory {predicted.memory_bytes / 1e9:.1f} GB is above the budget"
         self.entries.append(entry)
         return entry
+
+    @staticmethod
+    def stored(arm: Arm) -> bool:
+        """Whether the arm reads features that one forward pass has stored for all arms."""
+        return arm.base is not None and EMBED in part("methods", arm.method).REQUIRES
 
     def rows_of(self, fold: int) -> tuple[Examples, Examples]:
         """(train, held out) of one fold."""
@@ -245,8 +258,7 @@ class Race:
         index = np.concatenate(held) if held else np.zeros(0, np.int64)
         outcomes = [entry.outcomes[fold] for fold in folds]
         arm = entry.arm
-        stored = arm.base is not None and EMBED in part("methods", arm.method).REQUIRES
-        forward = self.forward.get(arm.base.key, 0.0) if stored and arm.base else 0.0
+        forward = self.forward.get(arm.base.key, 0.0) if arm.base and self.stored(arm) else 0.0
         cost = Cost()
         if outcomes:
             cost = Cost(

@@ -183,7 +183,7 @@ def ranks(d: Decision) -> str:
     keys = [k for k in d.ranks[0] if k not in ("base", "rank", "layer", "seconds", "came_out")]
     rows = []
     for r in d.ranks:
-        values = [f"{r[k]:.3f}" for k in keys]
+        values = ["–" if r[k] is None else f"{r[k]:.3f}" for k in keys]
         rows.append(
             [
                 cut(r["base"], NAME_SHOWN),
@@ -368,6 +368,12 @@ def costs(d: Decision) -> str:
             off = f"{100 * (predicted / measured - 1):+.0f} %" if measured else "–"
             cells += [number(predicted / unit), number(measured / unit), off]
         rows.append(cells)
+    for line in d.ranks:
+        predicted, measured = line.get("predicted_forward_seconds"), line.get("forward_seconds")
+        if measured:
+            off = f"{100 * (predicted / measured - 1):+.0f} %"
+            name = cut(f"features of {line['base']}, all rows", NAME_SHOWN)
+            rows.append([name, number(predicted), number(measured), off, "", "", ""])
     if not rows:
         return ""
     used, allowed = d.budget.get("used_seconds"), d.budget.get("seconds")

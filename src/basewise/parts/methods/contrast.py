@@ -7,7 +7,6 @@ of their class. The head averages log-probabilities of tuned features, the froze
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,17 +21,9 @@ from basewise.core.hashing import generator
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
 from basewise.engine.costs import encode_seconds, fp32_slowdown, peak, tokens_of, train_memory, train_seconds
-from basewise.engine.heads import (
-    Head,
-    fit_temperature,
-    folds_of,
-    log_loss,
-    out_of_fold,
-    rotate,
-    softmax,
-    solve,
-)
-from basewise.engine.probe import FIRST_STRENGTH, Probe, column_scale, estimate_solving, fit_probe, unit
+from basewise.engine.frozen import FLOOR, Frozen, fit_frozen, spoken, store_of
+from basewise.engine.heads import Head, fit_temperature, folds_of, out_of_fold, rotate, softmax, solve
+from basewise.engine.probe import FIRST_STRENGTH, column_scale, estimate_solving, unit
 
 REQUIRES: frozenset[str] = frozenset({EMBED, TRAIN})
 RUNGS = "rows"
@@ -48,15 +39,7 @@ MOST_TOKENS = 128
 PIECE_TOKENS = 512
 FROZEN_LAYERS = 0.5
 """Share of the layers, from below, that keep their weights."""
-NAME_SHARES = (0.0, 0.15, 0.3, 0.5, 0.7)
-NAME_SCALE = 0.07
 TUNED_SHARE = 0.5
-_SPLIT = re.compile(r"[_\-/.:]+|(?<=[a-z])(?=[A-Z])")
-
-
-def spoken(name: str) -> str:
-    """A label as words: "card_arrival" and "CardArrival" become "card arrival"."""
-    return " ".join(part for part in _SPLIT.sub(" ", name).lower().split()) or name
 
 
 def steps_for(rows: int) -> int:
@@ -190,66 +173,30 @@ def tune(body: Body, texts: Sequence[str], labels: np.ndarray, context: Context,
 
 @dataclass(frozen=True)
 class Contrasted:
-    """Three views of a text, their shares, and one temperature. `names` (C, D) and `centre` (D,) for the label names."""
+    """The frozen views of a text, and a linear head on the tuned body."""
 
     classes: tuple[str, ...]
+    frozen: Frozen
     body: Body
     tuned: Head
-    probe: Probe
-    centre: np.ndarray
-    names: np.ndarray
-    name_share: float
-    temperature: float
-    base: Base
-    store: Any
-    precision: str
     choices: dict[str, Any] = field(default_factory=dict)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """(n, C) from the weighted log-probabilities."""
         if not len(texts):
             return np.empty((0, len(self.classes)))
-        last = last_layer(self.base)
-        wanted = tuple(dict.fromkeys((*self.probe.names, last)))
-        found = self.store.features(self.base, texts, layers=wanted, precision=self.precision)
-        frozen = mixed(
-            self.probe.probabilities(found.matrix),
-            name_logs(found.matrix(last), self.centre, self.names),
-            self.name_share,
-        )
-        tuned = np.log(np.maximum(self.tuned.probabilities(unit(self.body.features(texts))), 1e-9))
-        return softmax(((1.0 - TUNED_SHARE) * frozen + TUNED_SHARE * tuned) / self.temperature)
+        tuned = np.log(np.maximum(self.tuned.probabilities(unit(self.body.features(texts))), FLOOR))
+        return softmax((1.0 - TUNED_SHARE) * self.frozen.logits(texts) + TUNED_SHARE * tuned)
 
     def save(self, folder: Path) -> None:
         """contrast.json, heads.safetensors and body.safetensors (only what training changed)."""
         from safetensors.numpy import save
 
-        record: dict[str, Any] = {
-            "classes": list(self.classes),
-            "layers": list(self.probe.names),
-            "precision": self.precision,
-        }
-        record |= {"name_share": self.name_share, "temperature": self.temperature, "base": self.base.digest}
-        write_json(folder / "contrast.json", {**record, "choices": self.choices})
-        heads = {**self.tuned.tensors("tuned."), **self.probe.head.tensors("probe.")}
-        write_bytes(folder / "heads.safetensors", save({**heads, "centre": self.centre, "names": self.names}))
+        record = {"classes": list(self.classes), **self.frozen.record(), "choices": self.choices}
+        write_json(folder / "contrast.json", record)
+        heads = {**self.frozen.tensors(), **self.tuned.tensors("tuned.")}
+        write_bytes(folder / "heads.safetensors", save(heads))
         write_bytes(folder / "body.safetensors", save(self.body.state()))
-
-
-def last_layer(base: Base) -> str:
-    """The name of the last layer's features."""
-    return f"layer{base.card.layers}"
-
-
-def name_logs(x: np.ndarray, centre: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """(n, C) log-probabilities from cosines of centred rows to label names."""
-    scores = unit(unit(x).astype(np.float64) - centre) @ names.T / NAME_SCALE
-    return np.log(np.maximum(softmax(scores), 1e-9))
-
-
-def mixed(probabilities: np.ndarray, names: np.ndarray, share: float) -> np.ndarray:
-    """(n, C) log-probabilities of the frozen views: probe and label names."""
-    return (1.0 - share) * np.log(np.maximum(probabilities, 1e-9)) + share * names
 
 
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
@@ -276,41 +223,6 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
         predict_seconds_per_row=each * (1.0 + slower),
         disk_bytes=48.0 * card.layers * card.width**2,
     )
-
-
-def _frozen(
-    examples: Examples, base: Base, store: Any, context: Context
-) -> tuple[Probe, str, np.ndarray, np.ndarray, float, float, dict[str, Any]]:
-    """(probe, precision, centre, names, share of the names, temperature, choices) of the frozen views."""
-    spoken_names = [spoken(c) for c in examples.classes]
-    found = store.features(
-        base, [*examples.texts, *spoken_names], precision=context.precision, progress=context.progress
-    )
-    n, labels = len(examples), examples.labels
-    seen = np.arange(n)
-    fitted = fit_probe(
-        lambda name: found.matrix(name, seen),
-        found.names,
-        labels,
-        len(examples.classes),
-        context.seed,
-        context.progress,
-    )
-    last = unit(found.matrix(last_layer(base))).astype(np.float64)
-    centre, named = last[:n].mean(0), last[n:]
-    names = unit(named - named.mean(0)) if len(named) > 1 else named
-    share, temperature = 0.0, 1.0
-    if fitted.held_out is not None:
-        known = np.isfinite(fitted.held_out).all(1)
-        probe = softmax(fitted.held_out[known] / fitted.probe.head.temperature)
-        logs = name_logs(last[:n][known], centre, names)
-        tried = []
-        for option in NAME_SHARES:
-            logits = mixed(probe, logs, option)
-            t = fit_temperature(logits, labels[known])
-            tried.append((log_loss(softmax(logits / t), labels[known]), option, t))
-        _, share, temperature = min(tried)
-    return fitted.probe, found.precision, centre, names, share, temperature, fitted.choices
 
 
 def tuned_head(x: np.ndarray, labels: np.ndarray, n_classes: int, seed: int) -> Head:
@@ -340,37 +252,17 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Contrasted:
     started = time.perf_counter()
     examples = examples.take(examples.labels >= 0)
     n_classes = len(examples.classes)
-    store = context.features
-    if store is None:
-        from basewise.engine.features import FeatureStore
-
-        store = FeatureStore(None)
-    probe, precision, centre, names, share, temperature, choices = _frozen(examples, base, store, context)
+    frozen, choices = fit_frozen(examples, base, context)
     with seeded(context.seed):
         body = Body(base)
-    texts = [*examples.texts, *(spoken(c) for c in examples.classes)]
-    labels = np.concatenate([examples.labels, np.arange(n_classes)])
+    names = [spoken(c) for c in examples.classes] if frozen.names else []
+    labels = np.concatenate([examples.labels, np.arange(len(names))])
     left = max(context.seconds - 2.0 * (time.perf_counter() - started), 0.2 * context.seconds)
-    outcome = tune(body, texts, labels, context, left)
-    tuned = tuned_head(
-        unit(body.features(examples.texts, context.progress)), examples.labels, n_classes, context.seed
-    )
-    choices = {**choices, "steps": outcome.steps, "rate": RATE, "name_share": share, "precision": precision}
-    choices |= {"temperature": round(temperature, 4), "shortened": outcome.shortened}
-    return Contrasted(
-        examples.classes,
-        body,
-        tuned,
-        probe,
-        centre,
-        names,
-        share,
-        temperature,
-        base,
-        store,
-        precision,
-        choices,
-    )
+    outcome = tune(body, [*examples.texts, *names], labels, context, left)
+    features = unit(body.features(examples.texts, context.progress))
+    tuned = tuned_head(features, examples.labels, n_classes, context.seed)
+    choices = {**choices, "steps": outcome.steps, "rate": RATE, "shortened": outcome.shortened}
+    return Contrasted(examples.classes, frozen, body, tuned, choices)
 
 
 def load(folder: Path, base: Base | None, context: Context) -> Contrasted:
@@ -379,22 +271,10 @@ def load(folder: Path, base: Base | None, context: Context) -> Contrasted:
 
     assert base is not None
     record, heads = read_json(folder / "contrast.json"), load_file(folder / "heads.safetensors")
-    store = context.features
-    if store is None:
-        from basewise.engine.features import FeatureStore
-
-        store = FeatureStore(None)
     return Contrasted(
         tuple(record["classes"]),
+        Frozen.of(record, heads, base, store_of(context)),
         Body(base, load_file(folder / "body.safetensors")),
         Head.of_tensors(heads, "tuned."),
-        Probe(tuple(record["layers"]), Head.of_tensors(heads, "probe.")),
-        heads["centre"],
-        heads["names"],
-        record["name_share"],
-        record["temperature"],
-        base,
-        store,
-        record["precision"],
         record["choices"],
     )

@@ -1,7 +1,8 @@
-"""Logistic regression on the frozen features of the best layers, calibrated.
+"""Logistic regression on the frozen features of the best layers, beside the label names; calibrated.
 
-One forward pass gives several layers; which of them, alone or side by side, and how strong the penalty, is decided by
-held-out log-loss (`engine/probe.py`). Middle layers often beat the last (Skean et al., ICML 2025).
+One forward pass gives several layers; which of them, alone or side by side, how strong the penalty and how much the names of
+the labels say is decided by held-out log-loss (`engine/probe.py`, `engine/frozen.py`). Middle layers often beat the last
+(Skean et al., ICML 2025).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from basewise.core.files import read_json, write_bytes, write_json
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
 from basewise.engine.costs import encode_seconds, fp32_slowdown, network_memory, peak
-from basewise.engine.heads import Head
-from basewise.engine.probe import Probe, estimate_solving, fit_probe
+from basewise.engine.frozen import Frozen, fit_frozen, store_of
+from basewise.engine.heads import softmax
+from basewise.engine.probe import estimate_solving
 
 REQUIRES: frozenset[str] = frozenset({EMBED})
 RUNGS = "none"
@@ -28,38 +30,25 @@ RUNGS = "none"
 
 @dataclass(frozen=True)
 class Probed:
-    """A linear head on frozen features of `base`, read through the feature store in one `precision`."""
+    """A linear head and the label names on frozen features, read through the feature store."""
 
     classes: tuple[str, ...]
-    probe: Probe
-    base: Base
-    store: Any
-    precision: str
+    frozen: Frozen
     choices: dict[str, Any] = field(default_factory=dict)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """(n, C); only the layers that the head reads are computed."""
         if not len(texts):
             return np.empty((0, len(self.classes)))
-        features = self.store.features(self.base, texts, layers=self.probe.names, precision=self.precision)
-        return self.probe.probabilities(features.matrix)
+        return softmax(self.frozen.logits(texts))
 
     def save(self, folder: Path) -> None:
         """probe.json and probe.safetensors."""
         from safetensors.numpy import save
 
-        record = {"classes": list(self.classes), "names": list(self.probe.names), "precision": self.precision}
-        write_json(folder / "probe.json", {**record, "base": self.base.digest, "choices": self.choices})
-        write_bytes(folder / "probe.safetensors", save(self.probe.head.tensors()))
-
-
-def store_of(context: Context) -> Any:
-    """The context's feature store, or one in memory."""
-    if context.features is not None:
-        return context.features
-    from basewise.engine.features import FeatureStore
-
-    return FeatureStore(None)
+        record = {"classes": list(self.classes), **self.frozen.record(), "choices": self.choices}
+        write_json(folder / "probe.json", record)
+        write_bytes(folder / "probe.safetensors", save(self.frozen.tensors()))
 
 
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
@@ -80,21 +69,10 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
 
 
 def fit(examples: Examples, base: Base | None, context: Context) -> Probed:
-    """Features, then the probe on the labelled rows."""
+    """Features, then the probe and the names on the labelled rows."""
     assert base is not None
     examples = examples.take(examples.labels >= 0)
-    store = store_of(context)
-    features = store.features(base, examples.texts, precision=context.precision, progress=context.progress)
-    found = fit_probe(
-        features.matrix,
-        features.names,
-        examples.labels,
-        len(examples.classes),
-        context.seed,
-        context.progress,
-    )
-    choices = {**found.choices, "precision": features.precision, "cut_rows": int(features.cut.sum())}
-    return Probed(examples.classes, found.probe, base, store, features.precision, choices)
+    return Probed(examples.classes, *fit_frozen(examples, base, context))
 
 
 def load(folder: Path, base: Base | None, context: Context) -> Probed:
@@ -102,8 +80,6 @@ def load(folder: Path, base: Base | None, context: Context) -> Probed:
     from safetensors.numpy import load_file
 
     assert base is not None
-    record = read_json(folder / "probe.json")
-    probe = Probe(tuple(record["names"]), Head.of_tensors(load_file(folder / "probe.safetensors")))
-    return Probed(
-        tuple(record["classes"]), probe, base, store_of(context), record["precision"], record["choices"]
-    )
+    record, tensors = read_json(folder / "probe.json"), load_file(folder / "probe.safetensors")
+    frozen = Frozen.of(record, tensors, base, store_of(context))
+    return Probed(tuple(record["classes"]), frozen, record["choices"])

@@ -7,7 +7,6 @@ rows left out one at a time. Below two rows in every class tau is fixed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from basewise.core.files import read_json, write_bytes, write_json
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
 from basewise.engine.costs import encode_seconds, network_memory
+from basewise.engine.frozen import name_layer, spoken, store_of
 from basewise.engine.heads import fit_temperature, softmax
 from basewise.engine.probe import unit
 
@@ -29,12 +29,6 @@ RUNGS = "none"
 
 NAME_WEIGHT = 3.0
 FIRST_TEMPERATURE = 0.07
-_SPLIT = re.compile(r"[_\-/.:]+|(?<=[a-z])(?=[A-Z])")
-
-
-def spoken(name: str) -> str:
-    """A label as words: "card_arrival" and "CardArrival" become "card arrival"."""
-    return " ".join(part for part in _SPLIT.sub(" ", name).lower().split()) or name
 
 
 @dataclass(frozen=True)
@@ -69,15 +63,6 @@ class Prototypes:
         write_bytes(folder / "prototype.safetensors", save({"centre": self.centre, "means": self.means}))
 
 
-def _store_of(context: Context) -> Any:
-    """The context's feature store, or one in memory."""
-    if context.features is not None:
-        return context.features
-    from basewise.engine.features import FeatureStore
-
-    return FeatureStore(None)
-
-
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     """One forward pass; the means are free."""
     assert card is not None
@@ -92,8 +77,8 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
 def fit(examples: Examples, base: Base | None, context: Context) -> Prototypes:
     """Means of the labelled rows; unlabelled rows only move the centre."""
     assert base is not None
-    store = _store_of(context)
-    layer = "all" if base.card.family == "static" else f"layer{base.card.layers}"
+    store = store_of(context)
+    layer = name_layer(base.card)
     names = [spoken(c) for c in examples.classes]
     found = store.features(
         base, [*examples.texts, *names], layers=layer, precision=context.precision, progress=context.progress
@@ -133,7 +118,7 @@ def load(folder: Path, base: Base | None, context: Context) -> Prototypes:
         tensors["means"],
         record["temperature"],
         base,
-        _store_of(context),
+        store_of(context),
         record["precision"],
         record["choices"],
     )

@@ -1,0 +1,533 @@
+"""From a table to a predictor and back, as a user goes: choose, show, predict, evaluate, adapt on a tiny base, offline.
+
+One run is made once and looked at by many tests; those that need a run of their own go without a base where they can.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+import basewise as bw
+import tiny
+from basewise.core.decision import Decision
+from basewise.core.errors import InputError, PredictorChanged
+from basewise.steps import choose as choosing
+from basewise.steps import race
+from basewise.steps.choose import ChooseOptions
+
+METHODS = ("majority", "words", "probe", "full")
+WORDS = [word for method in METHODS for word in ("--method", method)]
+PLAIN = ChooseOptions(curves=False)
+
+
+@dataclass(frozen=True)
+class World:
+    """A table, a base, a finished run over both, what the command printed, and rows that no run has seen."""
+
+    folder: Path
+    table: Path
+    base: Path
+    run: Path
+    said: tiny.Answered
+    new: list[dict[str, str]]
+
+    @property
+    def decision(self) -> Decision:
+        return Decision.load(self.run / "decision.json")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BASEWISE_HOME", str(folder / "home"))
+        patch.setenv("COLUMNS", "120")
+        tiny.quick(patch)
+        base = tiny.base_folder(folder / "tiny-bert")
+        table = tiny.write_csv(folder / "tickets.csv", tiny.rows())
+        run = folder / "run"
+        said = tiny.command("choose", table, "--target", "queue", "--base", base, *WORDS, "--to", run)
+        assert said.code == 0, said.err
+    return World(folder, table, base, run, said, tiny.rows(30, seed=1))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.quick(monkeypatch)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return tiny.write_csv(tmp_path / "tickets.csv", tiny.rows(60))
+
+
+def plain_choose(table: Path, run: Path, **more: Any) -> Decision:
+    """A run of two methods without a base: a second's work."""
+    given = {
+        "target": "queue",
+        "budget": "5m",
+        "bases": (),
+        "methods": ("majority", "words"),
+        "options": PLAIN,
+    }
+    return bw.choose(table, to=run, **(given | more))
+
+
+# --- the run folder ----------------------------------------------------------------------------------------------------
+
+
+def test_the_run_folder_is_complete(world: World) -> None:
+    names = {path.name for path in world.run.iterdir()}
+    files = {"task.json", "rows.parquet", "evidence.parquet", "decision.json", "report.html", "looks.json"}
+    assert names == files | {"predictor", "journal", "job.json", ".lock"}
+    assert not list(world.run.rglob("*.part"))
+    decision = world.decision
+    assert decision.verdict in ("winner", "tie", "no base helps")
+    assert {line["name"] for line in decision.leaderboard} == {
+        "majority", "words", "tiny-bert + probe", "tiny-bert + full",
+    }  # fmt: skip
+    assert decision.chosen.startswith("tiny-bert"), "the topics lie apart in the base and hardly in the words"
+    assert decision.test["n"] == 24
+    assert decision.provenance["command"].startswith("basewise choose ")
+    assert set(decision.curves) >= {decision.chosen, "words"}
+    page = (world.run / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 2_000_000 and decision.chosen in page
+
+
+def test_the_evidence_holds_every_scored_row(world: World) -> None:
+    evidence = pq.read_table(world.run / "evidence.parquet").to_pandas()
+    for line in world.decision.leaderboard:
+        mine = evidence[evidence["trial"] == line["name"]]
+        assert len(mine) == line["score"]["n"] == mine["row_id"].nunique()
+        assert float((mine["label"] == mine["predicted"]).mean()) == pytest.approx(line["score"]["estimate"])
+
+
+def test_one_look_at_the_locked_rows_is_counted_and_printed(world: World) -> None:
+    looks = json.loads((world.run / "looks.json").read_text())
+    assert len(looks) == 1
+    assert looks[0]["test_digest"] == world.decision.test["digest"]
+    assert "1 look so far" in world.said.out
+
+
+def test_show_prints_the_decision_again(world: World) -> None:
+    shown = tiny.command("show", world.run)
+    assert shown.code == 0
+    assert shown.out == world.said.out
+    assert world.decision.sentence.split(":")[0] in " ".join(shown.out.split())
+
+
+def test_the_same_command_again_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p: p.read_bytes() for p in world.run.rglob("*") if p.is_file()}
+    monkeypatch.setattr(choosing, "_run", lambda *_: pytest.fail("a finished run was run again"))
+    again = tiny.command(
+        "choose", world.table, "--target", "queue", "--base", world.base, *WORDS, "--to", world.run
+    )
+    assert (again.code, again.out) == (0, world.said.out)
+    assert {p: p.read_bytes() for p in world.run.rglob("*") if p.is_file()} == before
+
+
+def test_another_job_does_not_touch_the_folder(world: World) -> None:
+    answered = tiny.command(
+        "choose",
+        world.table,
+        "--target",
+        "queue",
+        "--base",
+        world.base,
+        "--method",
+        "majority",
+        "--to",
+        world.run,
+    )
+    tiny.refused(answered, "holds another run", "--to")
+
+
+# --- the predictor -----------------------------------------------------------------------------------------------------
+
+
+def answers_in(path: Path) -> list[dict[str, Any]]:
+    """Answers as rows of numbers and names, whatever the format they were written in."""
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [
+            {k: v for k, v in row.items() if k != "probabilities"}
+            | {f"p_{name}": p for name, p in row["probabilities"].items()}
+            for row in rows
+        ]
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    return pyarrow.csv.read_csv(path).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def new_rows(world: World) -> dict[str, Path]:
+    """The same new rows in every format."""
+    csv_path = tiny.write_csv(world.folder / "new.csv", world.new)
+    tsv_path = tiny.write_csv(world.folder / "new.tsv", world.new, "\t")
+    lines = world.folder / "new.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in world.new), encoding="utf-8")
+    pq.write_table(pa.Table.from_pylist(world.new), world.folder / "new.parquet")
+    return {"csv": csv_path, "tsv": tsv_path, "jsonl": lines, "parquet": world.folder / "new.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("source", "ending"), [("csv", "jsonl"), ("jsonl", "parquet"), ("parquet", "csv"), ("tsv", "csv")]
+)
+def test_predict_reads_and_writes_every_format(
+    source: str, ending: str, world: World, new_rows: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / f"answers.{ending}"
+    answered = tiny.command("predict", world.run, new_rows[source], "--to", out)
+    assert (answered.code, answered.out) == (0, "")
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
+    rows, predictor = answers_in(out), bw.load(world.run)
+    probabilities = predictor.predict_proba(world.new)
+    assert [row["row"] for row in rows] == list(range(30))
+    assert [row["label"] for row in rows] == predictor.predict(world.new)
+    found = np.array([[row[f"p_{name}"] for name in predictor.classes] for row in rows])
+    np.testing.assert_allclose(found, probabilities, atol=1e-6)
+    np.testing.assert_allclose([row["probability"] for row in rows], probabilities.max(1), atol=1e-6)
+    below = probabilities.max(1) < (predictor.threshold or 0)
+    assert [str(row["abstained"]) for row in rows] == [str(bool(b)) for b in below]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_predict_from_a_pipe_to_a_pipe(
+    form: str, world: World, new_rows: dict[str, Path], tmp_path: Path
+) -> None:
+    answered = tiny.command("predict", world.run, "-", "--format", form, stdin=new_rows["jsonl"].read_bytes())
+    assert answered.code == 0, answered.err
+    path = tmp_path / f"a.{form}"
+    path.write_text(answered.out, encoding="utf-8", newline="")
+    assert [row["label"] for row in answers_in(path)] == bw.load(world.run).predict(world.new)
+
+
+def test_predict_streams_what_it_is_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more rows are taken than a batch; the answers come in order and are the same for texts, dicts and frames."""
+    import pandas as pd
+
+    from basewise.steps import predict as predicting
+
+    monkeypatch.setattr(predicting, "BATCH_ROWS", 4)
+    taken = []
+
+    def source() -> Any:
+        for row in world.new:
+            taken.append(row)
+            yield row
+
+    stream = bw.predict(bw.load(world.run), source())
+    first = next(stream)
+    assert len(taken) == 4
+    rest = [first, *stream]
+    assert [a["row"] for a in rest] == list(range(30))
+    for same in ([row["text"] for row in world.new], pd.DataFrame(world.new)):
+        assert [a["label"] for a in bw.predict(world.run, same)] == [a["label"] for a in rest]
+
+
+def test_evaluate_gives_a_score_with_its_interval(
+    world: World, new_rows: dict[str, Path], tmp_path: Path
+) -> None:
+    answered = tiny.command("evaluate", world.run, new_rows["csv"], "--to", tmp_path / "score.json")
+    assert answered.code == 0, answered.err
+    result = json.loads((tmp_path / "score.json").read_text())
+    labels = [row["queue"] for row in world.new]
+    right = np.mean([a == b for a, b in zip(bw.load(world.run).predict(world.new), labels, strict=True)])
+    assert result["score"]["estimate"] == pytest.approx(right)
+    assert result["score"]["low"] <= right <= result["score"]["high"]
+    assert (result["n"], result["unknown_labels"], result["against"]) == (30, 0, None)
+    assert f"right on {right:.3f}" in answered.out
+
+
+def test_evaluate_against_another_run_is_paired(
+    world: World, new_rows: dict[str, Path], tmp_path: Path
+) -> None:
+    plain_choose(world.table, tmp_path / "plain", methods=("majority",))
+    result = bw.evaluate(world.run, new_rows["csv"], against=tmp_path / "plain")
+    gap = result["against"]["difference"]
+    assert gap["estimate"] == pytest.approx(
+        result["score"]["estimate"] - result["against"]["score"]["estimate"]
+    )
+    assert 0 < gap["low"] < gap["high"] and gap["p"] < 0.01
+    answered = tiny.command("evaluate", world.run, new_rows["csv"], "--against", tmp_path / "plain")
+    assert "McNemar" in answered.out
+    other = tiny.write_csv(tmp_path / "two.csv", [row for row in tiny.rows(90) if row["queue"] != "billing"])
+    plain_choose(other, tmp_path / "two", methods=("majority",))
+    tiny.refused(
+        tiny.command("evaluate", world.run, new_rows["csv"], "--against", tmp_path / "two"), "other classes"
+    )
+
+
+def test_labels_that_the_predictor_does_not_know_are_counted(world: World, tmp_path: Path) -> None:
+    rows = [row | {"queue": "legal"} if i < 3 else row for i, row in enumerate(world.new)]
+    answered = tiny.command("evaluate", world.run, tiny.write_csv(tmp_path / "new.csv", rows))
+    assert answered.code == 0 and "3 rows carry labels" in answered.out
+    strange = tiny.write_csv(tmp_path / "strange.csv", [row | {"queue": "legal"} for row in world.new])
+    tiny.refused(tiny.command("evaluate", world.run, strange), "none of the labels", "billing")
+
+
+def test_adapt_is_one_arm_beside_the_controls(world: World, tmp_path: Path) -> None:
+    answered = tiny.command(
+        "adapt",
+        world.table,
+        "--target",
+        "queue",
+        "--base",
+        world.base,
+        "--method",
+        "prototype",
+        "--to",
+        tmp_path / "run",
+    )
+    assert answered.code == 0, answered.err
+    decision = Decision.load(tmp_path / "run" / "decision.json")
+    names = {line["name"] for line in decision.leaderboard}
+    assert names == {"majority", "words", "tiny-bert + prototype"}
+    assert bw.load(tmp_path / "run").predict([world.new[0]])[0] in tiny.TOPICS
+
+
+def test_a_moved_predictor_replays_its_golden_rows(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.run / "predictor", tmp_path / "elsewhere")
+    moved, at_home = bw.load(tmp_path / "elsewhere"), bw.load(world.run)
+    np.testing.assert_array_equal(moved.predict_proba(world.new), at_home.predict_proba(world.new))
+    record = json.loads((tmp_path / "elsewhere" / "predictor.json").read_text())
+    record["golden"][0] = record["golden"][0][::-1]
+    (tmp_path / "elsewhere" / "predictor.json").write_text(json.dumps(record))
+    with pytest.raises(PredictorChanged, match="answers differently"):
+        bw.load(tmp_path / "elsewhere")
+
+
+def test_one_changed_byte_in_any_file_is_an_error(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "predictor"
+    shutil.copytree(world.run / "predictor", folder)
+    names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.name != "predictor.json"]
+    assert names
+    for name in names:
+        content = (folder / name).read_bytes()
+        middle = len(content) // 2
+        (folder / name).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        tiny.refused(tiny.command("predict", folder, world.table), str(name), "changed since it was saved")
+        (folder / name).unlink()
+        tiny.refused(tiny.command("predict", folder, world.table), str(name), "missing")
+        (folder / name).write_bytes(content)
+    assert tiny.command("predict", folder, world.table).code == 0
+
+
+def test_a_base_that_changed_under_a_predictor_is_an_error(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head fits one network only: other weights in the base's folder, or none, are told and nothing is guessed."""
+    folder = tmp_path / "predictor"
+    shutil.copytree(world.run / "predictor", folder)
+    other = tiny.base_folder(tmp_path / "tiny-bert", seed=1)
+    record = json.loads((folder / "predictor.json").read_text())
+    record["base"]["locator"]["folder"] = str(other)
+    (folder / "predictor.json").write_text(json.dumps(record))
+    tiny.refused(tiny.command("predict", folder, world.table), "the base tiny-bert here has the digest")
+    shutil.rmtree(other)
+    tiny.refused(tiny.command("predict", folder, world.table), "is gone")
+
+
+# --- stopped, gone on with, in use -------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+import basewise as bw
+from basewise.core.rundir import RunDir
+from basewise.steps.choose import ChooseOptions
+keep, kept = RunDir.keep, []
+def counted(self, *job):
+    keep(self, *job)
+    kept.append(job)
+    if len(kept) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+RunDir.keep = counted
+bw.choose(sys.argv[1], target="queue", budget="5m", bases=(), methods=("majority", "words"), to=sys.argv[2],
+          options=ChooseOptions(curves=False))
+"""
+
+
+def count_jobs(patch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the jobs that the race runs from now on."""
+    ran: list[str] = []
+    run_job = race.run_job
+
+    def counted(job: Any, *more: Any) -> Any:
+        ran.append(job.name)
+        return run_job(job, *more)
+
+    patch.setattr(race, "run_job", counted)
+    return ran
+
+
+def scores(decision: Decision) -> list[Any]:
+    """What must not depend on where or when a run went."""
+    return [
+        [[line["name"], line["score"], line["log_loss"]] for line in decision.leaderboard],
+        decision.chosen,
+        decision.test["scores"],
+        decision.confusion,
+    ]
+
+
+def test_a_killed_run_goes_on_from_its_journal(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    words = [sys.executable, "-c", KILLED, str(table), str(run)]
+    killed = subprocess.run(words, capture_output=True, check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (run / "decision.json").exists()
+    assert len(list((run / "journal").glob("*.npz"))) == 7
+    ran = count_jobs(monkeypatch)
+    resumed = plain_choose(table, run)
+    assert len(ran) == 3, "ten jobs, of which seven were in the journal"
+    assert scores(resumed) == scores(plain_choose(table, tmp_path / "whole"))
+    assert not list(run.rglob("*.part"))
+
+
+def interrupt_at(job: int, patch: pytest.MonkeyPatch) -> None:
+    """A real Ctrl-C when the race starts its n-th job."""
+    run_job, started = race.run_job, []
+
+    def counted(*given: Any) -> Any:
+        started.append(given)
+        if len(started) == job:
+            signal.raise_signal(signal.SIGINT)
+        return run_job(*given)
+
+    patch.setattr(race, "run_job", counted)
+
+
+def choose_words(table: Path, run: Path) -> tiny.Answered:
+    """The command for two methods without a base."""
+    config = run.parent / "plain.toml"
+    config.write_text("curves = false\n")
+    return tiny.command(
+        "choose",
+        table,
+        "--target",
+        "queue",
+        "--config",
+        config,
+        "--method",
+        "majority",
+        "--method",
+        "words",
+        "--to",
+        run,
+    )
+
+
+@pytest.fixture
+def no_bases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here and nothing to be fetched."""
+    monkeypatch.setattr(choosing, "get_bases", lambda *_: ([], []))
+
+
+def test_ctrl_c_gives_the_best_so_far_and_goes_on(table: Path, tmp_path: Path, no_bases: None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(7, patch)
+        stopped = choose_words(table, tmp_path / "run")
+    assert stopped.code == 130, stopped
+    assert "So far:" in stopped.out and "Traceback" not in stopped.err
+    assert (tmp_path / "run" / "report.html").exists()
+    half = Decision.load(tmp_path / "run" / "decision.json")
+    assert (half.verdict, half.chosen) == ("unfinished", "majority")
+    gone_on = choose_words(table, tmp_path / "run")
+    assert gone_on.code == 0, gone_on.err
+    whole = Decision.load(tmp_path / "run" / "decision.json")
+    assert whole.chosen == "words"
+    assert whole.test["looks"] == 2, "the half run had looked once already"
+
+
+@pytest.mark.parametrize("job", [1, 3])
+def test_ctrl_c_before_anything_is_scored_is_one_line(
+    job: int, table: Path, tmp_path: Path, no_bases: None
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(job, patch)
+        stopped = choose_words(table, tmp_path / "run")
+    assert stopped.code == 130
+    assert stopped.err == "stopped; the same command goes on from here\n"
+    assert not (tmp_path / "run" / "decision.json").exists()
+
+
+HOLDER = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_run_folder_in_use_is_refused(table: Path, tmp_path: Path, no_bases: None) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    words = [sys.executable, "-c", HOLDER, str(run / ".lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        answered = choose_words(table, run)
+        assert holder.stdin is not None
+        holder.stdin.close()
+    tiny.refused(answered, "in use by another process", "--to")
+    assert [p.name for p in run.iterdir()] == [".lock"]
+
+
+def test_looks_are_counted_by_the_rows(table: Path, tmp_path: Path) -> None:
+    first = plain_choose(table, tmp_path / "run", methods=("majority",))
+    again = plain_choose(
+        table, tmp_path / "run", methods=("majority",), options=ChooseOptions(curves=False, again=True)
+    )
+    assert (first.test["looks"], again.test["looks"]) == (1, 2)
+    assert scores(first) == scores(again)
+
+
+def test_worker_processes_give_the_same_bits(world: World, table: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"bases": (str(world.base),), "methods": ("majority", "prototype", "probe")}
+    here = plain_choose(table, tmp_path / "here", **given)
+    options = ChooseOptions(curves=False, executor="processes", workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        ran = count_jobs(patch)
+        there = plain_choose(table, tmp_path / "there", **given, options=options)
+        assert ran == [], "the workers had run every job"
+    assert scores(here) == scores(there)
+    one, two = (pq.read_table(tmp_path / name / "evidence.parquet") for name in ("here", "there"))
+    assert one.equals(two)
+
+
+# --- what the decision says --------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_said_of_bases_that_were_not_tried(table: Path, tmp_path: Path) -> None:
+    decision = plain_choose(table, tmp_path / "run")
+    assert decision.sentence.startswith("Take words: right on")
+    assert decision.notes[0] == "No base was tried, so whether one would help is open."
+    assert not any("every base tried" in note for note in decision.notes)
+
+
+def test_rows_in_fewer_groups_than_folds_are_enough(tmp_path: Path) -> None:
+    """Three customers in train: three folds, not an error about folds."""
+    table = tiny.write_csv(
+        tmp_path / "t.csv", [row | {"customer": f"c{i % 4}"} for i, row in enumerate(tiny.rows(60))]
+    )
+    options = ChooseOptions(curves=False, group="customer", inputs="text")
+    decision = plain_choose(table, tmp_path / "run", options=options)
+    line = next(line for line in decision.leaderboard if line["name"] == "words")
+    assert line["seeds"] == 3
+
+
+def test_rows_of_one_group_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    rows = [row | {"customer": f"c{i % 2}"} for i, row in enumerate(tiny.rows(60))]
+    table = tiny.write_csv(tmp_path / "t.csv", rows)
+    with pytest.raises(InputError, match="one group"):
+        plain_choose(table, tmp_path / "run", options=ChooseOptions(group="customer", inputs="text"))
+    assert not (tmp_path / "run").exists()
