@@ -308,4 +308,4 @@ def test_the_random_twin_of_a_base_is_the_same_each_time(tmp_path: Path) -> None
     assert first.keys() == trained.keys()
     assert not torch.equal(first[matrix], other[matrix])
     assert not torch.equal(first[matrix], trained[matrix])
-    assert "whole and unchanged" in bases.check(f"scratch:{tmp_path}")
+    assert "whole" in bases.check(f"scratch:{tmp_path}")

@@ -25,15 +25,6 @@ def log_bar(arms: int, alpha: float = 0.05) -> float:
     return float(np.log(max(1, arms * (arms - 1)) / alpha))
 
 
-def log_bar_best(arms: int, alpha: float = 0.05) -> float:
-    """The bar that keeps the truly best of `arms` arms with probability 1 - alpha, whoever leads at whatever look.
-
-    Only the comparisons that the best arm could lose count, one with each rival; arms of equal merit may be dropped among
-    themselves more often than alpha, which costs nothing. For 20 arms 5.9 instead of 8.9, so a race ends sooner.
-    """
-    return float(np.log(max(1, arms - 1) / alpha))
-
-
 def eliminated(right: np.ndarray, alpha: float = 0.05) -> set[int]:
     """Arms of (K, n) outcomes (1 right, 0 wrong, NaN not scored) proven worse than another on rows both scored."""
     right = np.asarray(right, float)

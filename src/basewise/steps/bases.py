@@ -113,7 +113,13 @@ def check(name: str) -> str:
         card = Card.from_dict(card.locator["card"])
     if not here(card):
         raise BaseUnavailable(f"{card.key} is not here", f"fetch it with: basewise bases pull {card.key}")
-    return f"{card.key}: sha256 {Store.default().check(pull(card, accept_terms=True))}, whole and unchanged"
+    digest = Store.default().check(pull(card, accept_terms=True))
+    compared = (
+        "whole; nothing earlier to compare it with"
+        if card.source == "folder" and not card.weights_sha256
+        else "whole and unchanged"
+    )
+    return f"{card.key}: sha256 {digest}, {compared}"
 
 
 def describe(card: Card) -> dict[str, Any]:

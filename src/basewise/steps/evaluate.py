@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from basewise.core.cells import cell
 from basewise.core.errors import InputError, TargetError
 from basewise.core.files import write_json
 from basewise.core.hashing import generator
@@ -222,14 +223,15 @@ def _labelled(
         raise UnknownName.of("column", target, records[0])
     _check_columns(records[0], predictor.inputs)
     index = {name: i for i, name in enumerate(predictor.classes)}
-    known = [r for r in records if str(r[target]) in index]
+    named = [(r, (cell(r[target]) or "").strip()) for r in records]
+    known = [(r, index[name]) for r, name in named if name in index]
     if not known:
         raise TargetError(
             f"none of the labels in {target!r} is a class of this predictor ({', '.join(predictor.classes[:5])} …)",
             "map the labels to its classes first",
         )
-    texts = [join_inputs(r, predictor.inputs) for r in known]
-    return texts, np.array([index[str(r[target])] for r in known]), len(records) - len(known)
+    texts = [join_inputs(r, predictor.inputs) for r, _ in known]
+    return texts, np.array([label for _, label in known]), len(records) - len(known)
 
 
 def _against(

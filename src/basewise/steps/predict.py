@@ -7,7 +7,6 @@ and the method's own files. Golden rows are sentences of ours, never the user's,
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.base import Base, Card
+from basewise.core.cells import cell
 from basewise.core.errors import BasewiseError, PredictorChanged, RunError, UnknownName
 from basewise.core.files import Progress, explain_os_error, home, read_json, silent, write_json
 from basewise.core.hashing import sha256_file
@@ -43,12 +43,8 @@ FORMAT = 1
 def join_inputs(row: dict[str, Any], inputs: Sequence[str]) -> str:
     """One text from a row's input columns, exactly as the audit joins them."""
     if len(inputs) == 1:
-        return _cell(row[inputs[0]])
-    return "\n".join(f"{name}: {_cell(row[name])}" for name in inputs)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+        return cell(row[inputs[0]]) or ""
+    return "\n".join(f"{name}: {cell(row[name]) or ''}" for name in inputs)
 
 
 @dataclass(frozen=True)
