@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,8 +37,7 @@ class RunDir:
     def open(cls, folder: Path, identity: str) -> Iterator[RunDir]:
         """Lock the folder for one process; refuse one that belongs to another job."""
         folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise RunError(f"{folder} is a file, a run folder was expected", "give another --to")
+        check_place(folder)
         with lock(folder / ".lock", wait=False):
             known = read_json(folder / IDENTITY)["identity"] if (folder / IDENTITY).exists() else None
             if known not in (None, identity):
@@ -66,6 +66,15 @@ class RunDir:
         packed = np.frombuffer(json.dumps(values, default=float).encode(), dtype=np.uint8)
         np.savez_compressed(buffer, **arrays, __values__=packed)  # type: ignore[arg-type]
         write_bytes(self.folder / "journal" / f"{name}.npz", buffer.getvalue())
+
+
+def check_place(folder: Path) -> None:
+    """Raise RunError where a run folder cannot be made, before any work is done for it."""
+    nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise RunError(f"{nearest} is a file, a run folder was expected", "give another --to")
+    if not os.access(nearest, os.W_OK):
+        raise RunError(f"the folder {nearest} cannot be written", "give another --to")
 
 
 def free_folder(name: str, identity: str, parent: Path = Path("runs")) -> Path:

@@ -24,7 +24,7 @@ from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json
 from basewise.core.method import Machine, compatible
 from basewise.core.registry import keys, part
-from basewise.core.rundir import RunDir, free_folder
+from basewise.core.rundir import RunDir, check_place, free_folder
 from basewise.core.task import Task
 from basewise.engine.device import machine
 from basewise.steps import bases as base_steps
@@ -88,7 +88,11 @@ def choose(
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     for key in methods or ():
         part("methods", key)
+    if to:
+        check_place(Path(to))
     task = task_of(source, target, options, seed)
+    if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
+        bases = ()  # nothing would use one, so none is fetched
     found, notes = get_bases(bases, allowed, options, task)
     identity = digest_json(
         [

@@ -39,11 +39,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Classifier:
         """Fit on n texts and n labels; returns self."""
-        texts = as_texts(X)
         y = np.asarray(y)
+        check_classification_targets(y)
+        texts = as_texts(X)
         if len(texts) != len(y):
             raise InputError(f"{len(texts)} texts and {len(y)} labels came", "give one label a text")
-        check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError("one class came, at least two were expected", "check y")
@@ -88,7 +88,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 task,
                 budget=self.budget,
                 bases=None if self.base == "auto" else (self.base,),
-                methods=None if self.method == "auto" else ("majority", "words", self.method),
+                methods=None if self.method == "auto" else tuple(dict.fromkeys(("majority", "words", self.method))),
                 to=Path(folder) / "run",
                 seed=self.seed,
                 options=ChooseOptions(curves=False),
@@ -102,7 +102,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """(n,) labels, as they were given to `fit`."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        return self.classes_[best]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,0 +1,107 @@
+"""`Classifier` behaves as scikit-learn expects: clone, pipeline, cross-validation, grid search, and its own checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
+
+import basewise as bw
+import tiny
+from basewise.core.errors import InputError
+
+ROWS = tiny.rows(60)
+TEXTS = [row["text"] for row in ROWS]
+LABELS = np.array([row["queue"] for row in ROWS])
+
+
+@pytest.fixture
+def classifier() -> bw.Classifier:
+    return bw.Classifier(base="none", method="words")
+
+
+def test_it_learns_and_keeps_the_labels_as_they_were(classifier: bw.Classifier) -> None:
+    fitted = classifier.fit(TEXTS, LABELS)
+    assert fitted is classifier
+    assert list(fitted.classes_) == sorted(set(LABELS))
+    assert fitted.score(TEXTS, LABELS) > 0.9
+    probabilities = fitted.predict_proba(TEXTS[:5])
+    assert probabilities.shape == (5, 3)
+    assert np.allclose(probabilities.sum(1), 1)
+    numbers = clone(classifier).fit(TEXTS, np.arange(60) % 3 * 10)
+    assert set(numbers.predict(TEXTS)) <= {0, 10, 20}
+
+
+def test_clone_keeps_the_settings_and_nothing_else(classifier: bw.Classifier) -> None:
+    again = clone(classifier.fit(TEXTS, LABELS))
+    assert again.get_params() == classifier.get_params()
+    with pytest.raises(NotFittedError):
+        again.predict(TEXTS)
+
+
+def test_pipeline_cross_validation_and_grid_search(classifier: bw.Classifier) -> None:
+    lower = FunctionTransformer(lambda texts: [t.lower() for t in texts])
+    assert make_pipeline(lower, classifier).fit(TEXTS, LABELS).score(TEXTS, LABELS) > 0.9
+    assert len(cross_val_score(classifier, np.array(TEXTS, object), LABELS, cv=3)) == 3
+    search = GridSearchCV(classifier, {"method": ["words", "majority"]}, cv=3)
+    assert search.fit(np.array(TEXTS, object), LABELS).best_params_ == {"method": "words"}
+
+
+def test_a_column_of_a_frame_is_texts(classifier: bw.Classifier) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(ROWS)
+    fitted = classifier.fit(frame["text"], frame["queue"])
+    assert list(fitted.predict(frame[["text"]])) == list(fitted.predict(TEXTS))
+
+
+def test_a_base_and_a_method_without_a_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.quick(monkeypatch)
+    base = tiny.base_folder(tmp_path / "tiny-bert")
+    fitted = bw.Classifier(base=str(base), method="probe").fit(TEXTS, LABELS)
+    assert fitted.score(TEXTS, LABELS) > 0.6
+    assert fitted.decision_ is None
+
+
+def test_a_race_when_anything_is_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.quick(monkeypatch)
+    fitted = bw.Classifier(base="auto", method="words", budget="20s").fit(TEXTS, LABELS)
+    assert fitted.decision_ is not None
+    assert fitted.decision_.leaderboard
+    assert fitted.score(TEXTS, LABELS) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [("one text", ["a"]), (TEXTS, LABELS[:5]), (TEXTS, ["a"] * 60), ([], [])],
+    ids=["one text", "too few labels", "one class", "nothing"],
+)
+def test_what_it_refuses(classifier: bw.Classifier, texts: list[str], labels: list[str]) -> None:
+    with pytest.raises((InputError, ValueError)) as caught:
+        classifier.fit(texts, labels)
+    assert str(caught.value)
+
+
+CHECKS = (
+    "check_no_attributes_set_in_init",
+    "check_estimator_repr",
+    "check_estimator_cloneable",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_parameters_default_constructible",
+    "check_estimator_tags_renamed",
+    "check_valid_tag_types",
+    "check_classifiers_regression_target",
+)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_estimator_checks_that_apply_to_text(classifier: bw.Classifier, name: str) -> None:
+    getattr(estimator_checks, name)("Classifier", classifier)
+    assert is_classifier(classifier)
