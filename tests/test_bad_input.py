@@ -28,13 +28,19 @@ FILES: dict[str, tuple[bytes, str]] = {
         "fewer than two classes",
     ),
     "no text": (b"text,label\n" + b" ,a\n ,b\n" * 20, "text"),
-    "nothing but duplicates": (b"text,label\n" + b"the same words,a\nthe same words,b\n" * 20, "the same text"),
+    "nothing but duplicates": (
+        b"text,label\n" + b"the same words,a\nthe same words,b\n" * 20,
+        "the same text",
+    ),
     "numbers": (
         b"text,label\n" + b"".join(b"words of row %d,%d\n" % (i, i % 500) for i in range(1500)),
         "regression",
     ),
     "no label": (b"text,label\n" + b"".join(b"words of row %d,\n" % i for i in range(40)), "label"),
-    "no label but NaN": (b"text,label\n" + b"".join(b"words of row %d,NaN\n" % i for i in range(40)), "label"),
+    "no label but NaN": (
+        b"text,label\n" + b"".join(b"words of row %d,NaN\n" % i for i in range(40)),
+        "label",
+    ),
 }
 
 

@@ -88,7 +88,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 task,
                 budget=self.budget,
                 bases=None if self.base == "auto" else (self.base,),
-                methods=None if self.method == "auto" else tuple(dict.fromkeys(("majority", "words", self.method))),
+                methods=None
+                if self.method == "auto"
+                else tuple(dict.fromkeys(("majority", "words", self.method))),
                 to=Path(folder) / "run",
                 seed=self.seed,
                 options=ChooseOptions(curves=False),
