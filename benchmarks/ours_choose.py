@@ -10,7 +10,6 @@ import json
 import resource
 import sys
 import time
-from pathlib import Path
 
 
 def main(job_path: str, answer_path: str) -> None:
@@ -60,7 +59,6 @@ def main(job_path: str, answer_path: str) -> None:
             for line in decision.leaderboard
         ],
         "test": decision.test,
-        "run": str(Path(decision.folder)),
     }
     with open(answer_path, "w", encoding="utf-8") as file:
         json.dump(answer, file, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from basewise.stats import (
     calibration,
@@ -21,6 +22,13 @@ from basewise.stats import (
     slices,
     transfer,
 )
+
+
+@settings(deadline=None)
+@given(st.integers(0, 80), st.integers(0, 80))
+def test_sign_test_is_the_exact_binomial_tail(wins: int, losses: int) -> None:
+    expected = binom.sf(wins - 1, wins + losses, 0.5)
+    assert float(sequential.sign_test(wins, losses)) == pytest.approx(float(expected), abs=1e-12)
 
 
 def test_golden_intervals() -> None:

@@ -20,6 +20,14 @@ def log_e_value(wins: np.ndarray | int, losses: np.ndarray | int) -> np.ndarray:
     return (wins + losses + 1) * np.log(2) + betaln(wins + 1, losses + 1) + upper
 
 
+def sign_test(wins: np.ndarray | int, losses: np.ndarray | int) -> np.ndarray:
+    """P(at least so many wins among the discordant pairs) when either side is as likely: one-sided, exact, for one look."""
+    from scipy.special import betainc
+
+    wins, losses = np.asarray(wins, float), np.asarray(losses, float)
+    return np.where(wins > 0, betainc(np.maximum(wins, 1), losses + 1, 0.5), 1.0)
+
+
 def log_bar(arms: int, alpha: float = 0.05) -> float:
     """What a log e-value must reach so that no pair of `arms` arms is misjudged with more than probability alpha."""
     return float(np.log(max(1, arms * (arms - 1)) / alpha))

@@ -26,8 +26,6 @@ from basewise.engine.costs import encode_seconds
 from basewise.steps.jobs import Arm, Job, Outcome, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
-FUTILITY_ROWS = 40  # fewer common rows than this never end an expensive arm by the futility rule
-
 
 @dataclass
 class Entry:
@@ -218,26 +216,26 @@ class Race:
         return best
 
     def drop(self) -> None:
-        """End arms that are proven worse than the leader, and costly ones with no reasonable hope left."""
-        from basewise.stats.sequential import log_e_value
+        """End arms that are proven worse than the leader, by either of two tests that share `alpha`.
+
+        The e-value holds at every look and spends at most half of it; the sign test, corrected for the rivals and the looks
+        there can be, spends the other half and decides sooner. So the best arm is lost with probability `alpha` at most.
+        """
+        from basewise.stats.sequential import log_e_value, sign_test
 
         leader = self.leader()
         if leader is None:
             return
-        bar = np.log(max(2, len(self.entries)) ** 2 / self.alpha)
+        arms = max(2, len(self.entries))
+        bar, level = np.log(arms**2 / self.alpha), self.alpha / (2 * (arms - 1) * len(self.wanted))
         for entry in self.entries:
             if entry is leader or entry.status not in ("partial",):
                 continue
             ours, theirs = self.common(leader, entry)
             wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-            if log_e_value(wins, losses) >= bar:
-                entry.status, entry.why = (
-                    "dropped",
-                    f"proven worse than {leader.arm.name} on {len(ours)} rows",
-                )
-            elif len(ours) >= FUTILITY_ROWS and wins - losses > 1.64 * np.sqrt(max(1, wins + losses)):
+            if log_e_value(wins, losses) >= bar or sign_test(wins, losses) <= level:
                 entry.status = "dropped"
-                entry.why = f"{(wins - losses) / len(ours):.3f} behind {leader.arm.name} after {len(ours)} rows (futility)"
+                entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows"
 
     def drop_slow(self, most: float) -> None:
         """End arms that take more than `most` seconds a row in use; the controls that guess are never that slow."""
