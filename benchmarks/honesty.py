@@ -23,7 +23,7 @@ from basewise.core.budget import Cost
 from basewise.core.task import Examples
 from basewise.stats.intervals import bootstrap_counts, wilson
 from basewise.stats.selection import corrected_winner
-from basewise.stats.sequential import log_e_value
+from basewise.stats.sequential import log_bar, log_e_value
 from basewise.stats.transfer import LearningCurve, labels_saved
 from basewise.steps.jobs import Arm, Outcome
 from basewise.steps.race import Entry, Race
@@ -201,7 +201,7 @@ def drop_cell(
 
 def every_row_cell(arms: int, n: int, races: int, rng: np.random.Generator) -> Json:
     """All arms alike and a look after each single row: does any rival ever 'prove' one given arm worse?"""
-    bar, wrong = np.log(arms**2 / 0.05), []
+    bar, wrong = log_bar(arms), []
     for i in range(races):
         level, alike = LEVELS[i % 3], ALIKE[i // 3 % 3]
         right = outcomes(np.full(arms, level), n, tie_of(level, alike), rng)

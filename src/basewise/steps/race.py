@@ -216,24 +216,18 @@ class Race:
         return best
 
     def drop(self) -> None:
-        """End arms that are proven worse than the leader, by either of two tests that share `alpha`.
-
-        The e-value holds at every look and spends at most half of it; the sign test, corrected for the rivals and the looks
-        there can be, spends the other half and decides sooner. So the best arm is lost with probability `alpha` at most.
-        """
-        from basewise.stats.sequential import log_e_value, sign_test
+        """End arms that are proven worse than the leader on the rows that both were scored on."""
+        from basewise.stats.sequential import proven_worse
 
         leader = self.leader()
         if leader is None:
             return
-        arms = max(2, len(self.entries))
-        bar, level = np.log(arms**2 / self.alpha), self.alpha / (2 * (arms - 1) * len(self.wanted))
         for entry in self.entries:
-            if entry is leader or entry.status not in ("partial",):
+            if entry is leader or entry.status != "partial":
                 continue
             ours, theirs = self.common(leader, entry)
             wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-            if log_e_value(wins, losses) >= bar or sign_test(wins, losses) <= level:
+            if proven_worse(wins, losses, len(self.entries), len(self.wanted), self.alpha):
                 entry.status = "dropped"
                 entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows"
 
