@@ -166,6 +166,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def test_rows_that_are_not_there_leave_no_header(run: Path, tmp_path: Path) -> None:
+    tiny.refused(tiny.command("predict", run, tmp_path / "absent.csv"), "absent.csv")
+
+
 def without_text(folder: Path) -> Path:
     return tiny.write_csv(folder / "n.csv", [{"words": "hello", "queue": "billing"}])
 

@@ -34,12 +34,12 @@ def write_answers(predictor: Any, rows: str, to: Path | None, form: str, progres
     from basewise.steps.predict import predict
 
     answers = predict(predictor, rows, progress)
+    # The first answer before anything is written: rows that cannot be read leave no header behind and no blame on `to`.
+    head = list(itertools.islice(answers, 1))
+    answers = itertools.chain(head, answers)
     if to is None:
         _write_text(answers, predictor.classes, sys.stdout, form)
         return
-    # The first answer before the first file: rows that cannot be read must not be blamed on the file written.
-    head = list(itertools.islice(answers, 1))
-    answers = itertools.chain(head, answers)
     with atomic_path(to) as temporary:
         if form == "parquet":
             _write_parquet(answers, predictor.classes, temporary)

@@ -190,6 +190,8 @@ def _guess_inputs(looks: dict[str, _Look], roles: dict[str, Role]) -> None:
         return
     wordy = [n for n in free if looks[n].filled and looks[n].numbers < 0.5 and looks[n].dates < 0.5]
     if not wordy:
-        raise InputError("no column holds text", "name the text column with inputs=")
+        raise InputError(
+            "no column holds text", "name the text column with inputs (in Python, or in the file of --config)"
+        )
     best = max(wordy, key=lambda n: (looks[n].mean_length, looks[n].distinct))
     roles[best] = Role("input", "the longest texts")

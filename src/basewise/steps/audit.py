@@ -140,7 +140,8 @@ def _usable(
     findings = [Finding(check="reading", severity="info", message=note) for note in table.notes]
     if empty.all():
         raise TableError(
-            f"all texts are empty in {' and '.join(inputs)}", "name the text column with inputs="
+            f"all texts are empty in {' and '.join(inputs)}",
+            "name the text column with inputs (in Python, or in the file of --config)",
         )
     if missing.all():
         raise TargetError(
