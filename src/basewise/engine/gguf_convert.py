@@ -8,6 +8,7 @@ digits; it is put back.
 from __future__ import annotations
 
 import errno
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,15 @@ from basewise.engine.store import full_disk
 SECONDS = 900
 
 
+def require() -> None:
+    """Raise MissingExtra where GGUF files cannot be opened; cheap, so asked before a download."""
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingExtra.of("gguf", "gguf")
+
+
 def convert(path: Path, made: Path) -> None:
     """Write config, safetensors and tokenizer of `path` into the folder `made`."""
+    require()
     command = [sys.executable, "-m", "basewise.engine.gguf_convert", str(path), str(made)]
     try:
         done = subprocess.run(
@@ -31,8 +39,6 @@ def convert(path: Path, made: Path) -> None:
         ) from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        if "gguf" in done.stderr and ("ImportError" in done.stderr or "No module" in done.stderr):
-            raise MissingExtra.of("gguf", "gguf")
         if full_disk(done.stderr):
             raise OSError(errno.ENOSPC, "No space left on device")
         raise UnsafeWeights(

@@ -14,6 +14,7 @@ from basewise.core.base import Base, Card
 from basewise.core.errors import BaseUnavailable, InputError, LicenceRefused, UnknownName
 from basewise.core.files import Progress, home, read_json, silent, write_json
 from basewise.core.registry import part, parts
+from basewise.engine import gguf_convert
 from basewise.engine.store import Store
 
 FAMILIES = ("encoder", "decoder", "static")
@@ -85,6 +86,8 @@ def _bring(
             f"{card.key} comes under the {card.terms}, which a person must accept",
             f"read them, then run: basewise bases pull {card.key} --accept-terms",
         )
+    if not present and card.locator.get("form") == "gguf":
+        gguf_convert.require()  # before megabytes are announced and fetched that could not be opened
     if announce and not present:
         size = f"{card.download_bytes / 1e6:.0f} MB" if card.download_bytes else "size not stated"
         announce(f"fetching {card.key}: {size}, licence {card.licence}, from {card.source}")
