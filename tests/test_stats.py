@@ -22,6 +22,7 @@ from basewise.stats import (
     slices,
     transfer,
 )
+from basewise.steps import worth
 
 
 @settings(deadline=None)
@@ -253,6 +254,31 @@ def test_labels_saved_finds_the_factor_and_says_when_it_cannot() -> None:
     assert found.low <= 4 <= found.high and not found.censored
     beyond = transfer.labels_saved(curve(50, rng), curve(1, rng), at=1_000)
     assert beyond.censored and beyond.high == float("inf")
+
+
+def measured(factor: float, rng: np.random.Generator) -> dict[str, object]:
+    found = curve(factor, rng, rows=4_000)
+    return {"sizes": list(found.sizes), "errors": found.errors.T.tolist(), "right": found.right}
+
+
+def test_labels_saved_are_read_where_the_control_can_catch_up() -> None:
+    rng = np.random.default_rng(1)
+    found = worth.saved_labels(measured(3, rng), measured(1, rng), "words")
+    assert found["at"] * worth.ROOM <= 2_000 and not found["censored"]
+    assert found["low"] <= 3 <= found["high"] and "not shown" not in found["sentence"]
+    equal = worth.saved_labels(measured(1, rng), measured(1, rng), "words")
+    assert equal["low"] <= 1 and "not shown that the base saves labels" in equal["sentence"]
+    ahead = worth.saved_labels(measured(1_000, rng), measured(1, rng), "words")
+    assert ahead["censored"] and ahead["high"] is None and "∞" in ahead["sentence"]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(2, 40), st.integers(1, 9))
+def test_more_rivals_or_looks_never_make_a_drop_easier(wins: int, losses: int, arms: int, looks: int) -> None:
+    if sequential.proven_worse(wins, losses, arms + 1, looks + 1):
+        assert sequential.proven_worse(wins, losses, arms, looks)
+        assert sequential.proven_worse(wins + 1, losses, arms + 1, looks + 1)
+        assert wins > losses
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))

@@ -186,10 +186,10 @@ def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], un
         text = f"{start}Take {name}: {quality}; it is the cheapest of {others + 1} that these rows cannot tell apart"
     else:
         text = f"{start}Take {name}: {quality}"
-    if "words" in saved:
+    if "words" in saved and saved["words"]["low"] > 1:
         factor = saved["words"]
         more = "at least " if factor["censored"] else "about "
-        text += f"; words alone would need {more}{factor['factor']:.1f} times the labels"
+        text += f"; words alone would need {more}{factor['factor']:.1f} times the labels that it needs at {factor['at']:.0f}"
     return text + "."
 
 

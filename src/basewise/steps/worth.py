@@ -18,6 +18,9 @@ from basewise.steps.race import Clock
 
 SIZES = 6
 DRAWS = 5
+ROOM = 4.0
+"""The factor is read where the control has at least this many times the labels: at its last size it could only be censored.
+Fixed beforehand, since a size picked for what it shows would make the interval too narrow."""
 
 
 def label_counts(examples: Examples, smallest: int = 16, sizes: int = SIZES) -> list[int]:
@@ -76,27 +79,30 @@ def affordable(seconds_at_all: float, counts: list[int], clock: Clock, share: fl
 
 
 def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) -> dict[str, Any]:
-    """The labels saved by the base at its largest size, as the decision's schema has it."""
+    """The labels saved by the base at a size that leaves the control room to catch up, as the decision's schema has it."""
     from basewise.stats.transfer import LearningCurve, labels_saved
 
     def as_curve(value: dict[str, Any]) -> Any:
         errors = np.asarray(value["errors"]).T
         return LearningCurve(sizes=np.asarray(value["sizes"], float), errors=errors, right=value["right"])
 
-    at = float(min(max(base["sizes"]), max(control["sizes"])))
+    room = [size for size in base["sizes"] if size * ROOM <= max(control["sizes"])]
+    at = float(max(room or [min(base["sizes"])]))
     result = labels_saved(as_curve(base), as_curve(control), at=at)
     factor = f"{'at least ' if result.censored else ''}{result.factor:.1f} times"
     catches = result.catches_up_at
     sentence = (
         f"At {at:.0f} labelled rows {against} would need {factor} as many to be as good"
-        f" [{result.low:.1f}, {'∞' if result.censored else f'{result.high:.1f}'}]"
+        f" [{result.low:.1f}, {f'{result.high:.1f}' if np.isfinite(result.high) else '∞'}]"
     )
+    if result.low <= 1:
+        sentence += ", so it is not shown that the base saves labels"
     if catches is not None and np.isfinite(catches):
         sentence += f"; it catches up at about {catches:.0f} rows"
     return {
         "factor": float(result.factor),
         "low": float(result.low),
-        "high": None if result.censored else float(result.high),
+        "high": float(result.high) if np.isfinite(result.high) else None,
         "censored": bool(result.censored),
         "catches_up_at": float(catches) if catches is not None and np.isfinite(catches) else None,
         "at": at,
