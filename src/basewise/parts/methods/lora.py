@@ -6,7 +6,9 @@ rate tuned, the variants are all alike. The head is solved first and saved among
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,14 @@ class LoraTuned:
         write_json(folder / "lora.json", record)
 
 
+@contextlib.contextmanager
+def _old_names() -> Iterator[None]:
+    """peft 0.21 asks a model of transformers 5 by an old name: nothing that a user of ours could mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
 def _wrapped(network: Any, rank: int, n_rows: int) -> Any:
     """The classifier with fresh adapters on all linear layers except the head, which is trained whole."""
     try:
@@ -73,7 +83,8 @@ def _wrapped(network: Any, rank: int, n_rows: int) -> Any:
         target_modules=[name for name in names if name.split(".")[0] not in whole],
         modules_to_save=whole,
     )
-    network.model = get_peft_model(network.model, config)
+    with _old_names():
+        network.model = get_peft_model(network.model, config)
     return network
 
 
@@ -110,7 +121,8 @@ def load(folder: Path, base: Base | None, context: Context) -> LoraTuned:
     assert base is not None
     record = read_json(folder / "lora.json")
     network = new_classifier(base, record["classes"], 0)
-    saved = PeftModel.from_pretrained(network.model, folder)
+    with _old_names():
+        saved = PeftModel.from_pretrained(network.model, folder)
     if not any("modules_to_save" in name for name, _ in saved.named_parameters()):
         raise BasewiseError(f"the adapter in {folder} has no head", "adapt the base again")
     network.model = saved.eval()
