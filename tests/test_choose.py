@@ -74,6 +74,11 @@ def table(tmp_path: Path) -> Path:
     return tiny.write_csv(tmp_path / "tickets.csv", tiny.rows(60))
 
 
+def on(world: World, run: Path) -> list[object]:
+    """The words that name the world's table, its base and a run folder."""
+    return [world.table, "--target", "queue", "--base", world.base, "--to", run]
+
+
 def plain_choose(table: Path, run: Path, **more: Any) -> Decision:
     """A run of two methods without a base: a second's work."""
     given = {
@@ -122,6 +127,11 @@ def test_one_look_at_the_locked_rows_is_counted_and_printed(world: World) -> Non
     assert "1 look so far" in world.said.out
 
 
+def test_the_report_ranks_bases_by_the_rankers_only(world: World) -> None:
+    page = (world.run / "report.html").read_text("utf-8")
+    assert "logme" in page and "forward_seconds" not in page
+
+
 def test_show_prints_the_decision_again(world: World) -> None:
     shown = tiny.command("show", world.run)
     assert shown.code == 0
@@ -132,26 +142,13 @@ def test_show_prints_the_decision_again(world: World) -> None:
 def test_the_same_command_again_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p: p.read_bytes() for p in world.run.rglob("*") if p.is_file()}
     monkeypatch.setattr(choosing, "_run", lambda *_: pytest.fail("a finished run was run again"))
-    again = tiny.command(
-        "choose", world.table, "--target", "queue", "--base", world.base, *WORDS, "--to", world.run
-    )
+    again = tiny.command("choose", *on(world, world.run), *WORDS)
     assert (again.code, again.out) == (0, world.said.out)
     assert {p: p.read_bytes() for p in world.run.rglob("*") if p.is_file()} == before
 
 
 def test_another_job_does_not_touch_the_folder(world: World) -> None:
-    answered = tiny.command(
-        "choose",
-        world.table,
-        "--target",
-        "queue",
-        "--base",
-        world.base,
-        "--method",
-        "majority",
-        "--to",
-        world.run,
-    )
+    answered = tiny.command("choose", *on(world, world.run), "--method", "majority")
     tiny.refused(answered, "holds another run", "--to")
 
 
@@ -280,18 +277,7 @@ def test_labels_that_the_predictor_does_not_know_are_counted(world: World, tmp_p
 
 
 def test_adapt_is_one_arm_beside_the_controls(world: World, tmp_path: Path) -> None:
-    answered = tiny.command(
-        "adapt",
-        world.table,
-        "--target",
-        "queue",
-        "--base",
-        world.base,
-        "--method",
-        "prototype",
-        "--to",
-        tmp_path / "run",
-    )
+    answered = tiny.command("adapt", *on(world, tmp_path / "run"), "--method", "prototype")
     assert answered.code == 0, answered.err
     decision = Decision.load(tmp_path / "run" / "decision.json")
     names = {line["name"] for line in decision.leaderboard}

@@ -38,6 +38,9 @@ def show_decision(decision: Decision, console: Console) -> None:
     for note in decision.notes:
         console.print(f"- {escape(note)}")
     console.print(leaderboard(decision))
+    for line in decision.leaderboard:
+        if line["status"] != "finished" and line.get("why"):
+            console.print(escape(f"{line['name']} ({line['status']}): {line['why']}"))
     if decision.winner:
         best = decision.winner
         chance = best.get("probability_best")

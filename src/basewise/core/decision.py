@@ -30,7 +30,8 @@ class Decision:
     test              {"n", "looks", "digest", "smallest_gap", "scores": [{"name", estimate, low, high, n}],
                       "differences": [{"name", estimate, low, high, p_holm}] of chosen minus each control} | {}
     ranks             one entry a base: {"base", "size", "neighbours", "probe", "logme", "hscore", "rank", "layer", "seconds",
-                      "came_out": best score reached with it | null}
+                      "came_out": best score reached with it | null,
+                      "forward_seconds": measured over all rows | null, "predicted_forward_seconds"}
     curves            {trial name: {"sizes": [..], "errors": [[one a seed] a size]}}
     labels_saved      {"words" | "scratch": {"factor", "low", "high", "censored", "catches_up_at", "at", "sentence"}}
     confusion         {"classes": [..], "counts": C x C, rows = true}

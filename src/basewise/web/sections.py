@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from basewise.core import registry
 from basewise.core.decision import Decision
 from basewise.web import plots
 from basewise.web.plots import Axis
@@ -180,10 +181,10 @@ def ranks(d: Decision) -> str:
     """Cheap ranks of the bases beside what came out."""
     if not d.ranks:
         return ""
-    keys = [k for k in d.ranks[0] if k not in ("base", "rank", "layer", "seconds", "came_out")]
+    keys = [key for key in registry.keys("rankers") if key in d.ranks[0]]
     rows = []
     for r in d.ranks:
-        values = ["–" if r[k] is None else f"{r[k]:.3f}" for k in keys]
+        values = [f"{r[k]:.3f}" for k in keys]
         rows.append(
             [
                 cut(r["base"], NAME_SHOWN),
