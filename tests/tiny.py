@@ -154,10 +154,7 @@ def refused(answered: Answered, *words: str) -> None:
 
 
 def quick(patch: pytest.MonkeyPatch) -> None:
-    """One thread, few steps for the methods that train, few fits a learning curve: the way is tested, not the quality.
-
-    On a busy machine threads that wait for one another cost ten times what such small sums take.
-    """
+    """One thread, few steps for the methods that train, few fits a learning curve: the way is tested, not the quality."""
     import torch
 
     from basewise.core.registry import part

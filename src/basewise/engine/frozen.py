@@ -1,8 +1,7 @@
 """What a base says about a text without a changed weight: a linear probe on its layers, and nearness to the label names.
 
-The names of the labels, spoken as words, are embedded like rows; where labels are few they know more than the rows do (on
-four sets with four labels a class they are worth four points beside the probe). Their share of the log-probabilities is
-chosen by held-out log-loss, from a small one that another has to beat. `probe` is this; `contrast` adds a tuned view.
+The names of the labels, spoken as words, are embedded like rows; where labels are few they may know more than the rows do.
+Their share of the log-probabilities is chosen by held-out log-loss, from a small one that another has to beat. `probe` is this; `contrast` adds a tuned view.
 """
 
 from __future__ import annotations

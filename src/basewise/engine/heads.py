@@ -133,10 +133,8 @@ def _rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
 
 @contextlib.contextmanager
 def threads_for(flop: float) -> Iterator[None]:
-    """One thread inside for operations of less than SMALL_FLOP: waking the others takes longer than the work itself.
-
-    On a machine that is busy otherwise the difference is a factor of ten: threads that wait for one another spin.
-    """
+    """One thread inside for operations of less than SMALL_FLOP: waking the others can take longer than the work itself,
+    above all on a machine that is busy otherwise, where threads that wait for one another spin."""
     import torch
 
     before = torch.get_num_threads()
