@@ -189,7 +189,7 @@ def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], un
     if "words" in saved and saved["words"]["low"] > 1:
         factor = saved["words"]
         more = "at least " if factor["censored"] else "about "
-        text += f"; words alone would need {more}{factor['factor']:.1f} times the labels that it needs at {factor['at']:.0f}"
+        text += f"; where it has {factor['at']:.0f} labels, words alone would need {more}{factor['factor']:.1f} times as many"
     return text + "."
 
 

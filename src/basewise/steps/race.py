@@ -149,15 +149,20 @@ class Race:
         for fold in self.wanted:
             if entry.status == "failed":
                 return
-            if not self.fits(entry, len(self.wanted) - len(entry.outcomes)) and self.leader() is not None:
-                self.skip(entry)
+            needed = len(self.wanted) - len(entry.outcomes)
+            if not self.fits(entry, needed) and self.leader() is not None:
+                self.skip(entry, needed)
                 return
             self.go(entry, fold)
 
-    def skip(self, entry: Entry) -> None:
-        """The budget does not hold this arm; what it has stays as evidence."""
+    def skip(self, entry: Entry, needed: int) -> None:
+        """The budget does not hold `needed` more fits of this arm; what it has stays as evidence."""
         entry.status = "partial" if entry.outcomes else "skipped"
-        entry.why = f"predicted {self.seconds_a_fold(entry):.0f} s a fit, {max(0.0, self.clock.left):.0f} s of the budget left"
+        how = "measured" if entry.outcomes else "predicted"
+        entry.why = (
+            f"{needed} fits and a last one on all rows at {how} {self.seconds_a_fold(entry):.0f} s a fit"
+            f" do not fit into the {max(0.0, self.clock.left):.0f} s left"
+        )
 
     def run_raced(self, entries: list[Entry]) -> None:
         """Rung by rung (a rung is a fold): each surviving arm once, then drop by evidence."""
@@ -166,8 +171,9 @@ class Race:
                 if entry.status not in ("waiting", "partial"):
                     continue
                 needed = len(self.wanted) - len(entry.outcomes)
-                if not self.fits(entry, needed if entry.outcomes else min(needed, 2)):
-                    self.skip(entry)
+                least = needed if entry.outcomes else min(needed, 2)
+                if not self.fits(entry, least):
+                    self.skip(entry, least)
                     if entry.status == "partial":
                         entry.status = "dropped"
                 else:
