@@ -54,6 +54,7 @@ def main(job_path: str, answer_path: str) -> None:
                     "n_train",
                     "memory_bytes",
                     "predicted_memory_bytes",
+                    "why",
                 )
             }
             for line in decision.leaderboard

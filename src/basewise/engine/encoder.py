@@ -137,13 +137,18 @@ def out_of_memory(error: BaseException) -> bool:
 
 def open_network(base: Base, precision: str) -> Network:
     """The network of a base in "fp32", "bf16" or "int8", on the GPU if there is one."""
+    from basewise.engine.lean_bert import KINDS
     from basewise.engine.weights import load_network
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    from basewise.engine.lean_bert import KINDS, LeanBert, fits
-
     lean = read_json(base.folder / "config.json").get("model_type") in KINDS
-    model, _ = load_network(base, torch.float32 if lean else DTYPES[precision])
+    return as_network(base, load_network(base, torch.float32 if lean else DTYPES[precision]), precision)
+
+
+def as_network(base: Base, model: Any, precision: str) -> Network:
+    """A loaded fp32 model as a network in `precision`; the model may be converted in place, so lower precisions come last."""
+    from basewise.engine.lean_bert import LeanBert, fits
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if fits(model.config):
         return LeanBert(model, precision, device)
     if precision == "int8":

@@ -278,7 +278,7 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
             continue
         race.progress(0, 0, f"features of {base.key}")
         paid = store.features(base, race.train.texts, progress=race.progress)
-        race.forward[base.key] = measured_forward(base, race.train.texts)
+        race.forward[base.key] = store.seconds_a_row(base, race.train.texts)
         line = rank_base(base, sample, store)
         line["forward_seconds"] = paid.seconds if paid.forwarded == len(set(race.train.texts)) else None
         line["predicted_forward_seconds"] = forward_seconds(race.train.texts, base.card, race.machine)
@@ -327,17 +327,6 @@ def forward_seconds(texts: Sequence[str], card: Card, on: Machine) -> float:
     from basewise.engine.costs import encode_seconds
 
     return 0.0 if card.family == "static" else encode_seconds(texts, card, on)[0]
-
-
-def measured_forward(base: Base, texts: Sequence[str], rows: int = 48) -> float:
-    """Seconds a row of a forward pass, measured on rows spread over the texts; what the store holds does not count."""
-    from basewise.engine.features import FeatureStore
-
-    some = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, rows).astype(int))]
-    store = FeatureStore(None)
-    precision = feature_store(cache_folder()).features(base, some).precision
-    store.features(base, some[:4], precision=precision)  # loading the weights is no cost of a row
-    return store.features(base, some[4:], precision=precision).seconds / max(1, len(some) - 4)
 
 
 def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[str]) -> list[Entry]:

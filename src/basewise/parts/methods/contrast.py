@@ -74,9 +74,9 @@ class Body:
 
         from basewise.engine.optim import depth_of
         from basewise.engine.tokens import Tokeniser
-        from basewise.engine.weights import load_network
+        from basewise.engine.weights import load_network, load_tokenizer
 
-        self.model, tokenizer = load_network(base, torch.float32)
+        self.model, tokenizer = load_network(base, torch.float32), load_tokenizer(base)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.device = next(self.model.parameters()).device
         self.tokenise = Tokeniser(tokenizer, min(base.card.context, MOST_TOKENS))
