@@ -75,7 +75,7 @@ class HookedNetwork:
         self.model = model.to(device=device, dtype=DTYPES[precision]).eval()
         self.device = device
         self.filler = int(getattr(config, "pad_token_id", None) or 0)
-        self.blocks = _blocks(model, self.layers)
+        self.blocks = blocks_of(model, self.layers)
 
     def forward(self, batch: Packed, deepest: int, seen: Seen) -> None:
         ids, mask = batch.padded(self.filler)
@@ -104,11 +104,11 @@ class HookedNetwork:
                 handle.remove()
 
 
-def _blocks(model: Any, count: int) -> Sequence[Any]:
+def blocks_of(model: Any, count: int) -> torch.nn.ModuleList:
     """The stack of transformer blocks: the first module list of the right length."""
     for module in model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return list(module)
+            return module
     raise BasewiseError(
         f"cannot find the {count} layers of {type(model).__name__}",
         "use a base whose blocks are one module list",

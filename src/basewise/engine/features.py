@@ -334,6 +334,6 @@ def _open_both(base: Base, precision: str) -> tuple[Any, Any]:
     from basewise.engine.weights import load_network
 
     model = load_network(base, torch.float32)
-    return Encoder(as_network(base, model, "fp32")).encode, lambda: Encoder(
-        as_network(base, model, precision)
-    ).encode
+    return Encoder(
+        as_network(base, model, "fp32")
+    ).encode, lambda: Encoder(as_network(base, model, precision)).encode

@@ -37,6 +37,9 @@ from basewise.steps.shortlist import order_lines, rank_base, sample_rows
 STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
 """Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
 FEW = 64  # labels a class under which every score gets its spread over five draws
+FEW_TO_TUNE = (
+    200  # labels a class under which a tuned body with a linear head is tried before tuning everything
+)
 FOLDS = 5
 FORWARD_SHARE = 1 / 3
 """Of the time left, what one forward pass of a further base over the train rows may take."""
@@ -197,6 +200,7 @@ def _run(
     save_task(task, run.folder)
     race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
     race.memory_bytes = setup.budget.memory_bytes
+    race.look_rows = int((task.split == "test").sum())
     ranks: list[dict[str, Any]] = []
     unfinished = False
     try:
@@ -270,7 +274,9 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     for base in sorted(bases, key=lambda b: b.card.parameters):
         if (
             usable
-            and forward_seconds(race.train.texts, base.card, race.machine) > FORWARD_SHARE * race.clock.left
+            and forward_seconds(race.train.texts, base.card, race.machine)
+            * (1.0 + race.look_rows / len(race.train))
+            > FORWARD_SHARE * race.clock.left
         ):
             notes.append(
                 f"{base.key} was left out: its forward pass over the train rows does not fit into the time left."
@@ -330,27 +336,36 @@ def forward_seconds(texts: Sequence[str], card: Card, on: Machine) -> float:
 
 
 def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[str]) -> list[Entry]:
-    """Trained methods on the promising bases, the likeliest first: contrast where labels are few, full where many."""
+    """Trained methods on the promising bases, the likeliest first: contrast where labels are few, full where many.
+
+    Bases stand in the order of what their frozen arms came to on these rows, ties in the order of the ranks.
+    """
     from basewise.core.base import TRAIN
 
-    few = float(np.median(race.train.counts[race.train.counts > 0])) < FEW
-    liking = ["contrast", "full", "lora"] if few else ["full", "lora", "contrast"]
+    few = float(np.median(race.train.counts[race.train.counts > 0])) < FEW_TO_TUNE
+    liking = ["contrast", "full", "lora"] if few else ["full", "contrast", "lora"]
     methods = sorted(methods, key=lambda m: liking.index(m) if m in liking else len(liking))
-    by_key = {b.key: b for b in bases}
-    trainable = [
-        by_key[k] for k in order if TRAIN in by_key[k].provides and by_key[k].card.family != "static"
-    ]
+    frozen = {
+        b.key: max((race.accuracy(e) for e in race.entries if e.arm.base is b and e.outcomes), default=0.0)
+        for b in bases
+    }
+    trainable = [b for b in bases if TRAIN in b.card.provides and b.card.family != "static"]
+    trainable.sort(key=lambda b: (-frozen[b.key], order.index(b.key)))
     encoders = [b for b in trainable if b.card.family == "encoder"][:2]
     decoders = [b for b in trainable if b.card.family == "decoder"][:1]
     arms = [
         Arm(method=m, base=b)
-        for m in methods
         for b in encoders
+        for m in methods
         if compatible(part("methods", m).REQUIRES, b.card)
     ]
     arms += [Arm(method=m, base=b) for m in methods if m == "lora" for b in decoders]
     if len(trainable) == 1 and not arms:
         arms = [Arm(method=m, base=trainable[0]) for m in methods]
+    first = {m: i for i, m in enumerate(methods)}
+    arms.sort(
+        key=lambda a: first[a.method] + (encoders.index(a.base) if a.base in encoders else len(encoders))
+    )
     return [race.enter(arm) for arm in arms]
 
 

@@ -77,6 +77,8 @@ class Race:
     entries: list[Entry] = field(default_factory=list)
     forward: dict[str, float] = field(default_factory=dict)
     """Seconds a row of each base's forward pass; arms whose features were stored pay it when they are used."""
+    look_rows: int = 0
+    """Locked test rows that the chosen arm predicts at the end, inside the budget."""
 
     def enter(self, arm: Arm) -> Entry:
         """Put an arm on the list, with its cost predicted for one fold; what is stored already is not paid again."""
@@ -114,13 +116,24 @@ class Race:
         leader = self.leader()
         if leader is None or not leader.outcomes:
             return 0.0
-        fold_seconds = float(np.mean([o.cost.seconds for o in leader.outcomes.values()]))
-        return 1.3 * fold_seconds + 0.5
+        return self.last_seconds(leader)
+
+    def last_seconds(self, entry: Entry) -> float:
+        """Seconds to fit this arm on all rows, to look at the test rows with it, and to write the report."""
+        each = self.predict_seconds(entry)
+        return 1.3 * self.seconds_a_fold(entry) + self.look_rows * each + 0.5
 
     def fits(self, entry: Entry, folds: int) -> bool:
-        """Whether `folds` more fits of this arm and a last one on all rows fit into what is left."""
-        each = self.seconds_a_fold(entry)
-        return each * (folds + 1.3) + 0.5 <= self.clock.left
+        """Whether `folds` more fits of this arm, a last one on all rows and the test look fit into what is left."""
+        return self.seconds_a_fold(entry) * folds + self.last_seconds(entry) <= self.clock.left
+
+    def predict_seconds(self, entry: Entry) -> float:
+        """Seconds a row in use, the forward pass included: measured where it ran, predicted where it did not."""
+        if not entry.outcomes:
+            return entry.predicted.predict_seconds_per_row
+        measured = float(np.median([o.cost.predict_seconds_per_row for o in entry.outcomes.values()]))
+        base = entry.arm.base
+        return measured + (self.forward.get(base.key, 0.0) if base and self.stored(entry.arm) else 0.0)
 
     def seconds_a_fold(self, entry: Entry) -> float:
         """Measured where it ran, predicted where it did not."""
@@ -165,20 +178,46 @@ class Race:
         )
 
     def run_raced(self, entries: list[Entry]) -> None:
-        """Rung by rung (a rung is a fold): each surviving arm once, then drop by evidence."""
-        for fold in self.wanted:
+        """Rung by rung (a rung is a fold) over the arms that fit together, the likeliest first; then drop by evidence.
+
+        An arm that is not run to its end cannot be chosen, so one is started only when all its fits go beside those
+        of the arms already started; each arm that falls makes room for the next.
+        """
+        running: list[Entry] = []
+        while True:
+            running = [e for e in running if e.status in ("waiting", "partial")]
             for entry in entries:
-                if entry.status not in ("waiting", "partial"):
-                    continue
+                if (
+                    entry.status == "waiting"
+                    and entry not in running
+                    and self.fit_together([*running, entry])
+                ):
+                    running.append(entry)
+            if not running:
+                break
+            for entry in sorted(running, key=lambda e: len(e.outcomes)):
+                if len(entry.outcomes) > min(len(e.outcomes) for e in running):
+                    continue  # those who came later catch up first, so that all are compared on the same rows
                 needed = len(self.wanted) - len(entry.outcomes)
-                least = needed if entry.outcomes else min(needed, 2)
-                if not self.fits(entry, least):
-                    self.skip(entry, least)
+                if self.fits(entry, needed):
+                    self.go(entry, self.wanted[len(entry.outcomes)])
+                else:
+                    self.skip(entry, needed)
                     if entry.status == "partial":
                         entry.status = "dropped"
-                else:
-                    self.go(entry, fold)
             self.drop()
+        for entry in entries:
+            if entry.status == "waiting":
+                self.skip(entry, len(self.wanted))
+
+    def fit_together(self, entries: list[Entry]) -> bool:
+        """Whether all fits that these arms still need, and the last steps of the slowest of them, fit into what is left."""
+        fits = sum(self.seconds_a_fold(e) * (len(self.wanted) - len(e.outcomes)) for e in entries)
+        return fits + max(self.last_seconds(e) for e in entries) <= self.clock.left
+
+    def accuracy(self, entry: Entry) -> float:
+        """Share of right answers on the rows this arm was scored on."""
+        return float(self.right(entry, sorted(entry.outcomes)).mean())
 
     def common(self, a: Entry, b: Entry) -> tuple[np.ndarray, np.ndarray]:
         """Right or wrong of both on the rows that both predicted, as two bool arrays."""
@@ -255,15 +294,12 @@ class Race:
         held = [np.flatnonzero(self.folds == fold) for fold in folds]
         index = np.concatenate(held) if held else np.zeros(0, np.int64)
         outcomes = [entry.outcomes[fold] for fold in folds]
-        arm = entry.arm
-        forward = self.forward.get(arm.base.key, 0.0) if arm.base and self.stored(arm) else 0.0
         cost = Cost()
         if outcomes:
             cost = Cost(
                 seconds=float(np.mean([o.cost.seconds for o in outcomes])),
                 memory_bytes=max(o.cost.memory_bytes for o in outcomes),
-                predict_seconds_per_row=float(np.median([o.cost.predict_seconds_per_row for o in outcomes]))
-                + forward,
+                predict_seconds_per_row=self.predict_seconds(entry),
             )
         trial = Trial(
             method=entry.arm.method,
