@@ -105,3 +105,43 @@ def test_the_look_at_the_test_rows_is_inside_the_budget(make: Any) -> None:
     race.run_raced(race.entries)
     assert status(race) == {"slow in use": "skipped"}
     assert not ran
+
+
+def test_an_arm_that_only_time_ended_counts_where_it_leads(make: Any) -> None:
+    race, _ = make(100.0, {"control": (1.0, 0.6), "better": (10.0, 0.9), "worse": (10.0, 0.5)})
+    control, better, worse = race.entries
+    for fold in range(FOLDS):
+        race.go(control, fold)
+    for entry in (better, worse):
+        for fold in range(3):
+            race.go(entry, fold)
+        race.skip(entry, 2)
+    race.rescue()
+    assert status(race) == {"control": "finished", "better": "finished", "worse": "dropped"}
+    assert "3 of 5 folds" in better.why
+    trials = {t.method: t for t in race.trials()}
+    assert len(trials["better"].row_ids) == 3 * ROWS // FOLDS
+
+
+def test_later_predictions_are_for_the_machine_as_it_is(make: Any) -> None:
+    from dataclasses import replace
+    from types import SimpleNamespace
+
+    from basewise.core.base import Card
+    from basewise.core.method import Machine
+    from basewise.engine.costs import encode_seconds
+
+    race, _ = make(100.0, {"any": (1.0, 0.6)})
+    race.machine = Machine(cores=2, memory_bytes=1 << 33, fp32_peak=1e11, bf16_peak=2e11)
+    card = Card(
+        key="a", source="folder", family="encoder", licence="MIT", parameters=10**8, layers=12, width=768,
+        download_bytes=1,
+    )  # fmt: skip
+    said = encode_seconds(race.train.texts, card, race.machine)[1]
+    race.measured_forward(SimpleNamespace(key="a", card=card), 4.0 * said)  # type: ignore[arg-type]
+    again = encode_seconds(race.train.texts, replace(card, width=1024), race.machine)[1]
+    before = encode_seconds(
+        race.train.texts, replace(card, width=1024), replace(race.machine, bf16_peak=2e11)
+    )[1]
+    assert again == pytest.approx(4.0 * before, rel=0.2)
+    assert race.forward["a"] == 4.0 * said

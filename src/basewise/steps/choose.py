@@ -42,7 +42,7 @@ FEW_TO_TUNE = (
 )
 FOLDS = 5
 FORWARD_SHARE = 1 / 3
-"""Of the time left, what one forward pass of a further base over the train rows may take."""
+"""Of the budget, what a forward pass over the train rows of a base that is not here yet may take."""
 DOWNLOAD_RATE, DOWNLOAD_SHARE = 10e6, 0.1
 """A base that nobody asked for is fetched when at 10 MB/s it takes at most this share of the time budget."""
 
@@ -210,6 +210,7 @@ def _run(
         notes.append("Stopped by hand: this is the best so far; the same command goes on from here.")
         if not any(entry.status == "finished" for entry in race.entries):
             raise
+    race.rescue()
     for entry in race.entries:
         if entry.status == "partial":
             entry.status, entry.why = (
@@ -272,22 +273,22 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     usable: list[Base] = []
     sample = sample_rows(race.train)
     for base in sorted(bases, key=lambda b: b.card.parameters):
-        if (
-            usable
-            and forward_seconds(race.train.texts, base.card, race.machine)
-            * (1.0 + race.look_rows / len(race.train))
-            > FORWARD_SHARE * race.clock.left
-        ):
-            notes.append(
-                f"{base.key} was left out: its forward pass over the train rows does not fit into the time left."
-            )
+        predicted = forward_seconds(race.train.texts, base.card, race.machine)
+        if usable and race.passes_too_slow(predicted / len(race.train)):
+            notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
             continue
         race.progress(0, 0, f"features of {base.key}")
+        race.measured_forward(base, store.seconds_a_row(base, race.train.texts))
+        if usable and race.passes_too_slow(race.forward[base.key]):
+            notes.append(
+                f"{base.key} was left out: measured, its forward pass does not fit into the time left."
+            )
+            continue
         paid = store.features(base, race.train.texts, progress=race.progress)
-        race.forward[base.key] = store.seconds_a_row(base, race.train.texts)
         line = rank_base(base, sample, store)
-        line["forward_seconds"] = paid.seconds if paid.forwarded == len(set(race.train.texts)) else None
-        line["predicted_forward_seconds"] = forward_seconds(race.train.texts, base.card, race.machine)
+        fresh = paid.forwarded >= 0.8 * len(set(race.train.texts))  # some were computed to measure the pass
+        line["forward_seconds"] = paid.seconds if fresh else None
+        line["predicted_forward_seconds"] = predicted
         lines.append(line)
         usable.append(base)
         for method in frozen:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from basewise.core.base import EMBED
+from basewise.core.base import EMBED, Base
 from basewise.core.budget import Cost
 from basewise.core.evidence import Trial
 from basewise.core.files import Progress, silent
@@ -26,6 +26,11 @@ from basewise.engine.costs import encode_seconds
 from basewise.steps.jobs import Arm, Job, Outcome, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
+FORWARD_SHARE = 1 / 3
+"""Of the time left, what one forward pass of a further base may take."""
+LEAST_FOLDS = 2
+"""Folds on which an arm that ran out of time must have been scored to be compared all the same."""
+
 
 @dataclass
 class Entry:
@@ -36,6 +41,7 @@ class Entry:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     status: str = "waiting"
     why: str = ""
+    out_of_time: bool = False
 
     @property
     def raced(self) -> bool:
@@ -97,6 +103,26 @@ class Race:
             entry.why = f"predicted peak memory {predicted.memory_bytes / 1e9:.1f} GB is above the budget"
         self.entries.append(entry)
         return entry
+
+    def measured_forward(self, base: Base, seconds_a_row: float) -> None:
+        """Note what a row of a base's forward pass takes here and now.
+
+        What it took beyond its prediction says how busy the machine is: later predictions are made for the machine as it is.
+        """
+        self.forward[base.key] = seconds_a_row
+        if base.card.family != "static":
+            said = encode_seconds(self.train.texts, base.card, self.machine)[1]
+            slower = float(np.clip(seconds_a_row / said, 0.5, 20.0))
+            self.machine = replace(
+                self.machine,
+                fp32_peak=self.machine.fp32_peak / slower,
+                bf16_peak=self.machine.bf16_peak / slower,
+            )
+
+    def passes_too_slow(self, seconds_a_row: float) -> bool:
+        """Whether a forward pass over train and test rows would take more than FORWARD_SHARE of the time left."""
+        rows = len(self.train) + self.look_rows
+        return rows * seconds_a_row > FORWARD_SHARE * (self.clock.left - self.reserve())
 
     @staticmethod
     def stored(arm: Arm) -> bool:
@@ -170,7 +196,8 @@ class Race:
 
     def skip(self, entry: Entry, needed: int) -> None:
         """The budget does not hold `needed` more fits of this arm; what it has stays as evidence."""
-        entry.status = "partial" if entry.outcomes else "skipped"
+        entry.out_of_time = True
+        entry.status = "dropped" if entry.outcomes else "skipped"
         how = "measured" if entry.outcomes else "predicted"
         entry.why = (
             f"{needed} fits and a last one on all rows at {how} {self.seconds_a_fold(entry):.0f} s a fit"
@@ -203,8 +230,6 @@ class Race:
                     self.go(entry, self.wanted[len(entry.outcomes)])
                 else:
                     self.skip(entry, needed)
-                    if entry.status == "partial":
-                        entry.status = "dropped"
             self.drop()
         for entry in entries:
             if entry.status == "waiting":
@@ -275,6 +300,22 @@ class Race:
             if proven_worse(wins, losses, len(self.entries), len(self.wanted), self.alpha):
                 entry.status = "dropped"
                 entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows"
+
+    def rescue(self) -> None:
+        """Let arms that only time ended count where they lead: compared on the rows they were scored on.
+
+        Otherwise a cheaper arm would win for having been finished, not for being better.
+        """
+        leader = self.leader()
+        for entry in self.entries:
+            if leader is None or not entry.out_of_time or len(entry.outcomes) < LEAST_FOLDS:
+                continue
+            ours, theirs = self.common(entry, leader)
+            if ours.mean() > theirs.mean() and self.fits(entry, 0):
+                entry.status = "finished"
+                entry.why = (
+                    f"scored on {len(entry.outcomes)} of {len(self.wanted)} folds, then the time was short"
+                )
 
     def drop_slow(self, most: float) -> None:
         """End arms that take more than `most` seconds a row in use; the controls that guess are never that slow."""
