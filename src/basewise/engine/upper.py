@@ -7,6 +7,7 @@ whose blocks are one module list works, because only those blocks are exchanged.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from basewise.engine.tokens import Tokens
 
 MOST_BYTES = 1 << 30
 """Kept states beyond this are computed anew each time instead."""
+
+
+class _Enough(Exception):
+    """The lower half has been run."""
 
 
 class _Kept(torch.nn.Module):
@@ -76,12 +81,14 @@ class UpperHalf:
             for place, row in enumerate(rows):
                 start, end = tokens.offsets[row], tokens.offsets[row + 1]
                 states[start:end] = state[place, : end - start]
+            raise _Enough
 
         handle = last.register_forward_hook(take)
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 for rows in batches(tokens.lengths, CPU_TOKENS):
-                    self.model(**padded(tokens, rows, self.filler, self.device))
+                    with contextlib.suppress(_Enough):
+                        self.model(**padded(tokens, rows, self.filler, self.device))
         finally:
             handle.remove()
         self._states, self._offsets = states, tokens.offsets

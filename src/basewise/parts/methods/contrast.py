@@ -192,9 +192,9 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     solving = estimate_solving(rows, card.width, classes, peak(machine) / fp32_slowdown(machine))
     memory = train_memory(card, size * max(longest, mean), upper.parameters / card.parameters)
     return Cost(
-        seconds=training + 3.0 * forward + solving,  # frozen views, states of the lower half, tuned features
+        seconds=training + 2.6 * forward + solving,  # frozen views, states of the lower half, tuned features
         memory_bytes=memory + rows * (card.width * 64.0 + mean * card.width * 2.0),
-        flop=flop + 3 * more,
+        flop=flop + 2.6 * more,
         predict_seconds_per_row=2.0 * each,
         disk_bytes=4.0 * upper.parameters,
     )
