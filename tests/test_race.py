@@ -145,3 +145,13 @@ def test_later_predictions_are_for_the_machine_as_it_is(make: Any) -> None:
     )[1]
     assert again == pytest.approx(4.0 * before, rel=0.2)
     assert race.forward["a"] == 4.0 * said
+
+
+def test_fewer_folds_are_planned_where_labels_are_many(make: Any) -> None:
+    race, _ = make(50.0, {"trained": (10.0, 0.9)})
+    race.planned_folds = 3
+    race.run_raced(race.entries)
+    assert status(race) == {"trained": "dropped"}
+    assert len(race.entries[0].outcomes) == 3
+    race.rescue()
+    assert status(race) == {"trained": "dropped"}, "alone it leads nobody"

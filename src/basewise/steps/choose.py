@@ -41,6 +41,8 @@ FEW_TO_TUNE = (
     200  # labels a class under which a tuned body with a linear head is tried before tuning everything
 )
 FOLDS = 5
+PLANNED = 3
+"""Folds that a trained arm needs to be compared where labels are not few (there all are needed, to see the spread)."""
 FORWARD_SHARE = 1 / 3
 """Of the budget, what a forward pass over the train rows of a base that is not here yet may take."""
 DOWNLOAD_RATE, DOWNLOAD_SHARE = 10e6, 0.1
@@ -256,6 +258,7 @@ def make_race(
         machine=on,
         features=cache_folder(),
         progress=progress,
+        planned_folds=None if few else min(PLANNED, len(wanted)),
     )
 
 

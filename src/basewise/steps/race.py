@@ -83,6 +83,8 @@ class Race:
     entries: list[Entry] = field(default_factory=list)
     forward: dict[str, float] = field(default_factory=dict)
     """Seconds a row of each base's forward pass; arms whose features were stored pay it when they are used."""
+    planned_folds: int | None = None
+    """Folds that must fit for a trained arm to be started; all when None. What time leaves of the others comes on top."""
     look_rows: int = 0
     """Locked test rows that the chosen arm predicts at the end, inside the budget."""
 
@@ -207,8 +209,8 @@ class Race:
     def run_raced(self, entries: list[Entry]) -> None:
         """Rung by rung (a rung is a fold) over the arms that fit together, the likeliest first; then drop by evidence.
 
-        An arm that is not run to its end cannot be chosen, so one is started only when all its fits go beside those
-        of the arms already started; each arm that falls makes room for the next.
+        An arm that is not run to its planned end cannot be chosen, so one is started only when its fits go beside
+        those of the arms already started; each arm that falls makes room for the next.
         """
         running: list[Entry] = []
         while True:
@@ -225,20 +227,24 @@ class Race:
             for entry in sorted(running, key=lambda e: len(e.outcomes)):
                 if len(entry.outcomes) > min(len(e.outcomes) for e in running):
                     continue  # those who came later catch up first, so that all are compared on the same rows
-                needed = len(self.wanted) - len(entry.outcomes)
-                if self.fits(entry, needed):
+                extra = not self.planned(entry) and not self.fit_together(running)
+                if not extra and self.fits(entry, max(1, self.planned(entry))):
                     self.go(entry, self.wanted[len(entry.outcomes)])
                 else:
-                    self.skip(entry, needed)
+                    self.skip(entry, len(self.wanted) - len(entry.outcomes))
             self.drop()
         for entry in entries:
             if entry.status == "waiting":
                 self.skip(entry, len(self.wanted))
 
     def fit_together(self, entries: list[Entry]) -> bool:
-        """Whether all fits that these arms still need, and the last steps of the slowest of them, fit into what is left."""
-        fits = sum(self.seconds_a_fold(e) * (len(self.wanted) - len(e.outcomes)) for e in entries)
+        """Whether the fits that these arms still need, and the last steps of the slowest of them, fit into what is left."""
+        fits = sum(self.seconds_a_fold(e) * max(1, self.planned(e)) for e in entries)
         return fits + max(self.last_seconds(e) for e in entries) <= self.clock.left
+
+    def planned(self, entry: Entry) -> int:
+        """Fits that this arm still needs before it may be compared at the end."""
+        return max(0, min(self.planned_folds or len(self.wanted), len(self.wanted)) - len(entry.outcomes))
 
     def accuracy(self, entry: Entry) -> float:
         """Share of right answers on the rows this arm was scored on."""
