@@ -44,14 +44,14 @@ class _Kept(torch.nn.Module):
 
 
 class UpperHalf:
-    """A model of which the upper layers learn: `share` of the layers, from below, and the embeddings keep their weights."""
+    """A model of which the last `tuned` layers learn; the layers below and the embeddings keep their weights."""
 
-    def __init__(self, model: Any, share: float) -> None:
+    def __init__(self, model: Any, tuned: int) -> None:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self.filler = int(getattr(model.config, "pad_token_id", None) or 0)
         self.layers = int(getattr(model.config, "num_hidden_layers", 1))
-        self.lower = int(share * self.layers)
+        self.lower = max(0, self.layers - tuned)
         for name, parameter in model.named_parameters():
             below = depth_of(name, self.layers) <= self.lower
             if (

@@ -38,14 +38,19 @@ LAYER_DECAY = 0.9
 TAU = 0.1
 MOST_TOKENS = 128
 PIECE_TOKENS = 512
-FROZEN_LAYERS = 0.6
-"""Share of the layers, from below, that keep their weights."""
+MOST_TUNED = 4
+"""Layers that learn, from above: half of them and no more than this; the others keep their weights."""
 TUNED_SHARE = 0.5
 
 
 def steps_for(rows: int) -> int:
     """Steps that show every row about PASSES times, within bounds."""
     return int(np.clip(round(PASSES * rows / BATCH_ROWS), LEAST_STEPS, MOST_STEPS))
+
+
+def tuned_layers(layers: int) -> int:
+    """How many of so many layers learn."""
+    return min((layers + 1) // 2, MOST_TUNED)
 
 
 def class_batches(labels: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -81,7 +86,7 @@ class Body:
         self.model = load_network(base, torch.float32)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenise = Tokeniser(load_tokenizer(base), min(base.card.context, MOST_TOKENS))
-        self.upper = UpperHalf(self.model, FROZEN_LAYERS)
+        self.upper = UpperHalf(self.model, tuned_layers(base.card.layers))
         self._encoder: Any = None
         if state is not None:
             tensors = {name: torch.from_numpy(value) for name, value in state.items()}
@@ -185,7 +190,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     mean, longest = float(lengths.mean()), float(np.percentile(lengths, 97)) if rows else 1.0
     size = min(BATCH_ROWS, max(2 * classes, rows))
     steps = steps_for(rows + classes)
-    layers = card.layers - int(FROZEN_LAYERS * card.layers)
+    layers = tuned_layers(card.layers)
     upper = replace(card, layers=layers, parameters=12 * layers * card.width**2)
     training, flop = train_seconds(1.1 * steps * size * mean, steps, upper, machine)
     forward, each, more = encode_seconds(examples.texts, card, machine)
