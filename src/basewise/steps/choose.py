@@ -276,7 +276,7 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     usable: list[Base] = []
     sample = sample_rows(race.train)
     for base in sorted(bases, key=lambda b: b.card.parameters):
-        predicted = forward_seconds(race.train.texts, base.card, race.machine)
+        predicted = forward_seconds(race.train.texts, base.card, race.machine_now(base.card))
         if usable and race.passes_too_slow(predicted / len(race.train)):
             notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
             continue

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from basewise.core.base import EMBED, Base
+from basewise.core.base import EMBED, Base, Card
 from basewise.core.budget import Cost
 from basewise.core.evidence import Trial
 from basewise.core.files import Progress, silent
@@ -85,15 +85,18 @@ class Race:
     """Seconds a row of each base's forward pass; arms whose features were stored pay it when they are used."""
     planned_folds: int | None = None
     """Folds that must fit for a trained arm to be started; all when None. What time leaves of the others comes on top."""
+    slower: dict[str, float] = field(default_factory=dict)
+    """By family of networks: how many times longer than predicted a forward pass took when last measured."""
     look_rows: int = 0
     """Locked test rows that the chosen arm predicts at the end, inside the budget."""
 
     def enter(self, arm: Arm) -> Entry:
         """Put an arm on the list, with its cost predicted for one fold; what is stored already is not paid again."""
         card, rows = arm.base.card if arm.base else None, self.rows_of(self.wanted[0])[0]
-        predicted = part("methods", arm.method).estimate(rows, card, self.machine)
+        on = self.machine_now(card)
+        predicted = part("methods", arm.method).estimate(rows, card, on)
         if card is not None and self.stored(arm):
-            forward, each, _ = encode_seconds(rows.texts, card, self.machine)
+            forward, each, _ = encode_seconds(rows.texts, card, on)
             predicted = replace(
                 predicted,
                 seconds=max(predicted.seconds - forward, 0.01),
@@ -112,14 +115,19 @@ class Race:
         What it took beyond its prediction says how busy the machine is: later predictions are made for the machine as it is.
         """
         self.forward[base.key] = seconds_a_row
-        if base.card.family != "static":
+        family = base.card.family
+        if family != "static":
             said = encode_seconds(self.train.texts, base.card, self.machine)[1]
-            slower = float(np.clip(seconds_a_row / said, 0.5, 20.0))
-            self.machine = replace(
-                self.machine,
-                fp32_peak=self.machine.fp32_peak / slower,
-                bf16_peak=self.machine.bf16_peak / slower,
-            )
+            self.slower[family] = float(np.clip(seconds_a_row / said, 0.5, 20.0))
+
+    def machine_now(self, card: Card | None) -> Machine:
+        """The machine as it was last seen to run networks of this family; as measured when it was idle before that."""
+        slower = self.slower.get(card.family, max(self.slower.values(), default=1.0)) if card else 1.0
+        return replace(
+            self.machine,
+            fp32_peak=self.machine.fp32_peak / slower,
+            bf16_peak=self.machine.bf16_peak / slower,
+        )
 
     def passes_too_slow(self, seconds_a_row: float) -> bool:
         """Whether a forward pass over train and test rows would take more than FORWARD_SHARE of the time left."""
