@@ -1,8 +1,8 @@
 """race: run arms over rising rungs under the budget and drop them by evidence that holds at every look.
 
 Rungs are folds where rows are few, and a quarter of the rows before all of them where they are many. Arms are
-always compared on rows that both predicted; an arm is dropped when the e-value of the paired comparison with the
-leader (stats/sequential, exact under continuous looking) passes its bar. What does not fit into the budget is
+always compared on rows that both predicted; an arm is dropped when the paired comparison with the leader proves it
+worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck). What does not fit into the budget is
 skipped before it starts, with its predicted time in the reason.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from basewise.core.registry import part
 from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 from basewise.engine.costs import encode_seconds
+from basewise.stats.luck import Luck
 from basewise.steps.jobs import Arm, Job, Outcome, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
@@ -178,14 +180,7 @@ class Race:
                         entry.status = "dropped"
                 else:
                     self.go(entry, fold)
-            self.drop()
-
-    def common(self, a: Entry, b: Entry) -> tuple[np.ndarray, np.ndarray]:
-        """Right or wrong of both on the rows that both predicted, as two bool arrays."""
-        shared = sorted(set(a.outcomes) & set(b.outcomes))
-        if not shared:
-            return np.zeros(0, bool), np.zeros(0, bool)
-        return self.right(a, shared), self.right(b, shared)
+            self.drop(entries)
 
     def right(self, entry: Entry, folds: list[int]) -> np.ndarray:
         labels = [self.train.labels[self.folds == fold] for fold in folds]
@@ -221,21 +216,46 @@ class Race:
                 best = entry
         return best
 
-    def drop(self) -> None:
-        """End arms that are proven worse than the leader on the rows that both were scored on."""
+    def drop(self, among: list[Entry] | None = None) -> None:
+        """End arms proven worse than the leader: on the rows that both were scored on, and beyond the luck of training.
+
+        among: the arms that train alike, all when left out; they tell how large the luck is.
+        """
+        from basewise.stats.luck import worse_across_folds
         from basewise.stats.sequential import proven_worse
 
         leader = self.leader()
         if leader is None:
             return
+        arms, looks = len(self.entries), max(1, len(self.wanted) - 1)  # one fold proves nothing
+        luck = None
         for entry in self.entries:
-            if entry is leader or entry.status != "partial":
+            shared = sorted(set(leader.outcomes) & set(entry.outcomes))
+            if entry is leader or entry.status != "partial" or len(shared) < 2:
                 continue
-            ours, theirs = self.common(leader, entry)
+            ours, theirs = self.right(leader, shared), self.right(entry, shared)
             wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-            if proven_worse(wins, losses, len(self.entries), len(self.wanted), self.alpha):
+            if not proven_worse(wins, losses, arms, looks, self.alpha):
+                continue
+            luck = luck or self.luck([leader, *(e for e in among or self.entries if e is not leader)])
+            sizes = [int((self.folds == fold).sum()) for fold in shared]
+            if worse_across_folds(ours, theirs, sizes, luck) <= self.alpha / (max(1, arms - 1) * looks):
                 entry.status = "dropped"
-                entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows"
+                entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows of {len(shared)} folds"
+
+    def luck(self, entries: list[Entry]) -> Luck:
+        """Luck of training, pooled over these arms as far as each of them came."""
+        from basewise.stats.luck import luck_of_training
+
+        sizes = [int((self.folds == fold).sum()) for fold in self.wanted]
+        rights = []
+        for entry in entries:
+            done = list(takewhile(entry.outcomes.__contains__, self.wanted))
+            if done and entry.status != "failed":
+                rights.append(np.split(self.right(entry, done), np.cumsum(sizes[: len(done)])[:-1]))
+        rights.sort(key=len, reverse=True)
+        longest = len(rights[0])
+        return luck_of_training([np.stack([r[j] for r in rights if j < len(r)]) for j in range(longest)])
 
     def drop_slow(self, most: float) -> None:
         """End arms that take more than `most` seconds a row in use; the controls that guess are never that slow."""
