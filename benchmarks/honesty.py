@@ -256,7 +256,7 @@ def simulate_curve(
     noise = rng.standard_normal((len(sizes), draws, rows), dtype=np.float32)
     latent = np.sqrt(0.5) * hardness + np.sqrt(0.25) * own + np.sqrt(0.25) * noise
     right = latent < ndtri(1 - np.clip(moved, 1e-4, 0.98))[:, :, None]
-    return LearningCurve(sizes=sizes, errors=1 - right.mean(2).T, right=right)
+    return LearningCurve(sizes=sizes, errors=1 - right.mean(2).T, right=right, pool=pool or None)
 
 
 def saved_cell(
