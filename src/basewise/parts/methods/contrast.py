@@ -20,7 +20,15 @@ from basewise.core.files import Progress, read_json, silent, write_bytes, write_
 from basewise.core.hashing import generator
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.costs import encode_seconds, fp32_slowdown, peak, tokens_of, train_memory, train_seconds
+from basewise.engine.costs import (
+    START_SECONDS,
+    encode_seconds,
+    fp32_slowdown,
+    peak,
+    tokens_of,
+    train_memory,
+    train_seconds,
+)
 from basewise.engine.frozen import FLOOR, Frozen, fit_frozen, spoken, store_of
 from basewise.engine.heads import Head, fit_temperature, folds_of, out_of_fold, rotate, softmax, solve
 from basewise.engine.probe import FIRST_STRENGTH, column_scale, estimate_solving, unit
@@ -197,7 +205,8 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     solving = estimate_solving(rows, card.width, classes, peak(machine) / fp32_slowdown(machine))
     memory = train_memory(card, size * max(longest, mean), upper.parameters / card.parameters)
     return Cost(
-        seconds=training + 2.6 * forward + solving,  # frozen views, states of the lower half, tuned features
+        # frozen views, and with the weights at hand the states of the lower half and the tuned features
+        seconds=training + forward + 1.6 * (forward - START_SECONDS) + solving,
         memory_bytes=memory + rows * (card.width * 64.0 + mean * card.width * 2.0),
         flop=flop + 2.6 * more,
         predict_seconds_per_row=2.0 * each,
