@@ -64,7 +64,9 @@ def leaderboard(d: Decision) -> str:
     scores = [e["score"] for e in d.leaderboard if e.get("score")]
     if not scores:
         return ""
-    low, high = min(s["low"] for s in scores), max(s["high"] for s in scores)
+    # majority would press all others against the right end
+    shown = [e["score"] for e in d.leaderboard if e.get("score") and e["method"] != "majority"] or scores
+    low, high = min(s["low"] for s in shown), max(s["high"] for s in shown)
     rows = []
     for e in d.leaderboard:
         chosen = e["name"] == d.chosen
@@ -72,6 +74,8 @@ def leaderboard(d: Decision) -> str:
         s = e.get("score")
         bar = (
             plots.interval_bar(low, high, (s["estimate"], s["low"], s["high"]), chosen)
+            if s and s["low"] >= low
+            else "◂ below"
             if s
             else cut(e["why"])
         )
@@ -85,8 +89,6 @@ def leaderboard(d: Decision) -> str:
             escape(mark),
             bar,
             span(s),
-        ]
-        cells += [
             f"{s['n']:,}" if s else "–",
             f"{spread} ({e.get('seeds', 0)})",
             gap,
@@ -104,9 +106,7 @@ def leaderboard(d: Decision) -> str:
         "spread (draws)",
         "chosen better by",
     )
-    note = (
-        "Dot and line: share right in cross-validation with its 95 % interval; the square is the chosen arm. "
-    )
+    note = "Dot and line: share right in cross-validation, 95 % interval; the square is the chosen arm. "
     note += "“Chosen better by” is the paired difference in points, p is adjusted for all comparisons (Holm)."
     return how(note) + table([*head, "p", "P(best)", "licence"], rows, 3)
 

@@ -6,7 +6,7 @@ CSS = """
 --k1:#f0a060;--k2:#8fce7c;--k3:#cf9be2}}
 *{box-sizing:border-box}html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:62rem;margin:0 auto;padding:1.5rem 1rem 4rem}
+main{max-width:76rem;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.6rem;line-height:1.3;font-weight:650;margin:.3rem 0 1.2rem;text-wrap:balance}
 h2{font-size:1.15rem;margin:2.6rem 0 .3rem;padding-top:.9rem;border-top:1px solid var(--line)}
 p{margin:.3rem 0 .8rem;max-width:46rem}.how,.small{color:var(--soft);font-size:.9rem}.brand{color:var(--soft);letter-spacing:.02em}
