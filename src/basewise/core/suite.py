@@ -62,6 +62,7 @@ class BenchTask:
     shots     usual number of demonstrations; `pool`: where they come from; empty: from the items, which are then not scored
     named     the choices mean the same in every item (labels), so that a majority answer exists
     share     of --limit that this task takes, for items that are long
+    shotless  demonstrations make no sense, whatever --shots says
     """
 
     name: str
@@ -74,6 +75,7 @@ class BenchTask:
     pool: tuple[Item, ...] = ()
     named: bool = False
     share: float = 1.0
+    shotless: bool = False
     stop: tuple[str, ...] = ("\n",)
     most_tokens: int = 48
     requires: frozenset[str] = frozenset({SCORE})

@@ -183,9 +183,13 @@ def design_effect(scores: np.ndarray, clusters: np.ndarray) -> float:
     return max(1.0, error**2 * len(scores) / spread)
 
 
-def smallest_paired_gap(differences: np.ndarray, clusters: np.ndarray, power: float = 0.8) -> float:
-    """Smallest mean difference that as many items as these show with the given power, from the spread of (n,) differences."""
+def visible(error: float, power: float = 0.8) -> float:
+    """Smallest mean difference that a standard error shows with the given power (two-sided, 5 %)."""
     from scipy.special import ndtri
 
-    error = standard_error(differences, clusters)
     return float((normal_quantile(0.95) + ndtri(power)) * error) if np.isfinite(error) else float("inf")
+
+
+def smallest_paired_gap(differences: np.ndarray, clusters: np.ndarray) -> float:
+    """Smallest mean difference that as many items as these show, from the spread of (n,) differences."""
+    return visible(standard_error(differences, clusters))

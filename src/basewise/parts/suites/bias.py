@@ -36,6 +36,7 @@ def _pairs(rows: list[dict[str, Any]]) -> list[BenchTask]:
             about=f"stereotypical sentence likelier: {kind}",
             measure=SHARE,
             better=HALF,
+            shotless=True,
         )
         for kind, items in sorted(kinds.items())
     ]

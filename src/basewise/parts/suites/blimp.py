@@ -20,6 +20,6 @@ def tasks(data: Data) -> list[BenchTask]:
         item = Item(choices=(row["good"], row["bad"]), answer=0, text=row["good"])
         by_paradigm.setdefault(row["paradigm"], []).append(item)
     return [
-        BenchTask(name=f"blimp/{name}", items=tuple(items), about=f"grammatical pairs: {name}")
+        BenchTask(name=f"blimp/{name}", items=tuple(items), about=f"grammatical pairs: {name}", shotless=True)
         for name, items in by_paradigm.items()
     ]

@@ -132,6 +132,7 @@ def tasks(data: Data) -> list[BenchTask]:
             items=make(words),
             about=f"{about}, {words} words back",
             share=SHARE,
+            shotless=True,
         )
         for kind, about, make in (
             ("passkey", "one number", passkeys),

@@ -31,6 +31,7 @@ def tasks(data: Data) -> list[BenchTask]:
             measure=BITS,
             better=LOW,
             share=SHARE,
+            shotless=True,
         )
     ]
 

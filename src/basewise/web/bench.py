@@ -1,0 +1,5 @@
+"""stub for now"""
+
+
+def write_page(result, path) -> None:
+    """x"""
