@@ -1,0 +1,198 @@
+"""The causal engine: log-probabilities of continuations and texts, and generation, from any decoder transformers opens.
+
+Requests become a trie whose shared prefixes are computed once (`engine/trie.py`, `engine/scoring.py`); the result does not
+depend on their order or on the size of a pass. Token boundaries, the token before an empty context, cuts from the left and
+rolling windows are those of lm-evaluation-harness (Gao et al. 2024), so that numbers can be compared one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from basewise.core.base import SCORE, Base
+from basewise.core.errors import InputError, OutOfMemory
+from basewise.core.files import Progress, silent
+from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS
+from basewise.engine.decoder import Decoder
+from basewise.engine.fidelity import settle
+from basewise.engine.scoring import sweep, sweep_plain
+from basewise.engine.trie import build
+from basewise.engine.weights import load_tokenizer
+
+UNSTATED_CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class Scores:
+    """n requests in their order: summed log-probability (n,) float64 in nats, whether every token was the likeliest (n,) bool,
+    tokens scored (n,) int64. `computed` tokens went through the network, `unique` is what the trie holds; their ratio is the redundancy."""
+
+    log_probability: np.ndarray
+    greedy: np.ndarray
+    tokens: np.ndarray
+    computed: int
+    unique: int
+
+
+class Causal:
+    """An opened decoder.
+
+    base: one that provides "score"; precision: "auto" (bf16 where it is faster here and verified, else fp32), "fp32", "bf16";
+    memory_bytes: what the process may use beside the weights, None for the engine's own small passes.
+    `context`: the most tokens it reads; `digest`: of the weights; `precision`: what was settled on; `packed`: whether prefixes
+    can be shared (see engine/decoder.py). Raises InputError for a base that cannot score or has no tokenizer.
+    """
+
+    def __init__(self, base: Base, precision: str = "auto", memory_bytes: float | None = None) -> None:
+        if SCORE not in base.provides:
+            raise InputError(
+                f"{base.key} is no causal language model and cannot score text",
+                "use a decoder such as smollm2-135m, or a method that embeds, such as prototype or probe",
+            )
+        if (
+            not (base.folder / "tokenizer.json").exists()
+            and not (base.folder / "tokenizer_config.json").exists()
+        ):
+            raise InputError(f"{base.key} has no tokenizer", "put its tokenizer.json into its folder")
+        self.base, self.digest = base, base.digest
+        self.tokenizer = load_tokenizer(base)
+        self.precision, self.decoder = settle(base, precision, self.tokenizer)
+        self.packed = self.decoder.packed
+        self.context = _context_of(self.decoder.model.config, self.tokenizer, base)
+        self.prefix_token = _prefix_of(self.tokenizer)
+        self.budget = _budget(self.decoder, memory_bytes, self.context)
+
+    def encode(self, text: str, special: bool | None = None) -> list[int]:
+        """Token ids; special tokens as the tokenizer adds them itself, unless the text begins with one or `special` says."""
+        if special is None:
+            prefix = self.decode([self.prefix_token])
+            special = not (prefix and text.startswith(prefix))
+        if hasattr(self.tokenizer, "backend_tokenizer"):
+            return list(self.tokenizer.encode(text, add_special_tokens=special))
+        return list(self.tokenizer.encode(text, add_special_tokens=special).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of token ids, special tokens included."""
+        return str(self.tokenizer.decode([int(t) for t in tokens], skip_special_tokens=False))
+
+    def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Token ids of both sides of the boundary; trailing spaces of the context belong to the continuation."""
+        if context == "":
+            own = self.encode(continuation, special=False)
+            return ([self.prefix_token], own) if own[:1] != [self.prefix_token] else (own[:1], own[1:])
+        spaces = len(context) - len(context.rstrip())
+        if spaces:
+            context, continuation = context[:-spaces], context[-spaces:] + continuation
+        before = self.encode(context) if context else []
+        return before, self.encode(context + continuation)[len(before) :]
+
+    def score(self, requests: Sequence[tuple[str, str]], progress: Progress = silent) -> Scores:
+        """The log-probability of each continuation after its context; requests are (context, continuation)."""
+        pairs = []
+        for context, continuation in requests:
+            before, after = self.encode_pair(context, continuation)
+            if not after:
+                raise InputError(
+                    f"the continuation {continuation!r} adds no token to its context",
+                    "give every choice a text of its own",
+                )
+            pairs.append((before, after))
+        return self.score_tokens(pairs, progress)
+
+    def score_tokens(
+        self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress = silent
+    ) -> Scores:
+        """As `score`, for token ids. A context that is too long loses its left end; an empty one becomes the prefix token."""
+        sequences, targets = [], []
+        for before, after in requests:
+            if not len(after):
+                raise InputError("a continuation has no token", "give every choice a text of its own")
+            if len(after) > self.context:
+                raise InputError(
+                    f"a continuation has {len(after):,} tokens, {len(after) - self.context:,} more than"
+                    f" {self.base.key} reads",
+                    "shorten it, or use rolling",
+                )
+            whole = [*(before if len(before) else [self.prefix_token]), *after][-(self.context + 1) :]
+            sequences.append(np.asarray(whole[:-1], np.int64))
+            targets.append(np.asarray(after, np.int64))
+        return self._score(sequences, targets, progress)
+
+    def _score(self, sequences: list[np.ndarray], targets: list[np.ndarray], progress: Progress) -> Scores:
+        trie = build(sequences, targets)
+        if self.packed:
+            found = sweep(self.decoder, trie, self.budget, progress)
+            self.budget = max(1, min(self.budget, found.budget))
+        else:
+            found = sweep_plain(self.decoder, trie, progress)
+        n = len(sequences)
+        sums = np.bincount(trie.query_request, weights=found.log_probability, minlength=n)
+        wrong = np.bincount(trie.query_request, weights=~found.greedy, minlength=n)
+        counts = np.array([len(t) for t in targets], np.int64)
+        return Scores(sums.astype(np.float64), wrong == 0, counts, found.computed, len(trie))
+
+    def rolling(self, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
+        """(n,) summed log-probability of whole texts: windows that do not overlap in what they score, the last with
+        as much context as fits; the first token follows the prefix token. An empty text has 0."""
+        requests, whose = [], []
+        for index, text in enumerate(texts):
+            windows = rolling_windows(self.encode(text), self.prefix_token, self.context)
+            requests += windows
+            whose += [index] * len(windows)
+        if not requests:
+            return np.zeros(len(texts))
+        scores = self.score_tokens(requests, progress)
+        return np.bincount(np.array(whose), weights=scores.log_probability, minlength=len(texts)).astype(
+            float
+        )
+
+
+def rolling_windows(tokens: list[int], prefix: int, most: int) -> list[tuple[list[int], list[int]]]:
+    """(context, scored tokens) so that each token is scored once: `most` tokens a window, the last window's context full."""
+    made = [([prefix], tokens[:most])] if tokens else []
+    for start in range(most, len(tokens), most):
+        stop = min(start + most, len(tokens))
+        made.append((tokens[stop - most - 1 : start], tokens[start:stop]))
+    return made
+
+
+def _context_of(config: Any, tokenizer: Any, base: Base) -> int:
+    """The most tokens the network reads: of its configuration, else of its tokenizer, else of its card."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
+        if isinstance(value := getattr(text, name, None), int) and value > 0:
+            return value
+    said = getattr(tokenizer, "model_max_length", 0)
+    return int(said) if 0 < said < 10**9 else base.card.context or UNSTATED_CONTEXT
+
+
+def _prefix_of(tokenizer: Any) -> int:
+    """The token before an empty context: the beginning, else the end of a text, else token 0."""
+    for name in ("bos_token_id", "eos_token_id"):
+        if (token := getattr(tokenizer, name, None)) is not None:
+            return int(token)
+    return 0
+
+
+def _budget(decoder: Decoder, memory_bytes: float | None, context: int) -> int:
+    """Tokens a pass: few enough for the cache of a processor, and for the memory allowed beside the weights."""
+    usual = CPU_TOKENS if decoder.device.type == "cpu" else GPU_TOKENS // 4
+    if memory_bytes is None:
+        return usual
+    config = decoder.model.config.get_text_config()
+    size = decoder.dtype.itemsize
+    width = int(config.hidden_size)
+    wide = int(getattr(config, "intermediate_size", None) or 4 * width)
+    kept = 2 * decoder.layers * width * size
+    each = size * (12 * width + 3 * wide) + 2 * kept + 4 * context
+    left = memory_bytes - kept * context
+    if left < 16 * each:
+        raise OutOfMemory(
+            f"{memory_bytes / 1e6:.0f} MB do not hold one context of {context:,} tokens of this base",
+            "allow more memory or use a smaller base",
+        )
+    return int(min(usual, left // each))
