@@ -17,7 +17,7 @@ from basewise.core.benchmark import Answers
 from basewise.core.errors import InputError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json, seed_from
-from basewise.core.suite import CHOICE, GENERATE, ROLLING, BenchTask, Item
+from basewise.core.suite import GENERATE, ROLLING, BenchTask, Item
 from basewise.steps.bench_items import Draw, balanced
 
 PROBE_LABELS = 8
@@ -90,9 +90,9 @@ class Asker:
 
         started = time.perf_counter()
         if question.way == PROBED:
-            logs, more = probe(question, progress), {}
+            found: tuple[np.ndarray, dict[str, Any]] = probe(question, progress), {}
         else:
-            logs, more = self._ask(question, progress)
+            found = self._ask(question, progress)
         task = question.draw.task
         items = task.items
         parts = [item.choices or (item.context,) for item in items]
@@ -104,11 +104,11 @@ class Asker:
             digests=tuple(item.digest for item in items),
             clusters=tuple(item.cluster for item in items),
             right=np.array([item.answer for item in items], dtype=np.int64),
-            logs=logs,
+            logs=found[0],
             sizes=ragged([[len(part.strip().encode()) for part in row] for row in parts]),
             targets=tuple(item.target for item in items) if task.kind == GENERATE else (),
             seconds=time.perf_counter() - started,
-            **more,
+            **found[1],
         )
 
     def _ask(self, question: Question, progress: Progress) -> tuple[np.ndarray, dict[str, Any]]:
@@ -167,7 +167,7 @@ def open_causal(base: Base) -> Any:
 
 def generate(causal: Any, prompts: Sequence[str], task: BenchTask, progress: Progress) -> list[str]:
     """Greedy answers up to a stop string."""
-    from basewise.engine.causal import Sampling
+    from basewise.engine.causal import Sampling  # type: ignore[attr-defined]
 
     return list(causal.generate(prompts, Sampling(stop=task.stop, most_tokens=task.most_tokens), progress))
 
@@ -216,7 +216,5 @@ def as_record(answers: Answers) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def from_record(arrays: dict[str, np.ndarray], values: dict[str, Any]) -> Answers:
     """The inverse of `as_record`."""
-    return Answers(**arrays, **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-
-
-__all__ = ["ASKED", "CHOICE", "PROBED", "Asker", "Question", "as_record", "from_record", "way", "why_not"]
+    found: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return Answers(**found, **arrays)  # type: ignore[arg-type]

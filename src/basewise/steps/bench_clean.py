@@ -6,6 +6,7 @@ clean ones (the estimated performance gain of Singh et al., arXiv 2411.03923), w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,6 @@ def _gap(cell: Cell, matched: np.ndarray) -> Interval:
 
     kinds = [(cell.scores[m], cell.clusters[m]) for m in (matched, ~matched)]
     value = float(kinds[0][0].mean() - kinds[1][0].mean())
-    half = normal_quantile(0.95) * float(np.hypot(*(stat.standard_error(s, c) for s, c in kinds)))
-    half = half if np.isfinite(half) else float("inf")
+    half = normal_quantile(0.95) * math.hypot(*(stat.standard_error(s, c) for s, c in kinds))
+    half = half if math.isfinite(half) else float("inf")
     return Interval(estimate=value, low=value - half, high=value + half, n=len(matched))

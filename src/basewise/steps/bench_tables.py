@@ -69,10 +69,11 @@ def _gap(found: tuple[Interval, float]) -> Json:
 
 def cell_table(cells: Sequence[Cell]) -> list[Json]:
     """One line a cell: its score, its score by other measures, how far it is from guessing and from the majority."""
-    lines, against = [], []
+    lines: list[Json] = []
+    against: list[Json] = []
     for cell in cells:
         a, base, common = cell.answers, chance(cell.task), majority(cell.task)
-        line = {
+        line: Json = {
             "base": a.base,
             "task": a.task,
             "shots": a.shots,
@@ -220,14 +221,14 @@ def curve_table(cells: Sequence[Cell]) -> list[Json]:
         if cell.answers.way != "probe":
             place = groups.setdefault((*cell.group, cell.answers.base), {})
             place.setdefault(cell.answers.shots, {})[cell.task.name] = cell
-    out = []
+    out: list[Json] = []
     for (suite, measure, base), by_shots in groups.items():
         counts = sorted(by_shots)
         names = [name for name in by_shots[counts[0]] if all(name in by_shots[k] for k in counts)]
         if len(counts) < 2 or not names:
             continue
         rows = {k: [by_shots[k][name] for name in names] for k in counts}
-        points = [
+        points: list[Json] = [
             {"shots": k, **plain(stat.suite_interval([c.scores for c in row], [c.clusters for c in row]))}
             for k, row in rows.items()
         ]

@@ -14,7 +14,8 @@ from basewise.core.suite import BenchTask, Data, Item
 FILES: tuple[str, ...] = ()
 DISTANCES = (50, 100, 200, 400, 800)
 PASSAGES, FACTS, CHOICES = 40, 5, 10
-SHARE = 0.2  # a passage is as long as many questions: --limit 100 asks twenty
+SHARES = {"passkey": 0.2, "needle": 0.5}
+"""Of --limit: a passage is as long as many questions, and five needles share one."""
 CITIES = [
     "Lisbon",
     "Oslo",
@@ -131,7 +132,7 @@ def tasks(data: Data) -> list[BenchTask]:
             name=f"recall/{kind}_{words}",
             items=make(words),
             about=f"{about}, {words} words back",
-            share=SHARE,
+            share=SHARES[kind],
             shotless=True,
         )
         for kind, about, make in (
