@@ -14,6 +14,9 @@ import numpy as np
 from basewise.stats.intervals import Interval, clustered_mean, normal_quantile, wilson
 from basewise.stats.paired import mcnemar_midp, paired_difference
 
+ROUNDING = 1e-12
+"""Below this a spread is the rounding of sums, not a spread."""
+
 
 def own_clusters(clusters: Sequence[str]) -> np.ndarray:
     """(n,) int cluster ids; an empty name is a cluster of its own."""
@@ -49,7 +52,8 @@ def standard_error(scores: np.ndarray, clusters: np.ndarray) -> float:
     if groups < 2:
         return float("nan")
     sums = np.bincount(inverse, weights=scores - scores.mean())
-    return float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(scores))
+    error = float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(scores))
+    return error if error > ROUNDING * max(1.0, float(np.abs(scores).max())) else 0.0
 
 
 def _mean(values: np.ndarray, clusters: np.ndarray) -> Interval:
@@ -70,7 +74,7 @@ def _p_of_zero(values: np.ndarray, clusters: np.ndarray) -> float:
     if not np.isfinite(error):
         return 1.0
     if error == 0:
-        return 1.0 if values.mean() == 0 else 0.0
+        return 1.0 if abs(values.mean()) <= ROUNDING * max(1.0, float(np.abs(values).max())) else 0.0
     return float(2 * t.sf(abs(values.mean()) / error, len(np.unique(clusters)) - 1))
 
 
@@ -135,7 +139,7 @@ def suite_gap(differences: Sequence[np.ndarray], clusters: Sequence[np.ndarray])
     if not np.isfinite(error):
         return found, 1.0
     if error == 0:
-        return found, 1.0 if found.estimate == 0 else 0.0
+        return found, 1.0 if abs(found.estimate) <= ROUNDING else 0.0
     return found, float(2 * ndtr(-abs(found.estimate) / error))
 
 

@@ -65,6 +65,8 @@ def bench(
     if not bases:
         raise InputError("no base was named", "name one or more, such as smollm2-135m")
     cards = [base_steps.find(name) for name in dict.fromkeys(bases)]
+    if twice := [card.key for i, card in enumerate(cards) if card.key in [c.key for c in cards[:i]]]:
+        raise InputError(f"two bases go by the name {twice[0]}", "rename one of their folders")
     tasks = find_tasks(suites, Data.of(options.data))
     if not any(way_of_card(card, task) for card in cards for task in tasks):
         raise InputError(
