@@ -7,18 +7,19 @@ rolling windows are those of lm-evaluation-harness (Gao et al. 2024), so that nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from basewise.core.base import SCORE, Base
+from basewise.core.base import GENERATE, SCORE, Base
 from basewise.core.errors import InputError, OutOfMemory
 from basewise.core.files import Progress, silent
 from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS
 from basewise.engine.decoder import Decoder
 from basewise.engine.fidelity import settle
+from basewise.engine.generate import Answer, Generator, Sampling, generate, held_back
 from basewise.engine.scoring import sweep, sweep_plain
 from basewise.engine.trie import build
 from basewise.engine.weights import load_tokenizer
@@ -149,6 +150,54 @@ class Causal:
         return np.bincount(np.array(whose), weights=scores.log_probability, minlength=len(texts)).astype(
             float
         )
+
+    def generate(self, prompts: Sequence[str], options: Sampling, progress: Progress = silent) -> list[str]:
+        """A text for each prompt, in their order."""
+        return [answer.text for answer in self.answers(prompts, options, progress)]
+
+    def answers(self, prompts: Sequence[str], options: Sampling, progress: Progress = silent) -> list[Answer]:
+        """As `generate`, with the tokens that each text took and why it ended."""
+        rows = [self._prompt(prompt, options) for prompt in prompts]
+        return generate(self._generator(), rows, prompts, options, progress)
+
+    def stream(self, prompt: str, options: Sampling) -> Iterator[str]:
+        """The text for one prompt in pieces as they come; joined they are what `generate` gives."""
+        shown = ""
+        for _, text, answer in self._generator().run([self._prompt(prompt, options)], options, [prompt]):
+            ready = text if answer is not None else held_back(text, options.stop)
+            if len(ready) > len(shown):
+                yield ready[len(shown) :]
+                shown = ready
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> str:
+        """The prompt of a conversation, [{"role", "content"}, …], in the base's own template; InputError without one."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise InputError(
+                f"{self.base.key} has no chat template",
+                "give a prompt instead, or use an instruction-tuned base",
+            )
+        return str(
+            self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        )
+
+    def _generator(self) -> Generator:
+        if GENERATE not in self.base.provides:
+            raise InputError(f"{self.base.key} cannot generate", "use a decoder such as smollm2-135m")
+        return Generator(self.decoder, self.tokenizer, self.budget)
+
+    def _prompt(self, prompt: str, options: Sampling) -> np.ndarray:
+        """Token ids of a prompt with room for the answer."""
+        tokens = self.encode(prompt) or [self.prefix_token]
+        most = self.context - options.most_tokens
+        if len(tokens) > most:
+            if not options.cut_left or most < 1:
+                raise InputError(
+                    f"the prompt has {len(tokens):,} tokens; with {options.most_tokens:,} to generate that is"
+                    f" {len(tokens) - most:,} more than {self.base.key} reads ({self.context:,})",
+                    "shorten it, give fewer shots or generate fewer tokens",
+                )
+            tokens = tokens[-most:]
+        return np.asarray(tokens, np.int64)
 
 
 def rolling_windows(tokens: list[int], prefix: int, most: int) -> list[tuple[list[int], list[int]]]:
