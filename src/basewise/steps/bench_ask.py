@@ -167,7 +167,7 @@ def open_causal(base: Base) -> Any:
 
 def generate(causal: Any, prompts: Sequence[str], task: BenchTask, progress: Progress) -> list[str]:
     """Greedy answers up to a stop string."""
-    from basewise.engine.causal import Sampling  # type: ignore[attr-defined]
+    from basewise.engine.generate import Sampling
 
     return list(causal.generate(prompts, Sampling(stop=task.stop, most_tokens=task.most_tokens), progress))
 

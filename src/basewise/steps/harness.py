@@ -2,7 +2,7 @@
 
 The harness finds the class through the entry point group `lm_eval.models`. Its releases up to 0.4.13 do not look there; for
 those `python -m basewise.steps.harness run --model basewise ...` is the harness' own command with the class registered.
-Log-likelihoods, rolling log-likelihoods and greedy text up to stop strings, item by item what its `hf` model gives.
+Log-likelihoods, rolling log-likelihoods and text up to stop strings; what is not drawn is item by item what its `hf` model gives.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Harness(LM):
         return found
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Greedy answers up to the task's stop strings; requests with the same settings together."""
+        """Answers up to the task's stop strings; requests with the same settings together."""
         groups: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             groups.setdefault(json.dumps(request.args[1], sort_keys=True, default=str), []).append(place)
@@ -90,22 +90,25 @@ class Harness(LM):
 
 
 def sampling(settings: dict[str, Any]) -> Any:
-    """The engine's options for a task's generation settings; InputError for one that would change the answers and is unknown."""
-    from basewise.engine.causal import Sampling  # type: ignore[attr-defined]
+    """The engine's options for a task's generation settings; InputError for one that is unknown and would change the answers."""
+    from basewise.engine.generate import Sampling
 
     until = settings.pop("until", None) or []
     until = [until] if isinstance(until, str) else list(until)
     given = [settings.pop(name, None) for name in TOKEN_NAMES]
     most = next((int(value) for value in given if value is not None), USUAL_TOKENS)
-    if not settings.pop("do_sample", False):
-        for name in ("temperature", "top_p", "top_k"):  # without sampling they say nothing
+    drawn = bool(settings.pop("do_sample", False))
+    temperature = float(settings.pop("temperature", None) or 1.0) if drawn else 0.0
+    top_p = float(settings.pop("top_p", None) or 1.0) if drawn else 1.0
+    if not drawn:  # of a greedy answer they say nothing
+        for name in ("temperature", "top_p", "top_k"):
             settings.pop(name, None)
     if settings:
         raise InputError(
-            f"the task asks for {', '.join(f'{k}={v}' for k, v in sorted(settings.items()))}, only greedy answers are given here",
+            f"the task generates with {', '.join(f'{k}={v}' for k, v in sorted(settings.items()))}, which is unknown here",
             "use the harness' hf model for this task",
         )
-    return Sampling(stop=tuple(until), most_tokens=most)
+    return Sampling(stop=tuple(until), most_tokens=most, temperature=temperature, top_p=top_p, cut_left=True)
 
 
 def main() -> None:
