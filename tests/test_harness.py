@@ -78,7 +78,7 @@ def write_tasks(folder: Path, sets: Path | None, most: int = 12) -> list[str]:
                 "answer": item.answer,
                 "target": item.target,
             }
-            for item in task.items[: most if task.kind == CHOICES else 4]
+            for item in task.items[:most]
         ]
         kind = CHOICE if task.kind == CHOICES else GENERATE if task.kind == GENERATES else ROLLING
         if task.kind == CHOICES:
@@ -130,8 +130,7 @@ def equal(ours: dict[str, Any], theirs: dict[str, Any], names: list[str], tolera
                     assert a == b, name
                     continue
                 left, right = (np.asarray(x, float).ravel() for x in (a, b))
-                scale = max(1.0, abs(float(right[0])) / 100)
-                assert abs(left[0] - right[0]) <= tolerance * scale, (name, left, right)
+                assert abs(left[0] - right[0]) <= tolerance, (name, left, right)
                 assert left[1:].tolist() == right[1:].tolist(), "greedy or not"
         for metric, value in theirs["results"][name].items():
             if isinstance(value, float):
@@ -139,12 +138,13 @@ def equal(ours: dict[str, Any], theirs: dict[str, Any], names: list[str], tolera
 
 
 def both(folder: Path, base: str, hf: str, names: list[str]) -> None:
+    """Ours in fp32 against theirs in float64: in fp32 theirs is off by more than the tolerance on a sum of thirty tokens."""
     from lm_eval.models.huggingface import HFLM
 
     from basewise.steps.harness import Harness
 
     ours = evaluated(Harness(base=base, precision="fp32"), names, folder)
-    theirs = evaluated(HFLM(pretrained=hf, dtype="float32", device="cpu", batch_size=1), names, folder)
+    theirs = evaluated(HFLM(pretrained=hf, dtype="float64", device="cpu", batch_size=1), names, folder)
     equal(ours, theirs, names, 1e-4)
 
 
@@ -170,7 +170,7 @@ def test_equal_to_hf_on_a_tiny_decoder(tmp_path: Path) -> None:
 def test_equal_to_hf_on_ten_tasks_of_the_public_sets(sets: Path, tmp_path: Path) -> None:
     from basewise.steps.bases import find, pull
 
-    names = write_tasks(tmp_path, sets, most=6)
+    names = write_tasks(tmp_path, sets, most=2)
     assert len(names) == 10
     folder = str(pull(find("smollm2-135m")).folder)
     short = [name for name in names if name != "local_wiki"]  # an article takes the hf model minutes

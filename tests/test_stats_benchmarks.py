@@ -88,6 +88,17 @@ def test_clusters_widen_and_one_cluster_says_nothing() -> None:
     assert p == 1.0 and found.high == float("inf")
 
 
+def test_no_spread_is_not_certainty() -> None:
+    zeros = [np.zeros(10)] * 3
+    found = b.suite_interval(zeros, [alone(10)] * 3)
+    assert found.estimate == found.low == 0 and 0.05 < found.high < 0.3
+    few, _ = b.suite_gap(zeros, [alone(10)] * 3)
+    many, p = b.suite_gap([np.zeros(1_000)] * 3, [alone(1_000)] * 3)
+    assert few.low < 0 < few.high and few.high > 10 * many.high and p == 1.0
+    grouped, _ = b.suite_gap(zeros, [alone(10) // 5] * 3)
+    assert grouped.high > few.high
+
+
 def test_rounding_is_no_evidence() -> None:
     same = np.array([0.1, 0.7, 0.3, 0.9] * 5)
     noise = same * (1 + 1e-16 * np.arange(20)) - same + 1e-16

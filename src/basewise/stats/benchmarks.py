@@ -120,22 +120,49 @@ def _guessing(right: int, chance: np.ndarray) -> float:
     return float(min(1.0, 2 * min(law[: right + 1].sum(), law[right:].sum())))
 
 
+def careful_error(values: np.ndarray, clusters: np.ndarray) -> float:
+    """Standard error of a mean that stays above zero where counts show no spread: few right or wrong answers, or few
+    disagreements, are not certainty (pseudo-counts of Agresti and Coull 1998 for shares, of Agresti and Min 2005 for paired
+    differences). Other values get the plain one.
+    """
+    values = np.asarray(values, float)
+    error = standard_error(values, clusters)
+    if not np.isin(values, (-1.0, 0.0, 1.0)).all() or not np.isfinite(error):
+        return error
+    n = len(values) / design_effect(values, clusters) if np.ptp(values) else len(np.unique(clusters))
+    plus, minus = n * (values > 0).mean(), n * (values < 0).mean()
+    if _binary(values):
+        share = (plus + 2) / (n + 4)
+        return max(error, float(np.sqrt(share * (1 - share) / (n + 4))))
+    spread = plus + minus + 1 - (plus - minus) ** 2 / (n + 2)
+    return max(error, float(np.sqrt(spread)) / (n + 2))
+
+
 def suite_interval(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> Interval:
     """Mean over tasks of the tasks' means; the tasks are the ones of the suite, only their items are drawn."""
     means = [float(np.mean(s)) for s in scores]
-    errors = [standard_error(s, c) for s, c in zip(scores, clusters, strict=True)]
+    errors = [careful_error(s, c) for s, c in zip(scores, clusters, strict=True)]
     estimate, n = float(np.mean(means)), int(sum(len(s) for s in scores))
     error = float(np.sqrt(np.square(errors).sum()) / len(means))
     half = normal_quantile(0.95) * error if np.isfinite(error) else float("inf")
-    return Interval(estimate=estimate, low=estimate - half, high=estimate + half, n=n, method="mean of tasks")
+    low, high = estimate - half, estimate + half
+    if all(map(_binary, scores)):
+        low, high = max(0.0, low), min(1.0, high)
+    return Interval(estimate=estimate, low=low, high=high, n=n, method="mean of tasks")
 
 
 def suite_gap(differences: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> tuple[Interval, float]:
     """(mean over tasks of the paired differences with its interval, two-sided p value by the normal law)."""
     from scipy.special import ndtr
 
-    found = suite_interval(differences, clusters)
-    error = (found.high - found.low) / 2 / normal_quantile(0.95)
+    estimate = float(np.mean([np.mean(d) for d in differences]))
+    errors = [careful_error(d, c) for d, c in zip(differences, clusters, strict=True)]
+    error = float(np.sqrt(np.square(errors).sum()) / len(errors))
+    half = normal_quantile(0.95) * error if np.isfinite(error) else float("inf")
+    n = int(sum(len(d) for d in differences))
+    found = Interval(
+        estimate=estimate, low=estimate - half, high=estimate + half, n=n, method="mean of tasks"
+    )
     if not np.isfinite(error):
         return found, 1.0
     if error == 0:
