@@ -20,7 +20,7 @@ def bench(
         list[str] | None,
         typer.Option(help="A suite, a task such as bbh/navigate, or all (again, or by commas, for more)."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many items a task, drawn by seed.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many items a task, the same ones each time.")] = None,
     shots: Annotated[
         str | None,
         typer.Option(help="Demonstrations, such as 5, or 0,1,2,4,8,16,32 for a curve; each task's usual number when left out."),
@@ -35,7 +35,6 @@ def bench(
         bool, typer.Option("--compare", help="Put two finished runs side by side, item by item.")
     ] = False,
     to: Annotated[Path | None, typer.Option(help="Run folder to write; runs/bench-<suite> when left out.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of items and demonstrations.")] = 0,
 ) -> None:  # fmt: skip
     """Ask bases standard tasks in context, every number with an interval, every gap on the same items."""
     from rich.console import Console
@@ -53,7 +52,6 @@ def bench(
         options = BenchOptions(
             data=data,
             corpus=corpus,
-            seed=seed,
             progress=progress,
             announce=lambda line: typer.echo(line, err=True),
             command=" ".join(["basewise", *sys.argv[1:]]),
