@@ -96,8 +96,13 @@ def figure(value: dict[str, Any] | None, measure: str, sign: str = "") -> str:
         return ""
     bits = measure == "bits per byte"
     unit, form = (1.0, ".3f") if bits else (POINTS, ".1f")
-    low, high = ("?" if value[k] is None else format(unit * value[k], form) for k in ("low", "high"))
-    return f"{format(unit * value['estimate'], sign + form)} [{low}, {high}]"
+    low, high = ("?" if value[k] is None else format(_plus(unit * value[k]), form) for k in ("low", "high"))
+    return f"{format(_plus(unit * value['estimate']), sign + form)} [{low}, {high}]"
+
+
+def _plus(value: float) -> float:
+    """Rounded, and never a negative zero."""
+    return round(value, 3) + 0.0 if abs(value) >= 0.0005 else 0.0
 
 
 def gap_text(value: float | None, measure: str) -> str:
@@ -124,8 +129,10 @@ def show_benchmark(result: Any, console: Any) -> None:
     for line in result.curves:
         points = ", ".join(f"{p['shots']}: {figure(p, line['measure'])}" for p in line["points"])
         console.print(f"{line['base']} on {line['suite']} by shots: {points}", markup=False)
+    most = max((line["shots"] for line in result.scale if line["shots"] != "gain"), default=0)
     for line in result.scale:
-        console.print(line["sentence"], markup=False)
+        if line["shots"] in ("gain", most):
+            console.print(line["sentence"], markup=False)
     if result.contamination:
         found = result.contamination["tasks"]
         matched, items = sum(t["matched"] for t in found), sum(t["items"] for t in found)
@@ -158,7 +165,8 @@ def suite_lines(result: Any) -> Any:
     from rich.markup import escape
 
     table = _table(("suite", "left"), ("base", "left"), ("mean [95 %]", "right"), ("n", "right"), ("tasks", "right"), (">chance", "right"), ("sees", "right"))  # fmt: skip
-    for line in result.suites:
+    order = list(dict.fromkeys((x["suite"], x["measure"]) for x in result.suites))
+    for line in sorted(result.suites, key=lambda x: order.index((x["suite"], x["measure"]))):
         above = "" if line["above_chance"] is None else f"{line['above_chance']}"
         base = line["base"] + (" (probe)" if line["way"] == "probe" else "")
         table.add_row(

@@ -123,12 +123,12 @@ def _guessing(right: int, chance: np.ndarray) -> float:
 def careful_error(values: np.ndarray, clusters: np.ndarray) -> float:
     """Standard error of a mean that stays above zero where counts show no spread: few right or wrong answers, or few
     disagreements, are not certainty (pseudo-counts of Agresti and Coull 1998 for shares, of Agresti and Min 2005 for paired
-    differences). Other values get the plain one.
+    differences). Other values get the plain one, or nan where they do not differ at all.
     """
     values = np.asarray(values, float)
     error = standard_error(values, clusters)
     if not np.isin(values, (-1.0, 0.0, 1.0)).all() or not np.isfinite(error):
-        return error
+        return error or float("nan")
     n = len(values) / design_effect(values, clusters) if np.ptp(values) else len(np.unique(clusters))
     plus, minus = n * (values > 0).mean(), n * (values < 0).mean()
     if _binary(values):

@@ -117,9 +117,8 @@ def most_shots(task: BenchTask, wanted: tuple[int, ...] | None) -> int:
 
 
 def standing(task: BenchTask, wanted: tuple[int, ...] | None) -> int:
-    """The number of demonstrations that stands for a task in tables of suites: its usual one, else the largest."""
-    numbers = shots_for(task, wanted)
-    return task.shots if task.shots in numbers else max(numbers)
+    """The number of demonstrations that stands for a task in tables of suites: the one nearest to its usual one."""
+    return min(shots_for(task, wanted), key=lambda k: (abs(k - task.shots), -k))
 
 
 def questions(base: Base, draws: Sequence[Draw], wanted: tuple[int, ...] | None) -> list[Question]:
@@ -147,6 +146,8 @@ def _run(
         status = "unfinished"
         if not kept:
             raise
+    if not kept:
+        raise InputError(f"nothing could be asked: {skipped[0]['why']}", "take another base or other tasks")
     for base in bases:
         skipped += [
             {"base": base.key, "task": d.task.name, "why": why_not(base, d.task)}

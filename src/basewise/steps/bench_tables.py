@@ -1,7 +1,7 @@
 """Tables of a benchmark: a score with its interval a cell, suites, paired gaps, curves over shots, trend over size.
 
-Each is computed from per-item scores. The p values of a run are adjusted together (Holm): those against guessing over all
-cells, those between bases over all tasks and pairs, those between suites over all suites and pairs.
+Each is computed from per-item scores. p values that are read together are adjusted together (Holm): those against guessing
+over the scores of a base on a suite, those between bases over all tasks and pairs, those between suites over all of them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _gap(found: tuple[Interval, float]) -> Json:
 def cell_table(cells: Sequence[Cell]) -> list[Json]:
     """One line a cell: its score, its score by other measures, how far it is from guessing and from the majority."""
     lines: list[Json] = []
-    against: list[Json] = []
+    against: dict[tuple[str, ...], list[Json]] = {}
     for cell in cells:
         a, base, common = cell.answers, chance(cell.task), majority(cell.task)
         line: Json = {
@@ -89,9 +89,12 @@ def cell_table(cells: Sequence[Cell]) -> list[Json]:
             None if base is None else _gap(stat.over_chance(cell.scores, base, cell.clusters))
         )
         line["over_majority"] = None if common is None else _gap(stat.gap(cell.scores, common, cell.clusters))
-        against += [line[key] for key in ("over_chance", "over_majority") if line[key]]
+        for key in ("over_chance", "over_majority"):
+            if line[key]:
+                against.setdefault((*cell.group, a.base, key), []).append(line[key])
         lines.append(line)
-    _adjust(against)
+    for family in against.values():
+        _adjust(family)
     return lines
 
 
@@ -301,8 +304,10 @@ def _scale_line(
 def scale_sentence(line: Json) -> str:
     """Whether prompting improves with scale here, in words."""
     unit = 1.0 if line["measure"] == "bits per byte" else 100.0
-    value = unit * line["estimate"]
-    ends = ", ".join("?" if line[key] is None else f"{unit * line[key]:.2f}" for key in ("low", "high"))
+    value = round(unit * line["estimate"], 2) + 0.0
+    ends = ", ".join(
+        "?" if line[k] is None else f"{round(unit * line[k], 2) + 0.0:.2f}" for k in ("low", "high")
+    )
     sure = line["p_holm"] <= ALPHA
     better = value < 0 if line["lower"] else value > 0
     verdict = (
@@ -313,7 +318,7 @@ def scale_sentence(line: Json) -> str:
     what = (
         "the gain from demonstrations"
         if line["shots"] == "gain"
-        else f"{line['measure']} at {line['shots']} shots"
+        else f"{line['measure']} at {line['shots']} shot{'' if line['shots'] == 1 else 's'}"
     )
     points = "bits" if unit == 1.0 else "points"
     return (

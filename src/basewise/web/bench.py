@@ -65,8 +65,13 @@ def figures(value: Json | None, measure: str, sign: str = "") -> str:
     if not value:
         return "–"
     unit, form = (1.0, ".3f") if measure == BITS else (100.0, ".1f")
-    low, high = ("?" if value[k] is None else format(unit * value[k], form) for k in ("low", "high"))
-    return f"{format(unit * value['estimate'], sign + form)} [{low}, {high}]"
+    low, high = ("?" if value[k] is None else format(_plus(unit * value[k]), form) for k in ("low", "high"))
+    return f"{format(_plus(unit * value['estimate']), sign + form)} [{low}, {high}]"
+
+
+def _plus(value: float) -> float:
+    """Rounded, and never a negative zero."""
+    return round(value, 3) + 0.0 if abs(value) >= 0.0005 else 0.0
 
 
 def one(value: float | None, measure: str) -> str:
@@ -99,11 +104,12 @@ def strip(result: Benchmark) -> str:
     return f'<dl class="strip">{items}</dl>' if items else ""
 
 
-def _bar(values: Sequence[Json], value: Json, strong: bool) -> str:
-    """A dot and its interval on the axis that all the values share."""
+def _bar(values: Sequence[Json], value: Json, bits: bool) -> str:
+    """A dot and its interval: shares on an axis from 0 to 100 %, bits on the one that the values share."""
     ends = [(v["estimate"] if v[k] is None else v[k]) for v in [*values, value] for k in ("low", "high")]
+    least, most = (min(ends), max(ends)) if bits else (0.0, 1.0)
     low, high = (value["estimate"] if value[k] is None else value[k] for k in ("low", "high"))
-    return plots.interval_bar(min(ends), max(ends), (value["estimate"], low, high), strong)
+    return plots.interval_bar(least, most, (value["estimate"], low, high), False)
 
 
 def asked(line: Json) -> str:
@@ -114,20 +120,21 @@ def asked(line: Json) -> str:
 def suites(result: Benchmark) -> str:
     """Means over the tasks of each suite, base by base on one axis."""
     rows = []
-    for line in result.suites:
+    order = list(dict.fromkeys((x["suite"], x["measure"]) for x in result.suites))
+    for line in sorted(result.suites, key=lambda x: order.index((x["suite"], x["measure"]))):
         same = [
             x["score"]
             for x in result.suites
             if (x["suite"], x["measure"]) == (line["suite"], line["measure"])
         ]
         above = "–" if line["above_chance"] is None else f"{line['above_chance']} of {line['tasks']}"
-        shots = ", ".join(map(str, line["shots"]))
+        shots = ", ".join(map(str, line["shots"])) + (" a class" if line["way"] == "probe" else "")
         rows.append(
             [
                 escape(line["suite"]),
                 asked(line),
                 escape(line["measure"]),
-                _bar(same, line["score"], False),
+                _bar(same, line["score"], line["measure"] == BITS),
                 figures(line["score"], line["measure"]),
                 f"{line['score']['n']:,}",
                 shots,
@@ -137,7 +144,7 @@ def suites(result: Benchmark) -> str:
         )
     text = (
         "Mean over the tasks of a suite with its 95 % interval; items that share a passage count as a cluster. “Above chance” counts tasks "
-        "whose score is above guessing after Holm's correction. “Sees” is the smallest gap to another base that these items would "
+        "whose score is above guessing after Holm's correction over the suite. “Sees” is the smallest gap to another base that these items would "
         "show in four of five cases, if both differed on a fifth of them."
     )
     head = ("suite", "base", "measure", "", "mean [95 %]", "n", "shots", "above chance", "sees")
@@ -293,9 +300,10 @@ def tasks(result: Benchmark) -> str:
             "p",
             "by other measures",
         )
-        words = f"{suite}: {len({c['task'] for c in cells})} tasks"
+        count = len({c["task"] for c in cells})
+        words = f"{suite}: {count} task{'s' if count > 1 else ''}"
         out.append(f"<details><summary>{escape(words)}</summary>{table(head, rows, 2)}</details>")
-    text = "■ above guessing after Holm's correction over all scores of the run. Chance and majority are what guessing and the commonest answer score on these items."
+    text = "■ above guessing after Holm's correction over the scores of a base on the suite. Chance and majority are what guessing and the commonest answer score on these items."
     return how(text) + "".join(out) if out else ""
 
 
@@ -309,7 +317,7 @@ def _task_row(cell: Json, task: Json) -> list[str]:
     return [
         f'{escape(task["name"])}{mark}<br><span class="small">{escape(task["about"])}</span>{note}',
         asked(cell),
-        str(cell["shots"]),
+        str(cell["shots"]) + (" a class" if cell["way"] == "probe" else ""),
         figures(cell["score"], measure),
         f"{cell['score']['n']:,}",
         f"{task['clusters']:,}",
