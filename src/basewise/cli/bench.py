@@ -186,14 +186,16 @@ def task_lines(result: Any) -> Any:
     from rich.markup import escape
 
     by_name = {task["name"]: task for task in result.tasks}
-    table = _table(("", "left"), ("task", "left"), ("base", "left"), ("shots", "right"), ("score [95 %]", "right"), ("n", "right"), ("chance", "right"), ("majority", "right"))  # fmt: skip
+    several = len(result.bases) > 1
+    named = [("base", "left")] if several else []
+    table = _table(("", "left"), ("task", "left"), *named, ("shots", "right"), ("score [95 %]", "right"), ("n", "right"), ("chance", "right"), ("majority", "right"))  # fmt: skip
     for cell in result.cells:
         task, gap = by_name[cell["task"]], cell["over_chance"]
         mark = "*" if gap and gap["estimate"] > 0 and gap["p_holm"] <= 0.05 else ""
         shares = ("" if task[k] is None else f"{POINTS * task[k]:.1f}" for k in ("chance", "majority"))
         base = cell["base"] + (" (probe)" if cell["way"] == "probe" else "")
         score = escape(figure(cell["score"], task["measure"]))
-        table.add_row(mark, escape(cell["task"]), escape(base), str(cell["shots"]), score, f"{cell['score']['n']:,}", *shares)  # fmt: skip
+        table.add_row(mark, escape(cell["task"]), *([escape(base)] if several else []), str(cell["shots"]), score, f"{cell['score']['n']:,}", *shares)  # fmt: skip
     return table
 
 

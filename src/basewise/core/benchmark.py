@@ -41,6 +41,7 @@ class Answers:
     seconds: float = 0.0
     computed: int = 0
     unique: int = 0
+    precision: str = ""
     note: str = ""
 
 

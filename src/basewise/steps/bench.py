@@ -154,7 +154,7 @@ def _run(
             for d in draws
             if not way(base, d.task)
         ]
-        lines.append(base_line(base, [a for a in kept if a.base == base.key], run))
+        lines.append(base_line(base, [a for a in kept if a.base == base.key]))
     result = conclude(kept, draws, wanted, lines, options)
     provenance = {
         "started": started,
@@ -206,14 +206,11 @@ def _answer(
                 run.keep(question.name, *as_record(answers))
                 kept.append(answers)
             done += question.weight
-        if asker.precision:
-            run.keep(f"precision-{base.digest[:16]}", {}, {"precision": asker.precision})
 
 
-def base_line(base: Base, answers: list[Answers], run: RunDir) -> Json:
+def base_line(base: Base, answers: list[Answers]) -> Json:
     """One line of the record about a base."""
     computed, unique = sum(a.computed for a in answers), sum(a.unique for a in answers)
-    saved = run.saved(f"precision-{base.digest[:16]}")
     return {
         "name": base.key,
         "family": base.card.family,
@@ -221,7 +218,7 @@ def base_line(base: Base, answers: list[Answers], run: RunDir) -> Json:
         "licence": base.card.licence,
         "digest": base.digest,
         "way": sorted({a.way for a in answers}),
-        "precision": saved[1]["precision"] if saved else "",
+        "precision": next((a.precision for a in answers if a.precision), ""),
         "seconds": sum(a.seconds for a in answers),
         "computed": computed,
         "redundancy": computed / unique if unique else None,

@@ -108,6 +108,7 @@ class Asker:
             sizes=ragged([[len(part.strip().encode()) for part in row] for row in parts]),
             targets=tuple(item.target for item in items) if task.kind == GENERATE else (),
             seconds=time.perf_counter() - started,
+            precision=self.precision,
             **found[1],
         )
 
@@ -207,7 +208,7 @@ def probe(question: Question, progress: Progress) -> np.ndarray:
 def as_record(answers: Answers) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Answers as arrays and JSON for the journal."""
     arrays = {"right": answers.right, "logs": answers.logs, "sizes": answers.sizes}
-    names = ("base", "task", "shots", "way", "seconds", "computed", "unique", "note")
+    names = ("base", "task", "shots", "way", "seconds", "computed", "unique", "precision", "note")
     lists = ("digests", "clusters", "texts", "targets")
     return arrays, {name: getattr(answers, name) for name in names} | {
         name: list(getattr(answers, name)) for name in lists
