@@ -12,6 +12,7 @@ import typer
 import typer.core
 
 from basewise.cli.bases import app as bases_app
+from basewise.cli.prompt import prompt as prompt_command
 from basewise.core.errors import BasewiseError
 from basewise.core.files import explain_os_error
 
@@ -220,6 +221,9 @@ def predict(
 
     with progress_bars(console(stderr=True)) as progress:
         write_answers(load(run), rows, to, form, progress)
+
+
+app.command("prompt")(prompt_command)
 
 
 @app.command()

@@ -253,7 +253,7 @@ _opened: dict[tuple[Any, ...], Causal] = {}
 
 def opened(base: Base, precision: str = "auto") -> Causal:
     """The decoder of a base, kept open: the folds of a race and the texts of a predictor share it."""
-    key = (base.digest, base.random_seed, precision)
+    key = (str(base.folder), base.digest, base.random_seed, precision)
     if key not in _opened:
         while len(_opened) >= MOST_OPEN:
             _opened.pop(next(iter(_opened)))
