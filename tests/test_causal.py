@@ -119,18 +119,19 @@ SEQUENCES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=14), min_s
 @settings(max_examples=60, deadline=None)
 def test_any_trie_at_any_packing(sequences: list[list[int]], budget: int, random: object) -> None:
     """Masks alone: through passes and groups each node sees exactly its ancestors and itself, at the right distance."""
-    rows = [np.array(s) for s in sequences]
-    counts = [random.randint(1, len(s)) for s in sequences]  # type: ignore[attr-defined]
-    trie = build(rows, [row[:m] for row, m in zip(rows, counts, strict=True)])
+    cuts = [random.randint(1, len(s)) for s in sequences]  # type: ignore[attr-defined]
+    afters = [[*s[n:], random.randint(1, 3)] for s, n in zip(sequences, cuts, strict=True)]  # type: ignore[attr-defined]
+    trie = build([s[:n] for s, n in zip(sequences, cuts, strict=True)], afters)
     prefixes = {tuple(s[:n]) for s in sequences for n in range(1, len(s) + 1)}
     assert len(trie) == len(prefixes)
     spelled = [tuple(trie.tokens[np.append(trie.path(v), v)].tolist()) for v in range(len(trie))]
     assert set(spelled) == prefixes
     for node, token, request in zip(trie.query_node, trie.query_token, trie.query_request, strict=True):
-        place = len(spelled[node]) - 1 - (len(rows[request]) - counts[request])
         assert spelled[node] == tuple(sequences[request][: len(spelled[node])])
-        assert token == rows[request][place]
-    assert len(trie.query_node) == sum(counts)
+        assert token == afters[request][len(spelled[node]) - cuts[request]]
+    assert len(trie.query_node) == sum(map(len, afters))
+    chain = trie.chain()
+    assert all(s[:chain] == sequences[0][:chain] for s in sequences) and chain <= min(cuts) - 1
     kept: list[int] = []
     start = 0
     while start < len(trie):
@@ -227,6 +228,34 @@ def test_rolling(opened: dict[str, Causal]) -> None:
         ([3], [4, 5, 6, 7]),
         ([5, 6, 7], [8, 9]),
     ]
+
+
+def test_a_shared_beginning_is_not_computed_again(tmp_path: Path) -> None:
+    causal, draw = (
+        Causal(tiny_decoders.decoder(tmp_path, "gemma3", max_position_embeddings=300), "fp32"),
+        np.random.default_rng(1),
+    )
+    stem = draw.integers(1, 90, 120).tolist()
+
+    def asked(n: int, size: int) -> list[tuple[list[int], list[int]]]:
+        return [
+            (stem[:n] + draw.integers(1, 90, 5).tolist(), draw.integers(1, 90, 2).tolist())
+            for _ in range(size)
+        ]
+
+    for n, size, known in (
+        (120, 3, 0),
+        (120, 4, 120),
+        (120, 1, 120),
+        (80, 2, 80),
+        (120, 2, 120),
+        (20, 2, 0),
+        (120, 2, 120),
+    ):
+        requests = asked(n, size)
+        found = causal.score_tokens(requests)
+        assert found.unique - found.computed == known
+        np.testing.assert_allclose(found.log_probability, one_by_one(causal, requests)[0], atol=1e-4)
 
 
 def test_memory_that_runs_out_halves_the_pass(

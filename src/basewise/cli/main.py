@@ -13,6 +13,7 @@ import typer.core
 
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
+from basewise.cli.prompt import prompt as prompt_command
 from basewise.core.errors import BasewiseError
 from basewise.core.files import explain_os_error
 
@@ -223,7 +224,8 @@ def predict(
         write_answers(load(run), rows, to, form, progress)
 
 
-app.command(name="bench")(bench_command)
+app.command("prompt")(prompt_command)
+app.command("bench")(bench_command)
 
 
 @app.command()

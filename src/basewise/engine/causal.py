@@ -20,17 +20,19 @@ from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS
 from basewise.engine.decoder import Decoder
 from basewise.engine.fidelity import settle
 from basewise.engine.generate import Answer, Generator, Sampling, generate, held_back
-from basewise.engine.scoring import sweep, sweep_plain
+from basewise.engine.scoring import Stem, sweep, sweep_plain
 from basewise.engine.trie import build
 from basewise.engine.weights import load_tokenizer
 
 UNSTATED_CONTEXT = 2048
+MOST_OPEN = 2
 
 
 @dataclass(frozen=True)
 class Scores:
     """n requests in their order: summed log-probability (n,) float64 in nats, whether every token was the likeliest (n,) bool,
-    tokens scored (n,) int64. `computed` tokens went through the network, `unique` is what the trie holds; their ratio is the redundancy."""
+    tokens scored (n,) int64. `computed` tokens went through the network, `unique` is what the trie holds; their ratio is the redundancy
+    (below 1 where the beginning was known from the job before)."""
 
     log_probability: np.ndarray
     greedy: np.ndarray
@@ -66,6 +68,7 @@ class Causal:
         self.context = _context_of(self.decoder.model.config, self.tokenizer, base)
         self.prefix_token = _prefix_of(self.tokenizer)
         self.budget = _budget(self.decoder, memory_bytes, self.context)
+        self._stem = Stem()
 
     def encode(self, text: str, special: bool | None = None) -> list[int]:
         """Token ids; special tokens as the tokenizer adds them itself, unless the text begins with one or `special` says."""
@@ -108,7 +111,7 @@ class Causal:
         self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress = silent
     ) -> Scores:
         """As `score`, for token ids. A context that is too long loses its left end; an empty one becomes the prefix token."""
-        sequences, targets = [], []
+        befores, afters = [], []
         for before, after in requests:
             if not len(after):
                 raise InputError("a continuation has no token", "give every choice a text of its own")
@@ -118,22 +121,20 @@ class Causal:
                     f" {self.base.key} reads",
                     "shorten it, or use rolling",
                 )
-            whole = [*(before if len(before) else [self.prefix_token]), *after][-(self.context + 1) :]
-            sequences.append(np.asarray(whole[:-1], np.int64))
-            targets.append(np.asarray(after, np.int64))
-        return self._score(sequences, targets, progress)
-
-    def _score(self, sequences: list[np.ndarray], targets: list[np.ndarray], progress: Progress) -> Scores:
-        trie = build(sequences, targets)
+            room = self.context + 1 - len(after)
+            before = before if len(before) else [self.prefix_token]
+            befores.append(before if len(before) <= room else before[-room:])
+            afters.append(after)
+        trie = build(befores, afters)
         if self.packed:
-            found = sweep(self.decoder, trie, self.budget, progress)
+            found = sweep(self.decoder, trie, self.budget, progress, self._stem)
             self.budget = max(1, min(self.budget, found.budget))
         else:
             found = sweep_plain(self.decoder, trie, progress)
-        n = len(sequences)
+        n = len(befores)
         sums = np.bincount(trie.query_request, weights=found.log_probability, minlength=n)
         wrong = np.bincount(trie.query_request, weights=~found.greedy, minlength=n)
-        counts = np.array([len(t) for t in targets], np.int64)
+        counts = np.array([len(after) for after in afters], np.int64)
         return Scores(sums.astype(np.float64), wrong == 0, counts, found.computed, len(trie))
 
     def rolling(self, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
@@ -245,3 +246,16 @@ def _budget(decoder: Decoder, memory_bytes: float | None, context: int) -> int:
             "allow more memory or use a smaller base",
         )
     return int(min(usual, left // each))
+
+
+_opened: dict[tuple[Any, ...], Causal] = {}
+
+
+def opened(base: Base, precision: str = "auto") -> Causal:
+    """The decoder of a base, kept open: the folds of a race and the texts of a predictor share it."""
+    key = (str(base.folder), base.digest, base.random_seed, precision)
+    if key not in _opened:
+        while len(_opened) >= MOST_OPEN:
+            _opened.pop(next(iter(_opened)))
+        _opened[key] = Causal(base, precision)
+    return _opened[key]

@@ -68,12 +68,10 @@ class Decoder:
         draw = np.random.default_rng(0)
         most = min(self.vocabulary, 1000)
         stem = draw.integers(0, most, 12)
-        sequences = [
-            np.concatenate([stem[:n], draw.integers(0, most, m)])
-            for n, m in ((4, 5), (9, 3), (9, 6), (0, 7), (12, 2))
+        before = [
+            [*stem[:n], *draw.integers(0, most, m)] for n, m in ((4, 3), (9, 1), (9, 4), (1, 5), (12, 0))
         ]
-        targets = [draw.integers(0, most, 3) for _ in sequences]
-        trie = build(sequences, targets)
+        trie = build(before, [draw.integers(0, most, 3) for _ in before])
         try:
             plain = sweep_plain(self, trie)
             self.model.set_attn_implementation(paths.register())

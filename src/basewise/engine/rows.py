@@ -113,7 +113,7 @@ def fill(
         return PlainRows.of(decoder, prompts)
     lengths = np.array([len(p) for p in prompts], np.int64)
     rows = PackedRows(decoder, lengths, int(lengths.max()) + most_tokens)
-    trie = build(prompts, [np.zeros(1, np.int64)] * len(prompts))
+    trie = build(prompts, [[0]] * len(prompts))
     paths = [np.zeros(0, np.int64)] * len(prompts)
     for leaf, row in zip(trie.query_node, trie.query_request, strict=True):
         paths[row] = np.append(trie.path(int(leaf)), leaf)

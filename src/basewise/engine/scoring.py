@@ -6,8 +6,7 @@ Memory running out halves the pass and goes on: the kept path is replaced only a
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -17,11 +16,14 @@ from basewise.core.errors import OutOfMemory
 from basewise.core.files import Progress, silent
 from basewise.engine.encoder import out_of_memory
 from basewise.engine.paths import Kept, PathState, State
-from basewise.engine.trie import Pass, Trie, plan, stop_of
+from basewise.engine.trie import Pass, Trie, common, plan, stop_of
 
 HEAD_BYTES = 2**27
 """Of fp32 logits at once; their softmax needs as much again."""
 LEAST_ROWS = 64
+LEAST_STEM = 48
+"""Tokens from which on a shared beginning is worth a pass of its own, so that the next job can start behind it."""
+STEM_BYTES = 2**28
 
 
 class Network(Protocol):
@@ -47,7 +49,22 @@ class Swept:
     budget: int
 
 
-Opened = Callable[[Pass, Kept], PathState]
+@dataclass
+class Stem:
+    """The states of a beginning that many jobs share, such as demonstrations: tokens (P,) and their states."""
+
+    tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    kept: Kept = field(default_factory=dict)
+
+    def start(self, trie: Trie, chain: int) -> tuple[int, Kept]:
+        """How many of the trie's first nodes are known, and their states."""
+        known = common(self.tokens, trie.tokens[:chain])
+        return known, {layer: (k[:, :, :known], v[:, :, :known]) for layer, (k, v) in self.kept.items()}
+
+    def remember(self, tokens: np.ndarray, kept: Kept) -> None:
+        """Keep the states of a job's beginning for the next job, unless they are large."""
+        if sum(k.nbytes + v.nbytes for k, v in kept.values()) <= STEM_BYTES:
+            self.tokens, self.kept = tokens.copy(), kept
 
 
 def most_rows(vocabulary: int) -> int:
@@ -55,15 +72,19 @@ def most_rows(vocabulary: int) -> int:
     return max(LEAST_ROWS, HEAD_BYTES // (4 * vocabulary))
 
 
-def sweep(network: Network, trie: Trie, budget: int, progress: Progress = silent) -> Swept:
-    """Packed: every node once, at most `budget` of them a pass."""
+def sweep(
+    network: Network, trie: Trie, budget: int, progress: Progress = silent, stem: Stem | None = None
+) -> Swept:
+    """Packed: every node once, at most `budget` of them a pass; what `stem` still knows of the beginning, not again."""
     asked = len(trie.query_node)
     found = Swept(np.zeros(asked), np.zeros(asked, bool), 0, budget)
     rows_at_once = most_rows(network.vocabulary)
-    kept: Kept = {}
-    start = 0
+    chain = trie.chain() if stem is not None else 0
+    chain = chain if chain >= LEAST_STEM else 0
+    start, kept = stem.start(trie, chain) if stem is not None and chain else (0, {})
     while start < len(trie):
         stop = stop_of(trie, start, found.budget, rows_at_once)
+        stop = min(stop, chain) if start < chain else stop
         try:
             kept = _one(network, trie, plan(trie, start, stop), kept, found)
         except (RuntimeError, MemoryError) as error:
@@ -79,6 +100,8 @@ def sweep(network: Network, trie: Trie, budget: int, progress: Progress = silent
             continue
         found.computed += stop - start
         start = stop
+        if stem is not None and start == chain:
+            stem.remember(trie.tokens[:chain], kept)
         progress(start, len(trie), "scoring")
     return found
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -48,49 +50,97 @@ class Trie:
             above = int(self.parent[above])
         return np.array(found[::-1], np.int64)
 
+    def chain(self) -> int:
+        """Nodes from the root on before the first branch or query: what all requests share."""
+        above = self.parent[1:]
+        branched = above[above != np.arange(len(above))]
+        first = int(branched.min()) + 1 if len(branched) else len(self)
+        asked = int(self.query_node[0]) if len(self.query_node) else len(self)
+        return max(0, min(first, asked))
+
     def queries(self, start: int, stop: int) -> slice:
         """Where the queries of the nodes [start, stop) stand."""
         low, high = np.searchsorted(self.query_node, [start, stop])
         return slice(int(low), int(high))
 
 
-def build(sequences: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Trie:
-    """The trie of R token sequences (each at least one token), and what is asked on them.
+def build(befores: Sequence[Any], afters: Sequence[Any]) -> Trie:
+    """The trie of R requests: the probability of each token of afters[i] in turn, after befores[i] (each at least one token).
 
-    targets[i] (m_i,): the tokens whose probability is asked after each of the last m_i tokens of sequence i; m_i <= its length.
+    The nodes of a request are its tokens but the last. Requests that hold the same list as `before` are recognised cheaply.
     """
-    keys = [np.asarray(s, ">u4").tobytes() for s in sequences]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    total = sum(len(s) for s in sequences)
-    tokens, depth, parent, end, owners = (np.zeros(total, np.int64) for _ in range(5))
-    longest = max((len(s) for s in sequences), default=0)
-    path = np.zeros(longest, np.int64)
+    contexts, whose = _distinct(befores)
+    rows = [np.asarray(after, np.int64) for after in afters]
+    order = _order(contexts, whose, rows)
+    lengths = [len(contexts[c]) for c in whose]
+    most = sum(map(len, contexts)) + sum(len(row) - 1 for row in rows)
+    columns = np.zeros((5, most), np.int64)
+    path = np.zeros(max((n + len(r) for n, r in zip(lengths, rows, strict=True)), default=0), np.int64)
     asked: list[np.ndarray] = []
-    before, size = np.zeros(0, np.int64), 0
+    before, after, here, size, grown = np.zeros(0, np.int64), np.zeros(0, np.int64), -1, 0, 0
     for index in order:
-        sequence = np.asarray(sequences[index], np.int64)
-        shared = _common(before, sequence)
-        end[path[shared : len(before)]] = size
-        fresh = len(sequence) - shared
+        context, own = contexts[whose[index]], rows[index]
+        length = len(context) + len(own) - 1
+        if whose[index] == here:
+            shared = len(context) + common(after[:-1], own[:-1])
+        else:
+            shared = common(np.concatenate([before, after[:-1]]), np.concatenate([context, own[:-1]]))
+        before, after, here = context, own, whose[index]
+        columns[3, path[shared:grown]] = size
+        fresh = length - shared
         new = np.arange(size, size + fresh)
-        tokens[new], depth[new], owners[new] = sequence[shared:], np.arange(shared, len(sequence)), index
-        parent[new] = new - 1
+        split = max(len(context) - shared, 0)
+        columns[0, new[:split]] = context[shared:]
+        columns[0, new[split:]] = own[max(shared - len(context), 0) : -1]
+        columns[1, new], columns[2, new], columns[4, new] = np.arange(shared, length), new - 1, index
         if fresh:
-            parent[size] = path[shared - 1] if shared else -1
-        path[shared : len(sequence)] = new
-        asked.append(path[len(sequence) - len(targets[index]) : len(sequence)].copy())
-        before, size = sequence, size + fresh
-    end[path[: len(before)]] = size
+            columns[2, size] = path[shared - 1] if shared else -1
+        path[shared:length] = new
+        asked.append(path[len(context) - 1 : length].copy())
+        size, grown = size + fresh, length
+    columns[3, path[:grown]] = size
+    return _joined(columns[:, :size], asked, order, rows)
+
+
+def _distinct(befores: Sequence[Any]) -> tuple[list[np.ndarray], list[int]]:
+    """(the different contexts, the context of each request)."""
+    contexts: list[np.ndarray] = []
+    by_identity: dict[int, int] = {}
+    by_content: dict[bytes, int] = {}
+    whose = []
+    for before in befores:
+        if id(before) not in by_identity:
+            tokens = np.asarray(before, np.int64)
+            content = tokens.tobytes()
+            if content not in by_content:
+                by_content[content] = len(contexts)
+                contexts.append(tokens)
+            by_identity[id(before)] = by_content[content]
+        whose.append(by_identity[id(before)])
+    return contexts, whose
+
+
+def _order(contexts: list[np.ndarray], whose: list[int], rows: list[np.ndarray]) -> list[int]:
+    """Requests sorted by their tokens; by context first where no context is the beginning of another, which is the same."""
+    keys = [context.astype(">u4").tobytes() for context in contexts]
+    ranked = sorted(range(len(keys)), key=keys.__getitem__)
+    if any(keys[b].startswith(keys[a]) for a, b in pairwise(ranked)):
+        return sorted(range(len(rows)), key=lambda i: keys[whose[i]] + rows[i].astype(">u4").tobytes())
+    rank = {context: place for place, context in enumerate(ranked)}
+    return sorted(range(len(rows)), key=lambda i: (rank[whose[i]], rows[i].astype(">u4").tobytes()))
+
+
+def _joined(columns: np.ndarray, asked: list[np.ndarray], order: list[int], rows: list[np.ndarray]) -> Trie:
+    """The trie with its queries sorted by node."""
     nodes = np.concatenate([*asked, np.zeros(0, np.int64)])
-    wanted = np.concatenate([*(np.asarray(targets[i], np.int64) for i in order), np.zeros(0, np.int64)])
-    whose = np.repeat(np.array(order, np.int64), [len(targets[i]) for i in order])
+    wanted = np.concatenate([*(rows[i] for i in order), np.zeros(0, np.int64)])
+    requests = np.repeat(np.array(order, np.int64), [len(rows[i]) for i in order])
     by_node = np.argsort(nodes, kind="stable")
-    asked_at, asked_for, asked_by = nodes[by_node], wanted[by_node], whose[by_node]
-    tokens, depth, parent, end = tokens[:size], depth[:size], parent[:size], end[:size]
-    return Trie(tokens, depth, parent, end, asked_at, asked_for, asked_by, owners[:size])
+    tokens, depth, parent, end, owners = columns
+    return Trie(tokens, depth, parent, end, nodes[by_node], wanted[by_node], requests[by_node], owners)
 
 
-def _common(a: np.ndarray, b: np.ndarray) -> int:
+def common(a: np.ndarray, b: np.ndarray) -> int:
     """Length of the common prefix."""
     size = min(len(a), len(b))
     differ = np.flatnonzero(a[:size] != b[:size])
