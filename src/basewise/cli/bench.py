@@ -228,3 +228,35 @@ def show_comparison(found: dict[str, Any], console: Any) -> None:
     shown = single if len(single) <= ROWS else [d for d in single if d["p_holm"] <= 0.05]
     if shown:
         console.print(gap_lines(shown))
+
+
+def show_shift(
+    run: str, rows: str, mapping: str, target: str | None, base: str | None, to: Path | None
+) -> None:
+    """`evaluate --shift`: the adapted predictor, the words and the prompted base on rows of another origin."""
+    from rich.console import Console
+
+    from basewise.cli.terminal import progress_bars
+    from basewise.steps.bases import pull
+    from basewise.steps.shift import read_mapping, shift
+
+    out = Console(highlight=False)
+    with progress_bars(Console(stderr=True, highlight=False)) as progress:
+        asked = pull(base, progress) if base else None
+        found = shift(run, rows, read_mapping(mapping), target=target, base=asked, to=to, progress=progress)
+    for arm in found["arms"]:
+        console_line = f"{arm['name']}: {figure(arm['score'], 'accuracy')} % of {found['n']:,} rows"
+        out.print(console_line, markup=False)
+    for gap in found["differences"]:
+        said = f"adapted less {gap['name']}: {figure(gap, 'accuracy', '+')} points, p = {gap['p_holm']:.3g} (Holm)"
+        out.print(said, markup=False)
+    if found["drop"]:
+        lost = figure(found["drop"], "accuracy", "+")
+        out.print(
+            f"against its own test rows ({POINTS * found['drop']['before']:.1f} %): {lost} points",
+            markup=False,
+        )
+    for note in found["notes"]:
+        out.print(f"- {note}", markup=False)
+    if found["left_out"]:
+        out.print(f"{found['left_out']} rows carry other labels and were left out", markup=False)

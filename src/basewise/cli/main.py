@@ -175,9 +175,23 @@ def evaluate(
     rows: Annotated[str, typer.Argument(help="Labelled rows, as for choose.")],
     target: Target = None,
     against: Annotated[str | None, typer.Option(help="Another run, compared on the same rows.")] = None,
+    shift: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of another origin: their labels as classes, joy=positive,anger=negative; against words and prompting."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="With --shift: base to prompt; the predictor's own when left out.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="JSON file to write the result to.")] = None,
 ) -> None:
     """Score a saved predictor on new labelled rows, with intervals, and against another one row by row."""
+    if shift is not None:
+        from basewise.cli.bench import show_shift
+
+        show_shift(run, rows, shift, target, base, to)
+        return
     from basewise.steps.evaluate import evaluate as run_evaluate
 
     result = run_evaluate(run, rows, target=target, against=against, to=to)

@@ -64,6 +64,10 @@ def bench(
         check_place(Path(to))
     if not bases:
         raise InputError("no base was named", "name one or more, such as smollm2-135m")
+    if options.corpus is not None:
+        from basewise.steps.bench_clean import corpus_files
+
+        corpus_files(Path(options.corpus))
     cards = [base_steps.find(name) for name in dict.fromkeys(bases)]
     if twice := [card.key for i, card in enumerate(cards) if card.key in [c.key for c in cards[:i]]]:
         raise InputError(f"two bases go by the name {twice[0]}", "rename one of their folders")

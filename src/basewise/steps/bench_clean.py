@@ -25,15 +25,20 @@ ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".json", ".arrow", ".txt", ".md
 BLOCK = 256
 
 
-def corpus_texts(path: Path) -> Iterator[str]:
-    """Texts of a file or of all files under a folder: the column "text", else the first column of words; plain files whole."""
+def corpus_files(path: Path) -> list[Path]:
+    """The file, or all files of texts under the folder; TableError where there is none."""
     path = Path(path).expanduser()
     if not path.exists():
         raise TableError(f"there is no corpus {path}", "name a file of texts or a folder of them")
     files = sorted(p for p in path.rglob("*") if p.suffix in ENDINGS) if path.is_dir() else [path]
     if not files:
         raise TableError(f"{path} holds no text files", f"expected are {', '.join(ENDINGS)}")
-    for file in files:
+    return files
+
+
+def corpus_texts(path: Path) -> Iterator[str]:
+    """Texts of a corpus: the column "text", else the first column of words; plain files whole."""
+    for file in corpus_files(path):
         if file.suffix in (".txt", ".md"):
             yield file.read_text(encoding="utf-8", errors="replace")
         else:
