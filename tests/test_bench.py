@@ -300,3 +300,26 @@ def test_measures_by_hand() -> None:
     scope = replace(given, right=np.array([0, 1, -1]))
     assert scores(scope, replace(task, measure=AUROC)).mean() == pytest.approx(1.0)
     assert plain_answer("  Nine  \n lives. ") == plain_answer("nine lives")
+
+
+@pytest.mark.real
+def test_a_decoder_and_an_encoder_in_one_table(sets: Path, tmp_path: Path) -> None:
+    result = bench(
+        ["smollm2-135m", "wordllama-256"],
+        ["blimp/determiner_noun_agreement_1", "classify/trec", "recall/passkey_100"],
+        limit=40,
+        to=tmp_path / "run",
+        options=BenchOptions(data=sets),
+    )
+    cells = {(c["base"], c["task"]): c for c in result.cells}
+    for key in (
+        ("smollm2-135m", "blimp/determiner_noun_agreement_1"),
+        ("smollm2-135m", "recall/passkey_100"),
+        ("wordllama-256", "classify/trec"),
+    ):
+        gap = cells[key]["over_chance"]
+        assert gap["low"] > 0 and gap["p_holm"] < 0.05, key
+    pair = next(d for d in result.differences if d["task"] == "classify/trec")
+    assert pair["n"] == 40 and pair["low"] <= pair["estimate"] <= pair["high"]
+    page = (tmp_path / "run" / "bench.html").read_text(encoding="utf-8")
+    assert "by probe" in page and str(sets) not in page
