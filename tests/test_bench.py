@@ -302,6 +302,31 @@ def test_measures_by_hand() -> None:
     assert plain_answer("  Nine  \n lives. ") == plain_answer("nine lives")
 
 
+def test_one_item_a_task_is_enough(world: dict[str, str], tmp_path: Path) -> None:
+    result = run(world, tmp_path / "run", ["small", "encoder"], ["all"], limit=1)
+    long = [line["task"] for line in result.skipped if line["base"] == "small"]
+    assert all(name.startswith("recall/") for name in long), "a token here is a letter"
+    assert len({c["task"] for c in result.cells}) == len(result.tasks) > 20
+    outside = next(c for c in result.cells if c["task"] == "classify/clinc150_out_of_scope")
+    assert outside["score"]["n"] == 2
+    assert all(0 <= c["score"]["estimate"] <= 1 for c in result.cells if "wikitext" not in c["task"])
+    harmless((tmp_path / "run" / "bench.html").read_text(encoding="utf-8"))
+    tiny_console(result)
+
+
+def tiny_console(result: Benchmark) -> None:
+    """The terminal's view of the worst case prints."""
+    import io
+
+    from rich.console import Console
+
+    from basewise.cli.bench import show_benchmark
+
+    out = io.StringIO()
+    show_benchmark(result, Console(file=out, width=80, highlight=False))
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
 @pytest.mark.real
 def test_a_decoder_and_an_encoder_in_one_table(sets: Path, tmp_path: Path) -> None:
     result = bench(

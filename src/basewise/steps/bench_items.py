@@ -15,7 +15,7 @@ import numpy as np
 from basewise.core.errors import InputError, UnknownName
 from basewise.core.hashing import digest_json, generator
 from basewise.core.registry import keys, part
-from basewise.core.suite import SEPARATOR, BenchTask, Data, Item
+from basewise.core.suite import AUROC, SEPARATOR, BenchTask, Data, Item
 
 ALL = "all"
 
@@ -78,7 +78,15 @@ def draw(task: BenchTask, shots: int, limit: int | None, seed: int) -> Draw:
     shown = tuple((task.pool or task.items)[i] for i in order)
     spent = set(order) if own else set()
     most = len(task.items) if limit is None else max(1, round(limit * task.share))
-    picked = sample([item.cluster for item in task.items], most, spent, rng)
+    clusters = [item.cluster for item in task.items]
+    if task.measure == AUROC:  # both kinds of items, as many of each
+        outside = {i for i, item in enumerate(task.items) if item.answer < 0}
+        halves = (outside, set(range(len(task.items))) - outside)
+        picked = sorted(
+            i for other in halves for i in sample(clusters, max(1, most // 2), spent | other, rng)
+        )
+    else:
+        picked = sample(clusters, most, spent, rng)
     if not picked:
         raise InputError(
             f"{task.name} has {len(task.items)} items, none is left after {shots} demonstrations",
