@@ -195,6 +195,17 @@ def test_boundaries(opened: dict[str, Causal]) -> None:
     assert causal.encode_pair("", "good") == ([0], causal.encode("good"))
     assert causal.encode_pair("", "<|end|>good")[0] == [0]
     assert causal.encode_pair("  ", "good") == ([], causal.encode("  good"))
+    mixed = [
+        ("", "good"),
+        ("the film ", "was"),
+        ("the film", " was"),
+        ("  ", "red"),
+        ("the film", "s"),
+        ("good\n", "bad"),
+    ]
+    assert causal._pairs(mixed) == [causal.encode_pair(*pair) for pair in mixed]
+    marked = [*mixed, ("<|end|>the", " film")]
+    assert causal._pairs(marked) == [causal.encode_pair(*pair) for pair in marked]
     a, b = causal.score([("the film was ", "good"), ("the film was", " good")]).log_probability
     assert a == b
 
