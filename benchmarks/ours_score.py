@@ -56,7 +56,7 @@ def main(job_path: str, answer_path: str) -> None:
         found, wall, processor = timed(lambda: causal.answers(job["prompts"], options))
         answer |= {
             "texts": [a.text for a in found],
-            "generated": sum(a.tokens for a in found),
+            "generated": sum(a.tokens + (a.ended == "end") for a in found),
             "generate_seconds": wall,
             "generate_processor_seconds": processor,
         }

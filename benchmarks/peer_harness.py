@@ -58,7 +58,7 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     found, wall, processor = timed(work)
     new = found[:, inputs["input_ids"].shape[1] :]
     ends = [(row == tokenizer.eos_token_id).nonzero() for row in new]
-    lengths = [int(end[0]) if len(end) else len(row) for end, row in zip(ends, new, strict=True)]
+    lengths = [int(end[0]) + 1 if len(end) else len(row) for end, row in zip(ends, new, strict=True)]
     return {
         "texts": tokenizer.batch_decode(new, skip_special_tokens=True),
         "generated": sum(lengths),

@@ -127,7 +127,7 @@ def generating(o: Any, folder: str, python: Path) -> common.Json:
     rows = read("piqa", ["question"])[:PROMPTS]
     out: common.Json = {}
     for count in (1, PROMPTS):
-        prompts = [f"Question: {row['question']}\nAnswer:" for row in rows[:count]]
+        prompts = [f"A short story that begins with these words: {row['question']}" for row in rows[:count]]
         more = {"prompts": prompts, "most_tokens": o.most_tokens, "threads": o.threads}
         ours = common.run_worker("ours_score.py", {"base": o.base, "precision": "fp32", **more})
         theirs = common.run_worker(
