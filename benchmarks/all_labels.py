@@ -63,7 +63,7 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the cells that are missing, print the table, write the result."""
-    o = common.options(__doc__, sets=common.SETS, budget=900.0, bases=("minilm-l6", "wordllama-256"))
+    o = common.options(__doc__, sets=common.SETS, budget=900.0, bases=common.BASES)
     sets, budget, steps = (("trec",), 20.0, 2) if o.smoke else (o.sets, o.budget, -1)
     journal, cells = common.Journal("all_labels", smoke=o.smoke), []
     for name in sets:

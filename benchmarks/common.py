@@ -26,6 +26,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+BASES = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
+"""The free bases of the catalogue: what `choose` takes on its own where they are here."""
 SETS = ("banking77", "clinc150", "trec", "subj", "sst2", "tweet_emotion")
 LIBRARIES = ("basewise", "torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy", "pyarrow")
 Json = dict[str, Any]
@@ -92,14 +94,12 @@ def accuracy(predicted: Sequence[str], true: Sequence[str]) -> float:
     return float(np.mean([a == b for a, b in zip(predicted, true, strict=True)]))
 
 
-def write_split_table(path: Path, train: Rows, test: Rows) -> Path:
-    """A Parquet table with columns text, label and split, for `choose(..., split="split")`."""
+def write_table(path: Path, rows: Rows) -> Path:
+    """A Parquet table with columns text and label."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    split = ["train"] * len(train) + ["test"] * len(test)
-    columns = {"text": train.texts + test.texts, "label": train.labels + test.labels, "split": split}
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(pa.table({"text": rows.texts, "label": rows.labels}), path)
     return path
 
 

@@ -84,7 +84,7 @@ def measure_predict(n: int, base: str, method: str, folder: Path) -> common.Json
     task = "sample"
     try:
         rows = common.draw(common.read_set("trec", "train"), 50, 0)
-        task = str(common.write_split_table(folder / "rows.parquet", rows, common.read_set("trec", "test")))
+        task = str(common.write_table(folder / "rows.parquet", rows))
     except common.NoData:
         pass
     options = {} if task == "sample" else {"target": "label"}

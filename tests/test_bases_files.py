@@ -257,7 +257,7 @@ def test_a_gguf_file_gives_the_hidden_states_of_the_model_it_came_from(
 ) -> None:
     pytest.importorskip("gguf")
     from basewise.engine import gguf_convert
-    from basewise.engine.weights import load_network
+    from basewise.engine.weights import load_network, load_tokenizer
 
     if how == "here":  # the process of its own costs the import of torch and transformers again
         monkeypatch.setattr(gguf_convert, "convert", gguf_convert._run)
@@ -266,7 +266,7 @@ def test_a_gguf_file_gives_the_hidden_states_of_the_model_it_came_from(
     base = bases.pull(str(tmp_path / "tiny.gguf"))
     assert base.card.licence == "apache-2.0"
     assert base.card.parameters == sum(p.numel() for p in model.parameters())
-    network, tokenizer = load_network(base)
+    network, tokenizer = load_network(base), load_tokenizer(base)
     for ours, theirs in zip(_states(network), _states(model.model), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert tokenizer("the the")["input_ids"][-2:] == [31, 32]
@@ -299,10 +299,10 @@ def test_the_random_twin_of_a_base_is_the_same_each_time(tmp_path: Path) -> None
     twin, base = bases.pull(f"scratch:{tmp_path}"), bases.pull(str(tmp_path))
     assert twin.digest != base.digest and twin.digest == bases.pull(f"scratch:{tmp_path}").digest
     before = torch.get_rng_state()
-    first, again = (load_network(twin)[0].state_dict() for _ in range(2))
+    first, again = (load_network(twin).state_dict() for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before), "drawing weights must not move the caller's generator"
-    other = load_network(replace(twin, random_seed=1))[0].state_dict()
-    trained = load_network(base)[0].state_dict()
+    other = load_network(replace(twin, random_seed=1)).state_dict()
+    trained = load_network(base).state_dict()
     matrix = "layers.0.mlp.up_proj.weight"
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert first.keys() == trained.keys()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tiny_decoders
 from basewise.core.errors import InputError, OutOfMemory, UnknownName
-from basewise.engine import scoring
+from basewise.engine import paths, scoring
 from basewise.engine.causal import Causal, rolling_windows
 from basewise.engine.trie import build, plan, stop_of
 
@@ -195,6 +195,17 @@ def test_boundaries(opened: dict[str, Causal]) -> None:
     assert causal.encode_pair("", "good") == ([0], causal.encode("good"))
     assert causal.encode_pair("", "<|end|>good")[0] == [0]
     assert causal.encode_pair("  ", "good") == ([], causal.encode("  good"))
+    mixed = [
+        ("", "good"),
+        ("the film ", "was"),
+        ("the film", " was"),
+        ("  ", "red"),
+        ("the film", "s"),
+        ("good\n", "bad"),
+    ]
+    assert causal._pairs(mixed) == [causal.encode_pair(*pair) for pair in mixed]
+    marked = [*mixed, ("<|end|>the", " film")]
+    assert causal._pairs(marked) == [causal.encode_pair(*pair) for pair in marked]
     a, b = causal.score([("the film was ", "good"), ("the film was", " good")]).log_probability
     assert a == b
 
@@ -308,6 +319,31 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     with pytest.raises(InputError, match="no tokenizer"):
         Causal(base)
+
+
+@pytest.mark.parametrize("scaling", [None, 0.3])
+def test_products_in_bf16_are_the_fused_attention(scaling: float | None) -> None:
+    """Groups of a pass one after the other in the same memory, shared keys, masks with holes."""
+    draw = torch.Generator().manual_seed(0)
+    trie = build([[1, 2, 3], [1, 2, 4], [1, 5]], [[6, 7, 8, 9]] * 3)
+    groups = [plan(trie, 0, len(trie)).groups[0], plan(trie, 3, len(trie)).groups[0]]
+    scratch = paths.Scratch(plan(trie, 0, len(trie)))
+    how = paths.How(scaling, {})
+    for group in groups:
+        rows, keys = group.allowed.shape
+        query, key, value = (
+            torch.randn(1, heads, n, 8, generator=draw).bfloat16()
+            for heads, n in ((6, rows), (2, keys), (2, keys))
+        )
+        mask = (
+            torch.zeros(rows, keys).masked_fill_(~torch.from_numpy(group.allowed), float("-inf")).bfloat16()
+        )
+        assert scratch.fits(query, how)
+        found = scratch.attention(query, key, value, mask, how)
+        exact = paths.attention(query.float(), key.float(), value.float(), mask.float(), how)
+        assert float((found.float() - exact).abs().max()) < 0.03
+    assert not scratch.fits(query.float(), how)
+    assert not scratch.fits(query, paths.How(None, {"softcap": 5.0}))
 
 
 def test_bf16_is_near_and_auto_settles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

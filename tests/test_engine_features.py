@@ -104,10 +104,7 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModel, AutoTokenizer
 
     module = ModuleType("weights")
-    module.load_network = lambda base, dtype: (
-        AutoModel.from_pretrained(base.folder, dtype=dtype).eval(),
-        None,
-    )  # type: ignore[attr-defined]
+    module.load_network = lambda base, dtype: AutoModel.from_pretrained(base.folder, dtype=dtype).eval()  # type: ignore[attr-defined]
     module.load_tokenizer = lambda base: AutoTokenizer.from_pretrained(base.folder)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "basewise.engine.weights", module)
     machine = Machine(cores=1, memory_bytes=1, fp32_peak=1.0, bf16_peak=2.0)

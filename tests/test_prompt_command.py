@@ -108,6 +108,26 @@ def test_a_chat_keeps_what_was_said(folder: Path) -> None:
     assert len(chat.messages) < 60
 
 
+def test_ctrl_c_keeps_what_was_answered(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "JOB_PROMPTS", 1)
+    lines = tmp_path / "p.txt"
+    lines.write_text("the film\nred\nblue\n", "utf-8")
+    answers = Causal.answers
+
+    def stopped(self, prompts, *more):  # type: ignore[no-untyped-def]
+        if prompts[0] == "blue":
+            raise KeyboardInterrupt
+        return answers(self, prompts, *more)
+
+    monkeypatch.setattr(Causal, "answers", stopped)
+    said = tiny.command("prompt", folder, "--file", lines, "--most-tokens", 4, "--json")
+    assert said.code == 130
+    assert [json.loads(line)["prompt"] for line in said.out.splitlines()] == ["the film", "red"]
+    assert "stopped" in said.err
+
+
 def test_what_cannot_be_asked(folder: Path, tmp_path: Path) -> None:
     ask = ("prompt", folder)
     tiny.refused(tiny.command(*ask, "a", "--choices", "yes,,no"), "choice 2 is empty")

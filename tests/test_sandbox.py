@@ -21,7 +21,7 @@ from basewise.core.errors import BasewiseError, UnsafeWeights
 from basewise.core.registry import part
 from basewise.engine.sandbox import WORKER, convert_all, convert_pickle
 from basewise.engine.store import Store
-from basewise.engine.weights import load_network
+from basewise.engine.weights import load_network, load_tokenizer
 from basewise.steps import bases
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -220,7 +220,7 @@ def test_a_folder_with_only_a_pickle_is_a_base(tiny: Path) -> None:
     assert "pickle" in card.note and card.family == "encoder"
     base = bases.pull(card)
     state = torch.load(tiny / "pytorch_model.bin", weights_only=True)
-    model, tokenizer = load_network(base)
+    model, tokenizer = load_network(base), load_tokenizer(base)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, state[name]), name
     assert tokenizer("my card")["input_ids"] == [4, 5]

@@ -49,17 +49,27 @@ def prompt(
     shown = steps.read_shots(shots) if shots else []
     with progress_bars(_errors()) as progress:
         causal = steps.open_base(base, progress=progress)
-    if not prompts:
-        if shots or choices or as_json:
-            raise InputError("no prompt came", "give one, or a file of prompts with --file")
-        _chat(steps.Chat(causal, options))
-        return
-    if len(prompts) == 1 and not (options.choices or shown or as_json):
-        _stream(causal, prompts[0], options)
-        return
+    if not prompts and (shots or choices or as_json):
+        raise InputError("no prompt came", "give one, or a file of prompts with --file")
+    try:
+        if not prompts:
+            _chat(steps.Chat(causal, options))
+        elif len(prompts) == 1 and not (options.choices or shown or as_json):
+            _stream(causal, prompts[0], options)
+        else:
+            _answer(steps.answer, causal, prompts, options, shown, as_json)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; what was answered stands above", err=True)
+        raise typer.Exit(130) from None
+
+
+def _answer(answer: Any, causal: Any, prompts: list[str], options: Any, shown: Any, as_json: bool) -> None:
+    """Every answer as its job ends, then the speed on standard error."""
+    from basewise.cli.terminal import progress_bars
+
     tokens = seconds = 0.0
     with progress_bars(_errors()) as progress:
-        for reply in steps.answer(causal, prompts, options=options, shots=shown, progress=progress):
+        for reply in answer(causal, prompts, options=options, shots=shown, progress=progress):
             tokens, seconds = tokens + reply.tokens, seconds + reply.seconds
             _show(reply, as_json, len(prompts) > 1)
     _speed(tokens, seconds, "scored" if options.choices else "generated")

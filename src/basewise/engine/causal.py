@@ -96,16 +96,40 @@ class Causal:
 
     def score(self, requests: Sequence[tuple[str, str]], progress: Progress = silent) -> Scores:
         """The log-probability of each continuation after its context; requests are (context, continuation)."""
-        pairs = []
-        for context, continuation in requests:
-            before, after = self.encode_pair(context, continuation)
+        pairs = self._pairs(requests)
+        for (_, continuation), (_, after) in zip(requests, pairs, strict=True):
             if not after:
                 raise InputError(
                     f"the continuation {continuation!r} adds no token to its context",
                     "give every choice a text of its own",
                 )
-            pairs.append((before, after))
         return self.score_tokens(pairs, progress)
+
+    def _pairs(self, requests: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """`encode_pair` of every request, texts in batches and each context once."""
+        pairs: list[tuple[list[int], list[int]]] = []
+        known: dict[str, list[int]] = {"": []}
+        split = []
+        for context, continuation in requests:
+            bare = context.rstrip()
+            split.append((bare, context[len(bare) :] + continuation))
+        fresh = [text for text in dict.fromkeys(bare for bare, _ in split) if text]
+        known.update(zip(fresh, self._encode_all(fresh), strict=True))
+        wholes = self._encode_all([before + after for before, after in split])
+        for (context, continuation), (bare, _), whole in zip(requests, split, wholes, strict=True):
+            before = known[bare]
+            pairs.append(
+                self.encode_pair("", continuation) if context == "" else (before, whole[len(before) :])
+            )
+        return pairs
+
+    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of many texts, in one call where none begins with the prefix token's text."""
+        prefix = self.decode([self.prefix_token])
+        batched = hasattr(self.tokenizer, "backend_tokenizer")
+        if not texts or not batched or (prefix and any(text.startswith(prefix) for text in texts)):
+            return [self.encode(text) for text in texts]
+        return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=True)["input_ids"]]
 
     def score_tokens(
         self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress = silent

@@ -1,7 +1,8 @@
 """What a forward pass or a training step costs before it runs: tokens x parameters over what the machine can do.
 
 FLOP = 2 x parameters of the blocks x tokens for a forward pass, three times that for training (Kaplan et al. 2020).
-The shares of the machine's measured peak that are reached were calibrated on two cores with MiniLM.
+The shares of the machine's measured peak that are reached were calibrated on two cores with MiniLM (384 wide) and MPNet
+(768): wider matrices reach more of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ LETTERS_PER_TOKEN = 4.2
 SPECIAL_TOKENS = 2
 FORWARD_SHARE = 0.45
 TRAIN_SHARE = 0.22
+NARROW = 384
+"""Width at which these shares hold."""
 START_SECONDS = 0.3
 PROCESS_BYTES = 600e6
 
@@ -42,11 +45,16 @@ def fp32_slowdown(machine: Machine) -> float:
     return float(min(max(peak(machine) / machine.fp32_peak, 1.0), 2.5))
 
 
+def reached(share: float, card: Card, machine: Machine) -> float:
+    """FLOP/s that a network of this width is expected to reach, where one of width NARROW reaches `share` of the peak."""
+    return share * float(np.clip(card.width / NARROW, 0.5, 2.5) ** 0.5) * peak(machine)
+
+
 def encode_seconds(texts: Sequence[str], card: Card, machine: Machine) -> tuple[float, float, float]:
     """(seconds for all texts, seconds a text, FLOP) of computing features with length-sorted batches."""
     tokens = float(tokens_of(texts, card).sum())
     flop = 2.0 * block_parameters(card) * tokens + 2.0 * card.width * tokens
-    seconds = flop / (FORWARD_SHARE * peak(machine)) + 4e-6 * tokens / max(machine.cores, 1)
+    seconds = flop / reached(FORWARD_SHARE, card, machine) + 4e-6 * tokens / max(machine.cores, 1)
     return START_SECONDS + seconds, seconds / max(len(texts), 1) + 1e-6, flop
 
 
@@ -61,7 +69,7 @@ def train_seconds(
     """(seconds, FLOP) of training on `tokens` (padding included) in `steps`; `share` of the weights' gradients kept."""
     flop = 6.0 * block_parameters(card) * tokens
     optimiser = 60e-12 * card.parameters * share * 12.0
-    return START_SECONDS + flop / (TRAIN_SHARE * peak(machine)) + steps * (optimiser + 0.006), flop
+    return START_SECONDS + flop / reached(TRAIN_SHARE, card, machine) + steps * (optimiser + 0.006), flop
 
 
 def train_memory(card: Card, tokens_at_once: float, share: float = 1.0) -> float:

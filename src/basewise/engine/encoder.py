@@ -75,7 +75,7 @@ class HookedNetwork:
         self.model = model.to(device=device, dtype=DTYPES[precision]).eval()
         self.device = device
         self.filler = int(getattr(config, "pad_token_id", None) or 0)
-        self.blocks = _blocks(model, self.layers)
+        self.blocks = blocks_of(model, self.layers)
 
     def forward(self, batch: Packed, deepest: int, seen: Seen) -> None:
         ids, mask = batch.padded(self.filler)
@@ -104,11 +104,11 @@ class HookedNetwork:
                 handle.remove()
 
 
-def _blocks(model: Any, count: int) -> Sequence[Any]:
+def blocks_of(model: Any, count: int) -> torch.nn.ModuleList:
     """The stack of transformer blocks: the first module list of the right length."""
     for module in model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return list(module)
+            return module
     raise BasewiseError(
         f"cannot find the {count} layers of {type(model).__name__}",
         "use a base whose blocks are one module list",
@@ -137,13 +137,18 @@ def out_of_memory(error: BaseException) -> bool:
 
 def open_network(base: Base, precision: str) -> Network:
     """The network of a base in "fp32", "bf16" or "int8", on the GPU if there is one."""
+    from basewise.engine.lean_bert import KINDS
     from basewise.engine.weights import load_network
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    from basewise.engine.lean_bert import KINDS, LeanBert, fits
-
     lean = read_json(base.folder / "config.json").get("model_type") in KINDS
-    model, _ = load_network(base, torch.float32 if lean else DTYPES[precision])
+    return as_network(base, load_network(base, torch.float32 if lean else DTYPES[precision]), precision)
+
+
+def as_network(base: Base, model: Any, precision: str) -> Network:
+    """A loaded fp32 model as a network in `precision`; the model may be converted in place, so lower precisions come last."""
+    from basewise.engine.lean_bert import LeanBert, fits
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if fits(model.config):
         return LeanBert(model, precision, device)
     if precision == "int8":

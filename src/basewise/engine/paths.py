@@ -19,6 +19,7 @@ import torch
 from basewise.engine.trie import Pass
 
 NAME = "basewise_paths"
+SCRATCH_BYTES = 2**25
 KNOWN = ("s_aux", "position_ids")
 """Tensors among the arguments that are dealt with here or were applied before."""
 
@@ -109,6 +110,42 @@ def attention(
     return shares.to(value.dtype) @ value
 
 
+class Scratch:
+    """Memory for the scores of one group in bf16, used again by the next: fresh pages would cost as much as the products."""
+
+    def __init__(self, plan: Pass) -> None:
+        self.most = max((group.allowed.size for group in plan.groups), default=0)
+        self._parts: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def fits(self, query: torch.Tensor, how: How) -> bool:
+        """Whether attention by plain products pays: bf16 on a processor, where torch's fused kernel is no faster than in fp32."""
+        plain = how.softcap is None and how.sinks is None
+        small = query.shape[1] * self.most * query.itemsize <= SCRATCH_BYTES
+        return plain and small and query.dtype == torch.bfloat16 and query.device.type == "cpu"
+
+    def parts(self, size: int, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two flat tensors of `size` elements."""
+        if self._parts is None:
+            empty = torch.empty(2, heads * self.most, dtype=torch.bfloat16)
+            self._parts = (empty[0], empty[1])
+        return self._parts[0][:size], self._parts[1][:size]
+
+    def attention(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, how: How
+    ) -> torch.Tensor:
+        """As `attention`, for B = 1: two products and a softmax, the heads that share keys side by side."""
+        _, heads, rows, width = query.shape
+        kinds, keys = key.shape[1], key.shape[2]
+        scores, shares = (
+            part.view(kinds, heads // kinds * rows, keys) for part in self.parts(heads * rows * keys, heads)
+        )
+        scale = how.scaling if how.scaling is not None else width**-0.5
+        torch.bmm((query * scale).reshape(kinds, -1, width), key[0].transpose(1, 2), out=scores)
+        scores.view(heads, rows, keys).add_(mask)
+        torch.softmax(scores, -1, out=shares)
+        return torch.bmm(shares, value[0]).view(1, heads, rows, width)
+
+
 Kept = dict[int, tuple[torch.Tensor, torch.Tensor]]
 """Keys and values (1, K, P, D) of the kept path, by layer."""
 
@@ -122,6 +159,7 @@ class PathState:
         self.keep = torch.from_numpy(plan.keep).to(device)
         self.inside = [torch.from_numpy(group.inside).to(device) for group in plan.groups]
         self._masks: dict[int | None, list[torch.Tensor]] = {}
+        self.scratch = Scratch(plan)
 
     def masks(self, window: int | None) -> list[torch.Tensor]:
         """An additive mask (rows, keys) for each group."""
@@ -140,6 +178,7 @@ class PathState:
         """See `State`."""
         past = self.kept.get(layer)
         out = torch.empty_like(query)
+        attend = self.scratch.attention if self.scratch.fits(query, how) else attention
         for group, inside, mask in zip(self.plan.groups, self.inside, self.masks(how.window), strict=True):
             rows = slice(group.start, group.stop)
             pieces = [(key[:, :, rows], value[:, :, rows])]
@@ -150,7 +189,7 @@ class PathState:
             keys, values = (
                 pieces[0] if len(pieces) == 1 else (torch.cat([p[i] for p in pieces], 2) for i in (0, 1))
             )
-            out[:, :, rows] = attention(query[:, :, rows], keys, values, mask, how)
+            out[:, :, rows] = attend(query[:, :, rows], keys, values, mask, how)
         self.next[layer] = (
             self._onwards(past[0] if past else None, key),
             self._onwards(past[1] if past else None, value),

@@ -5,9 +5,11 @@ A base with a random seed is the same network before any training: its weights a
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,18 +41,24 @@ def configuration(base: Base) -> Any:
 
 def load_tokenizer(base: Base) -> Any:
     """The tokenizer: transformers' where the folder has a configuration of one, else a plain `tokenizers.Tokenizer`."""
-    if not (base.folder / "tokenizer_config.json").exists():
+    return _tokenizer(base.folder)
+
+
+@functools.lru_cache(maxsize=8)
+def _tokenizer(folder: Path) -> Any:
+    """Read once a process: a vocabulary is megabytes of JSON, and a race asks for it many times."""
+    if not (folder / "tokenizer_config.json").exists():
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_file(str(base.folder / "tokenizer.json"))
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
     from transformers import AutoTokenizer
 
     _quiet()
-    return AutoTokenizer.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def load_network(base: Base, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-    """(model in eval mode, tokenizer) without a task head; encoders without their pooler."""
+def load_network(base: Base, dtype: torch.dtype = torch.float32) -> Any:
+    """The model in eval mode without a task head; encoders without their pooler."""
     from transformers import AutoModel
 
     _quiet()
@@ -81,7 +89,7 @@ def load_network(base: Base, dtype: torch.dtype = torch.float32) -> tuple[Any, A
                 raise UnsafeWeights(
                     f"{base.key} cannot be opened: {reason}", f"run: basewise bases check {base.key}"
                 ) from error
-    return model.eval(), load_tokenizer(base)
+    return model.eval()
 
 
 def load_causal(base: Base, dtype: torch.dtype = torch.float32, attention: str | None = None) -> Any:

@@ -37,9 +37,14 @@ from basewise.steps.shortlist import order_lines, rank_base, sample_rows
 STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
 """Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
 FEW = 64  # labels a class under which every score gets its spread over five draws
+FEW_TO_TUNE = (
+    200  # labels a class under which a tuned body with a linear head is tried before tuning everything
+)
 FOLDS = 5
+PLANNED = 3
+"""Folds that a trained arm needs to be compared where labels are not few (there all are needed, to see the spread)."""
 FORWARD_SHARE = 1 / 3
-"""Of the time left, what one forward pass of a further base over the train rows may take."""
+"""Of the budget, what a forward pass over the train rows of a base that is not here yet may take."""
 DOWNLOAD_RATE, DOWNLOAD_SHARE = 10e6, 0.1
 """A base that nobody asked for is fetched when at 10 MB/s it takes at most this share of the time budget."""
 
@@ -200,6 +205,7 @@ def _run(
     save_task(task, run.folder)
     race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
     race.memory_bytes, race.wording = setup.budget.memory_bytes, setup.options.wording
+    race.look_rows = int((task.split == "test").sum())
     ranks: list[dict[str, Any]] = []
     unfinished = False
     try:
@@ -209,6 +215,7 @@ def _run(
         notes.append("Stopped by hand: this is the best so far; the same command goes on from here.")
         if not any(entry.status == "finished" for entry in race.entries):
             raise
+    race.rescue()
     for entry in race.entries:
         if entry.status == "partial":
             entry.status, entry.why = (
@@ -254,6 +261,7 @@ def make_race(
         machine=on,
         features=cache_folder(),
         progress=progress,
+        planned_folds=None if few else min(PLANNED, len(wanted)),
     )
 
 
@@ -271,20 +279,22 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     usable: list[Base] = []
     sample = sample_rows(race.train)
     for base in sorted(bases, key=lambda b: b.card.parameters):
-        if (
-            usable
-            and forward_seconds(race.train.texts, base.card, race.machine) > FORWARD_SHARE * race.clock.left
-        ):
-            notes.append(
-                f"{base.key} was left out: its forward pass over the train rows does not fit into the time left."
-            )
+        predicted = forward_seconds(race.train.texts, base.card, race.machine_now(base.card))
+        if usable and race.passes_too_slow(predicted / len(race.train)):
+            notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
             continue
         race.progress(0, 0, f"features of {base.key}")
+        race.measured_forward(base, store.seconds_a_row(base, race.train.texts))
+        if usable and race.passes_too_slow(race.forward[base.key]):
+            notes.append(
+                f"{base.key} was left out: measured, its forward pass does not fit into the time left."
+            )
+            continue
         paid = store.features(base, race.train.texts, progress=race.progress)
-        race.forward[base.key] = measured_forward(base, race.train.texts)
         line = rank_base(base, sample, store)
-        line["forward_seconds"] = paid.seconds if paid.forwarded == len(set(race.train.texts)) else None
-        line["predicted_forward_seconds"] = forward_seconds(race.train.texts, base.card, race.machine)
+        fresh = paid.forwarded >= 0.8 * len(set(race.train.texts))  # some were computed to measure the pass
+        line["forward_seconds"] = paid.seconds if fresh else None
+        line["predicted_forward_seconds"] = predicted
         lines.append(line)
         usable.append(base)
         for method in frozen:
@@ -332,39 +342,37 @@ def forward_seconds(texts: Sequence[str], card: Card, on: Machine) -> float:
     return 0.0 if card.family == "static" else encode_seconds(texts, card, on)[0]
 
 
-def measured_forward(base: Base, texts: Sequence[str], rows: int = 48) -> float:
-    """Seconds a row of a forward pass, measured on rows spread over the texts; what the store holds does not count."""
-    from basewise.engine.features import FeatureStore
-
-    some = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, rows).astype(int))]
-    store = FeatureStore(None)
-    precision = feature_store(cache_folder()).features(base, some).precision
-    store.features(base, some[:4], precision=precision)  # loading the weights is no cost of a row
-    return store.features(base, some[4:], precision=precision).seconds / max(1, len(some) - 4)
-
-
 def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[str]) -> list[Entry]:
-    """Trained methods on the promising bases, the likeliest first: contrast where labels are few, full where many."""
+    """Trained methods on the promising bases, the likeliest first: contrast where labels are few, full where many.
+
+    Bases stand in the order of what their frozen arms came to on these rows, ties in the order of the ranks.
+    """
     from basewise.core.base import TRAIN
 
-    few = float(np.median(race.train.counts[race.train.counts > 0])) < FEW
-    liking = ["contrast", "full", "lora"] if few else ["full", "lora", "contrast"]
+    few = float(np.median(race.train.counts[race.train.counts > 0])) < FEW_TO_TUNE
+    liking = ["contrast", "full", "lora"] if few else ["full", "contrast", "lora"]
     methods = sorted(methods, key=lambda m: liking.index(m) if m in liking else len(liking))
-    by_key = {b.key: b for b in bases}
-    trainable = [
-        by_key[k] for k in order if TRAIN in by_key[k].provides and by_key[k].card.family != "static"
-    ]
+    frozen = {
+        b.key: max((race.accuracy(e) for e in race.entries if e.arm.base is b and e.outcomes), default=0.0)
+        for b in bases
+    }
+    trainable = [b for b in bases if TRAIN in b.card.provides and b.card.family != "static"]
+    trainable.sort(key=lambda b: (-frozen[b.key], order.index(b.key)))
     encoders = [b for b in trainable if b.card.family == "encoder"][:2]
     decoders = [b for b in trainable if b.card.family == "decoder"][:1]
     arms = [
         Arm(method=m, base=b)
-        for m in methods
         for b in encoders
+        for m in methods
         if compatible(part("methods", m).REQUIRES, b.card)
     ]
     arms += [Arm(method=m, base=b) for m in methods if m == "lora" for b in decoders]
     if len(trainable) == 1 and not arms:
         arms = [Arm(method=m, base=trainable[0]) for m in methods]
+    first = {m: i for i, m in enumerate(methods)}
+    arms.sort(
+        key=lambda a: first[a.method] + (encoders.index(a.base) if a.base in encoders else len(encoders))
+    )
     return [race.enter(arm) for arm in arms]
 
 

@@ -18,6 +18,7 @@ from basewise.core.evidence import Trial, write_evidence
 from basewise.core.registry import keys
 from basewise.core.rundir import count_look
 from basewise.core.task import Task
+from basewise.engine.device import machine
 from basewise.stats import paired
 from basewise.stats.power import smallest_gap
 from basewise.steps import evaluate as tables
@@ -287,7 +288,7 @@ def provenance(task: Task, race: Race, about: Setup) -> dict[str, Any]:
         "seed": about.seed,
         "versions": {"basewise": __version__, **{n: importlib.metadata.version(n) for n in names}},
         "machine": {
-            **asdict(race.machine),
+            **asdict(machine()),
             "platform": platform.platform(),
             "python": platform.python_version(),
         },

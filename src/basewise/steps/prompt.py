@@ -24,7 +24,7 @@ from basewise.steps import bases as base_steps
 
 PROMPT_KEYS = ("prompt", "text", "question")
 ANSWER_KEYS = ("answer", "label", "target")
-JOB_PROMPTS = 512
+JOB_PROMPTS = 128
 """Prompts answered together; what was answered before a stop is given out."""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from basewise.core.base import EMBED
+from basewise.core.base import EMBED, Base, Card
 from basewise.core.budget import Cost
 from basewise.core.evidence import Trial
 from basewise.core.files import Progress, silent
@@ -26,6 +26,11 @@ from basewise.engine.costs import encode_seconds
 from basewise.steps.jobs import Arm, Job, Outcome, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
+FORWARD_SHARE = 1 / 3
+"""Of the time left, what one forward pass of a further base may take."""
+LEAST_FOLDS = 2
+"""Folds on which an arm that ran out of time must have been scored to be compared all the same."""
+
 
 @dataclass
 class Entry:
@@ -36,6 +41,7 @@ class Entry:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     status: str = "waiting"
     why: str = ""
+    out_of_time: bool = False
 
     @property
     def raced(self) -> bool:
@@ -78,13 +84,20 @@ class Race:
     entries: list[Entry] = field(default_factory=list)
     forward: dict[str, float] = field(default_factory=dict)
     """Seconds a row of each base's forward pass; arms whose features were stored pay it when they are used."""
+    planned_folds: int | None = None
+    """Folds that must fit for a trained arm to be started; all when None. What time leaves of the others comes on top."""
+    slower: dict[str, float] = field(default_factory=dict)
+    """By family of networks: how many times longer than predicted a forward pass took when last measured."""
+    look_rows: int = 0
+    """Locked test rows that the chosen arm predicts at the end, inside the budget."""
 
     def enter(self, arm: Arm) -> Entry:
         """Put an arm on the list, with its cost predicted for one fold; what is stored already is not paid again."""
         card, rows = arm.base.card if arm.base else None, self.rows_of(self.wanted[0])[0]
-        predicted = part("methods", arm.method).estimate(rows, card, self.machine)
+        on = self.machine_now(card)
+        predicted = part("methods", arm.method).estimate(rows, card, on)
         if card is not None and self.stored(arm):
-            forward, each, _ = encode_seconds(rows.texts, card, self.machine)
+            forward, each, _ = encode_seconds(rows.texts, card, on)
             predicted = replace(
                 predicted,
                 seconds=max(predicted.seconds - forward, 0.01),
@@ -96,6 +109,31 @@ class Race:
             entry.why = f"predicted peak memory {predicted.memory_bytes / 1e9:.1f} GB is above the budget"
         self.entries.append(entry)
         return entry
+
+    def measured_forward(self, base: Base, seconds_a_row: float) -> None:
+        """Note what a row of a base's forward pass takes here and now.
+
+        What it took beyond its prediction says how busy the machine is: later predictions are made for the machine as it is.
+        """
+        self.forward[base.key] = seconds_a_row
+        family = base.card.family
+        if family != "static":
+            said = encode_seconds(self.train.texts, base.card, self.machine)[1]
+            self.slower[family] = float(np.clip(seconds_a_row / said, 0.5, 20.0))
+
+    def machine_now(self, card: Card | None) -> Machine:
+        """The machine as it was last seen to run networks of this family; as measured when it was idle before that."""
+        slower = self.slower.get(card.family, max(self.slower.values(), default=1.0)) if card else 1.0
+        return replace(
+            self.machine,
+            fp32_peak=self.machine.fp32_peak / slower,
+            bf16_peak=self.machine.bf16_peak / slower,
+        )
+
+    def passes_too_slow(self, seconds_a_row: float) -> bool:
+        """Whether a forward pass over train and test rows would take more than FORWARD_SHARE of the time left."""
+        rows = len(self.train) + self.look_rows
+        return rows * seconds_a_row > FORWARD_SHARE * (self.clock.left - self.reserve())
 
     @staticmethod
     def stored(arm: Arm) -> bool:
@@ -121,13 +159,24 @@ class Race:
         leader = self.leader()
         if leader is None or not leader.outcomes:
             return 0.0
-        fold_seconds = float(np.mean([o.cost.seconds for o in leader.outcomes.values()]))
-        return 1.3 * fold_seconds + 0.5
+        return self.last_seconds(leader)
+
+    def last_seconds(self, entry: Entry) -> float:
+        """Seconds to fit this arm on all rows, to look at the test rows with it, and to write the report."""
+        each = self.predict_seconds(entry)
+        return 1.3 * self.seconds_a_fold(entry) + self.look_rows * each + 0.5
 
     def fits(self, entry: Entry, folds: int) -> bool:
-        """Whether `folds` more fits of this arm and a last one on all rows fit into what is left."""
-        each = self.seconds_a_fold(entry)
-        return each * (folds + 1.3) + 0.5 <= self.clock.left
+        """Whether `folds` more fits of this arm, a last one on all rows and the test look fit into what is left."""
+        return self.seconds_a_fold(entry) * folds + self.last_seconds(entry) <= self.clock.left
+
+    def predict_seconds(self, entry: Entry) -> float:
+        """Seconds a row in use, the forward pass included: measured where it ran, predicted where it did not."""
+        if not entry.outcomes:
+            return entry.predicted.predict_seconds_per_row
+        measured = float(np.median([o.cost.predict_seconds_per_row for o in entry.outcomes.values()]))
+        base = entry.arm.base
+        return measured + (self.forward.get(base.key, 0.0) if base and self.stored(entry.arm) else 0.0)
 
     def seconds_a_fold(self, entry: Entry) -> float:
         """Measured where it ran, predicted where it did not."""
@@ -164,7 +213,8 @@ class Race:
 
     def skip(self, entry: Entry, needed: int) -> None:
         """The budget does not hold `needed` more fits of this arm; what it has stays as evidence."""
-        entry.status = "partial" if entry.outcomes else "skipped"
+        entry.out_of_time = True
+        entry.status = "dropped" if entry.outcomes else "skipped"
         how = "measured" if entry.outcomes else "predicted"
         entry.why = (
             f"{needed} fits and a last one on all rows at {how} {self.seconds_a_fold(entry):.0f} s a fit"
@@ -172,20 +222,48 @@ class Race:
         )
 
     def run_raced(self, entries: list[Entry]) -> None:
-        """Rung by rung (a rung is a fold): each surviving arm once, then drop by evidence."""
-        for fold in self.wanted:
+        """Rung by rung (a rung is a fold) over the arms that fit together, the likeliest first; then drop by evidence.
+
+        An arm that is not run to its planned end cannot be chosen, so one is started only when its fits go beside
+        those of the arms already started; each arm that falls makes room for the next.
+        """
+        running: list[Entry] = []
+        while True:
+            running = [e for e in running if e.status in ("waiting", "partial")]
             for entry in entries:
-                if entry.status not in ("waiting", "partial"):
-                    continue
-                needed = len(self.wanted) - len(entry.outcomes)
-                least = needed if entry.outcomes else min(needed, 2)
-                if not self.fits(entry, least):
-                    self.skip(entry, least)
-                    if entry.status == "partial":
-                        entry.status = "dropped"
+                if (
+                    entry.status == "waiting"
+                    and entry not in running
+                    and self.fit_together([*running, entry])
+                ):
+                    running.append(entry)
+            if not running:
+                break
+            for entry in sorted(running, key=lambda e: len(e.outcomes)):
+                if len(entry.outcomes) > min(len(e.outcomes) for e in running):
+                    continue  # those who came later catch up first, so that all are compared on the same rows
+                extra = not self.planned(entry) and not self.fit_together(running)
+                if not extra and self.fits(entry, max(1, self.planned(entry))):
+                    self.go(entry, self.wanted[len(entry.outcomes)])
                 else:
-                    self.go(entry, fold)
+                    self.skip(entry, len(self.wanted) - len(entry.outcomes))
             self.drop()
+        for entry in entries:
+            if entry.status == "waiting":
+                self.skip(entry, len(self.wanted))
+
+    def fit_together(self, entries: list[Entry]) -> bool:
+        """Whether the fits that these arms still need, and the last steps of the slowest of them, fit into what is left."""
+        fits = sum(self.seconds_a_fold(e) * max(1, self.planned(e)) for e in entries)
+        return fits + max(self.last_seconds(e) for e in entries) <= self.clock.left
+
+    def planned(self, entry: Entry) -> int:
+        """Fits that this arm still needs before it may be compared at the end."""
+        return max(0, min(self.planned_folds or len(self.wanted), len(self.wanted)) - len(entry.outcomes))
+
+    def accuracy(self, entry: Entry) -> float:
+        """Share of right answers on the rows this arm was scored on."""
+        return float(self.right(entry, sorted(entry.outcomes)).mean())
 
     def common(self, a: Entry, b: Entry) -> tuple[np.ndarray, np.ndarray]:
         """Right or wrong of both on the rows that both predicted, as two bool arrays."""
@@ -244,6 +322,22 @@ class Race:
                 entry.status = "dropped"
                 entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows"
 
+    def rescue(self) -> None:
+        """Let arms that only time ended count where they lead: compared on the rows they were scored on.
+
+        Otherwise a cheaper arm would win for having been finished, not for being better.
+        """
+        leader = self.leader()
+        for entry in self.entries:
+            if leader is None or not entry.out_of_time or len(entry.outcomes) < LEAST_FOLDS:
+                continue
+            ours, theirs = self.common(entry, leader)
+            if ours.mean() > theirs.mean() and self.fits(entry, 0):
+                entry.status = "finished"
+                entry.why = (
+                    f"scored on {len(entry.outcomes)} of {len(self.wanted)} folds, then the time was short"
+                )
+
     def drop_slow(self, most: float) -> None:
         """End arms that take more than `most` seconds a row in use; the controls that guess are never that slow."""
         for entry in self.entries:
@@ -262,15 +356,12 @@ class Race:
         held = [np.flatnonzero(self.folds == fold) for fold in folds]
         index = np.concatenate(held) if held else np.zeros(0, np.int64)
         outcomes = [entry.outcomes[fold] for fold in folds]
-        arm = entry.arm
-        forward = self.forward.get(arm.base.key, 0.0) if arm.base and self.stored(arm) else 0.0
         cost = Cost()
         if outcomes:
             cost = Cost(
                 seconds=float(np.mean([o.cost.seconds for o in outcomes])),
                 memory_bytes=max(o.cost.memory_bytes for o in outcomes),
-                predict_seconds_per_row=float(np.median([o.cost.predict_seconds_per_row for o in outcomes]))
-                + forward,
+                predict_seconds_per_row=self.predict_seconds(entry),
             )
         trial = Trial(
             method=entry.arm.method,

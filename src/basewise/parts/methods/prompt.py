@@ -118,10 +118,11 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Prompted:
     """Shots and calibration on held-out rows, as many as the time allows; without labels, the mean answer is taken off."""
     from basewise.engine import prompting
     from basewise.engine.causal import opened
+    from basewise.engine.fidelity import PRECISIONS
 
     assert base is not None
     until = time.monotonic() + context.seconds
-    causal = opened(base, context.precision)
+    causal = opened(base, context.precision if context.precision in PRECISIONS else "auto")
     words = prompting.verbalise(examples.classes, context.wording)
     asked = context.wording.template
     template = prompting.Template.of(asked) if asked else prompting.default_template(words)

@@ -1,0 +1,157 @@
+"""The race under a clock: arms that cannot finish are not started, the likeliest go first, a fall makes room for the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from basewise.core.budget import Cost
+from basewise.core.task import Examples
+from basewise.steps import race as module
+from basewise.steps.jobs import Arm, Outcome
+from basewise.steps.race import Entry, Race
+
+ROWS, FOLDS = 200, 5
+LABELS = np.arange(ROWS) % 2
+
+
+class Ticking:
+    """A clock that only jobs move."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+
+class Nothing:
+    """A journal that keeps nothing."""
+
+    def saved(self, _name: str) -> None:
+        return None
+
+    def keep(self, *_: Any) -> None:
+        return None
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A race of arms given as name: (seconds a fit, share of right answers); what ran, in order, stands in `ran`."""
+
+    def build(seconds: float, arms: dict[str, tuple[float, float]]) -> tuple[Race, list[str]]:
+        ran: list[str] = []
+        clock = Ticking(seconds)
+
+        def run(job: Any, _progress: Any = None) -> Outcome:
+            each, right = arms[job.arm.method]
+            ran.append(job.arm.method)
+            clock.left -= each
+            labels = np.array([int(t) for t in job.texts])
+            good = np.arange(len(labels)) < right * len(labels)
+            guess = np.where(good, labels, 1 - labels)
+            return Outcome(probabilities=np.eye(2)[guess] * 0.9 + 0.05, cost=Cost(seconds=each), choices={})
+
+        monkeypatch.setattr(module, "run_job", run)
+        train = Examples(
+            tuple(str(v) for v in LABELS), LABELS, np.arange(ROWS), np.arange(ROWS), ("no", "yes")
+        )
+        race = Race(
+            train=train,
+            folds=np.arange(ROWS) // (ROWS // FOLDS),
+            wanted=tuple(range(FOLDS)),
+            run=Nothing(),  # type: ignore[arg-type]
+            clock=clock,  # type: ignore[arg-type]
+            machine=None,  # type: ignore[arg-type]
+        )
+        race.entries = [Entry(Arm(method=name), Cost(seconds=each)) for name, (each, _) in arms.items()]
+        return race, ran
+
+    return build
+
+
+def status(race: Race) -> dict[str, str]:
+    return {e.arm.method: e.status for e in race.entries}
+
+
+def test_only_arms_that_finish_together_are_started(make: Any) -> None:
+    race, ran = make(100.0, {"first": (10.0, 0.8), "second": (10.0, 0.7), "cheap": (2.0, 0.78)})
+    race.run_raced(race.entries)
+    assert status(race) == {"first": "finished", "second": "skipped", "cheap": "finished"}
+    assert "second" not in ran
+    assert race.clock.left >= 0
+    assert "5 fits and a last one on all rows at predicted 10 s a fit" in race.entries[1].why
+
+
+def test_an_arm_that_falls_makes_room_for_the_next(make: Any) -> None:
+    race, ran = make(100.0, {"good": (6.0, 0.95), "bad": (6.0, 0.2), "late": (6.0, 0.9)})
+    race.run_raced(race.entries)
+    assert status(race) == {"good": "finished", "bad": "dropped", "late": "finished"}
+    assert ran.count("bad") < FOLDS
+    assert "proven worse" in race.entries[1].why
+
+
+def test_an_arm_slower_than_it_said_is_ended_before_it_eats_the_budget(make: Any) -> None:
+    race, _ = make(60.0, {"liar": (25.0, 0.8)})
+    race.entries[0].predicted = Cost(seconds=1.0)
+    race.run_raced(race.entries)
+    assert status(race) == {"liar": "dropped"}
+    assert race.clock.left > 0
+
+
+def test_the_look_at_the_test_rows_is_inside_the_budget(make: Any) -> None:
+    race, ran = make(20.0, {"slow in use": (1.0, 0.8)})
+    race.look_rows = 1_000
+    race.entries[0].predicted = Cost(seconds=1.0, predict_seconds_per_row=0.1)
+    race.run_raced(race.entries)
+    assert status(race) == {"slow in use": "skipped"}
+    assert not ran
+
+
+def test_an_arm_that_only_time_ended_counts_where_it_leads(make: Any) -> None:
+    race, _ = make(100.0, {"control": (1.0, 0.6), "better": (10.0, 0.9), "worse": (10.0, 0.5)})
+    control, better, worse = race.entries
+    for fold in range(FOLDS):
+        race.go(control, fold)
+    for entry in (better, worse):
+        for fold in range(3):
+            race.go(entry, fold)
+        race.skip(entry, 2)
+    race.rescue()
+    assert status(race) == {"control": "finished", "better": "finished", "worse": "dropped"}
+    assert "3 of 5 folds" in better.why
+    trials = {t.method: t for t in race.trials()}
+    assert len(trials["better"].row_ids) == 3 * ROWS // FOLDS
+
+
+def test_later_predictions_are_for_the_machine_as_it_is(make: Any) -> None:
+    from dataclasses import replace
+    from types import SimpleNamespace
+
+    from basewise.core.base import Card
+    from basewise.core.method import Machine
+    from basewise.engine.costs import encode_seconds
+
+    race, _ = make(100.0, {"any": (1.0, 0.6)})
+    race.machine = Machine(cores=2, memory_bytes=1 << 33, fp32_peak=1e11, bf16_peak=2e11)
+    card = Card(
+        key="a", source="folder", family="encoder", licence="MIT", parameters=10**8, layers=12, width=768,
+        download_bytes=1,
+    )  # fmt: skip
+    said = encode_seconds(race.train.texts, card, race.machine)[1]
+    race.measured_forward(SimpleNamespace(key="a", card=card), 4.0 * said)  # type: ignore[arg-type]
+    assert race.forward["a"] == 4.0 * said
+    wider = replace(card, width=1024)
+    before = encode_seconds(race.train.texts, wider, race.machine)[1]
+    again = encode_seconds(race.train.texts, wider, race.machine_now(wider))[1]
+    assert again == pytest.approx(4.0 * before, rel=0.2)
+    assert race.machine_now(None) == race.machine
+
+
+def test_fewer_folds_are_planned_where_labels_are_many(make: Any) -> None:
+    race, _ = make(50.0, {"trained": (10.0, 0.9)})
+    race.planned_folds = 3
+    race.run_raced(race.entries)
+    assert status(race) == {"trained": "dropped"}
+    assert len(race.entries[0].outcomes) == 3
+    race.rescue()
+    assert status(race) == {"trained": "dropped"}, "alone it leads nobody"
