@@ -25,8 +25,9 @@ from basewise.stats.intervals import bootstrap_counts, wilson
 from basewise.stats.selection import corrected_winner
 from basewise.stats.sequential import log_bar, log_e_value
 from basewise.stats.transfer import LearningCurve, labels_saved
+from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome
-from basewise.steps.race import Entry, Race
+from basewise.steps.race import Race
 
 ARMS, ROWS, SHAPES = (5, 20, 50), (100, 300, 1000), ("alike", "spread", "one better")
 LEVELS, ALIKE = (0.6, 0.8, 0.93), (0.3, 0.45, 0.6)
@@ -256,7 +257,7 @@ def simulate_curve(
     noise = rng.standard_normal((len(sizes), draws, rows), dtype=np.float32)
     latent = np.sqrt(0.5) * hardness + np.sqrt(0.25) * own + np.sqrt(0.25) * noise
     right = latent < ndtri(1 - np.clip(moved, 1e-4, 0.98))[:, :, None]
-    return LearningCurve(sizes=sizes, errors=1 - right.mean(2).T, right=right)
+    return LearningCurve(sizes=sizes, errors=1 - right.mean(2).T, right=right, pool=pool or None)
 
 
 def saved_cell(

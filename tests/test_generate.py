@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import tiny_decoders
-from basewise.core.errors import InputError
+from basewise.core.errors import InputError, OutOfMemory
+from basewise.engine import generate as generating
 from basewise.engine.causal import Causal
 from basewise.engine.constraints import Matching, OneOf
 from basewise.engine.generate import Sampling, held_back
@@ -116,6 +117,28 @@ def test_prompts_that_are_too_long(made: dict[str, Causal]) -> None:
     assert cut == causal.generate(["x" * 54], Sampling(most_tokens=10))
     assert causal.generate([], Sampling()) == []
     assert len(causal.generate([""], Sampling(most_tokens=3))) == 1
+
+
+def test_memory_that_runs_out_halves_the_batch(
+    made: dict[str, Causal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    causal, options, fill = made["llama"], Sampling(most_tokens=6), generating.fill
+    whole = causal.generate(PROMPTS, options)
+    sizes = []
+
+    def small(decoder, prompts, *more):  # type: ignore[no-untyped-def]
+        sizes.append(len(prompts))
+        if len(prompts) > most:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+        return fill(decoder, prompts, *more)
+
+    monkeypatch.setattr(generating, "fill", small)
+    most = 2
+    assert causal.generate(PROMPTS, options) == whole
+    assert max(sizes) == len(PROMPTS) and sizes[-1] <= 2
+    most = 0
+    with pytest.raises(OutOfMemory, match="one prompt"):
+        causal.generate(PROMPTS, options)
 
 
 def test_chat_templates(made: dict[str, Causal], tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from basewise.core.budget import Cost
 from basewise.core.task import Examples
 from basewise.steps import race as module
+from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome
-from basewise.steps.race import Entry, Race
+from basewise.steps.race import Race
 
 ROWS, FOLDS = 200, 5
 LABELS = np.arange(ROWS) % 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from basewise.stats import (
     duplicates,
     estimators,
     intervals,
+    luck,
     noise,
     paired,
     power,
@@ -120,6 +124,84 @@ def test_winner_of_equal_arms_is_corrected_downwards() -> None:
     assert np.mean([f.naive for f in found]) > 0.84
     assert abs(np.mean([f.estimate for f in found]) - 0.8) < 0.02
     assert np.mean([f.interval.low <= 0.8 <= f.interval.high for f in found]) > 0.9
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 8), st.integers(5, 60))
+def test_winner_is_corrected_downwards_inside_its_interval(seed: int, arms: int, n: int) -> None:
+    right = np.random.default_rng(seed).random((arms, n)) < 0.7
+    found = selection.corrected_winner(right, resamples=100)
+    assert 0 <= found.interval.low <= found.estimate <= found.naive
+    assert found.estimate <= found.interval.high <= 1
+    if arms == 1:  # nothing was picked: the plain interval of a share
+        plain = intervals.wilson(int(right.sum()), n)
+        assert (found.interval.low, found.interval.high) == pytest.approx((plain.low, plain.high))
+
+
+def test_winner_far_ahead_is_left_as_it_is() -> None:
+    right = np.random.default_rng(0).random((6, 400)) < np.array([[0.9], *[[0.3]] * 5])
+    found = selection.corrected_winner(right)
+    assert found.winner == 0 and found.optimism == 0 and found.estimate == found.naive
+
+
+def as_folds(scores: np.ndarray, rows: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """(arms, folds) true shares to one (arms, rows) bool array a fold; rows of one fold are as hard for all arms."""
+    hard = rng.random((scores.shape[1], rows))
+    own = rng.random((*scores.shape, rows))
+    pick = rng.random((*scores.shape, rows)) < 0.5
+    drawn = np.where(pick, hard[None], own) < scores[:, :, None]
+    return [drawn[:, j] for j in range(scores.shape[1])]
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.04])
+def test_luck_of_training_is_found_on_average(moved: float) -> None:
+    rng = np.random.default_rng(2)
+    found = []
+    for _ in range(60):
+        folds = as_folds(0.7 + moved * rng.normal(size=(6, 5)), 300, rng)
+        stopped = [fold[: 6 - (j > 2)] for j, fold in enumerate(folds)]  # one arm ran three folds only
+        found.append(luck.luck_of_training(stopped))
+    assert found[0].freedom == 5 + 5 + 4 + 4
+    assert np.mean([f.variance for f in found]) == pytest.approx(moved**2, abs=2e-4)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 6))
+def test_luck_ignores_the_order_of_arms_and_what_all_share(seed: int, arms: int, folds: int) -> None:
+    rng = np.random.default_rng(seed)
+    rights = [rng.random((arms, 20)) < 0.6 for _ in range(folds)]
+    found = luck.luck_of_training(rights)
+    turned = luck.luck_of_training([r[::-1] for r in rights])
+    assert found.freedom == (arms - 1) * (folds - 1)
+    assert turned.spread == pytest.approx(found.spread) and turned.variance == pytest.approx(found.variance)
+    same = luck.luck_of_training([np.repeat(r[:1], arms, axis=0) for r in rights])
+    assert (same.spread, same.variance) == pytest.approx((0, 0), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.floats(0, 0.01))
+def test_more_luck_never_makes_a_drop_easier(seed: int, more: float) -> None:
+    rng = np.random.default_rng(seed)
+    ours, theirs = rng.random(90) < 0.8, rng.random(90) < 0.5
+    known = luck.Luck(variance=1e-3, spread=4e-3, freedom=8)
+    unsure = luck.Luck(variance=1e-3 + more, spread=4e-3 + more, freedom=8)
+    p = luck.worse_across_folds(ours, theirs, [30, 30, 30], known)
+    assert 0 <= p <= 1
+    if p < 0.5:
+        assert luck.worse_across_folds(ours, theirs, [30, 30, 30], unsure) >= p - 1e-9
+    assert luck.worse_across_folds(ours, theirs, [90], known) == 1.0  # one fold cannot tell luck from worth
+
+
+def test_equal_arms_with_luck_are_seldom_called_worse() -> None:
+    rng = np.random.default_rng(4)
+    by_rows, by_folds = [], []
+    for _ in range(300):
+        folds = as_folds(np.clip(0.7 + 0.04 * rng.normal(size=(5, 4)), 0, 1), 400, rng)
+        ours, theirs = np.concatenate([f[0] for f in folds]), np.concatenate([f[1] for f in folds])
+        by_folds.append(luck.worse_across_folds(ours, theirs, [400] * 4, luck.luck_of_training(folds)))
+        by_rows.append(sequential.sign_test(int((ours & ~theirs).sum()), int((theirs & ~ours).sum())))
+    assert np.mean(np.array(by_rows) <= 0.05) > 0.12  # rows alone are fooled
+    assert np.mean(np.array(by_folds) <= 0.05) <= 0.07
 
 
 def test_identical_arms_tie_and_the_cheapest_is_taken() -> None:
@@ -256,6 +338,54 @@ def test_labels_saved_finds_the_factor_and_says_when_it_cannot() -> None:
     assert beyond.censored and beyond.high == float("inf")
 
 
+def noisy(
+    draws: int, pool: float | None, rng: np.random.Generator, rows: int = 400, level: float = 0.1
+) -> transfer.LearningCurve:
+    """A curve whose draws move by `level` of the error at the first size, half at the last; draws share rows of a pool."""
+    sizes = np.geomspace(16, 1_000, 5)
+    truth = 0.1 + 1.5 * sizes**-0.5
+    share = np.minimum(sizes / pool, 1.0) if pool else np.zeros(5)
+    z = np.sqrt(share) * rng.normal(size=5) + np.sqrt(1 - share) * rng.normal(size=(draws, 5))
+    moved = truth * (1 + level * np.linspace(1, 0.5, 5) * z)
+    right = rng.random((5, draws, rows)) < 1 - moved.T[:, :, None]
+    return transfer.LearningCurve(sizes=sizes, errors=1 - right.mean(2).T, right=right, pool=pool)
+
+
+@pytest.mark.parametrize(("draws", "pool"), [(3, None), (6, None), (4, 4_000.0)])
+def test_luck_of_draws_is_counted_once(draws: int, pool: float | None) -> None:
+    rng = np.random.default_rng(6)
+    curves = [noisy(draws, pool, rng) for _ in range(300)]
+    found = np.mean([np.diag(transfer._draw_covariance(c)[0]) for c in curves], axis=0)
+    rows = np.mean([transfer._spread_of_rows(transfer._row_deviations(c))[0] for c in curves], axis=0)
+    seen = np.var([c.errors.mean(0) for c in curves], axis=0)
+    assert found + rows == pytest.approx(seen, rel=0.25)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(2, 5))
+def test_draws_from_fewer_rows_say_less(seed: int, draws: int) -> None:
+    curve = noisy(draws, None, np.random.default_rng(seed))
+    scale = [
+        transfer._draw_covariance(replace(curve, pool=pool))[1] for pool in (None, 1e6, 8_000.0, 2_500.0)
+    ]
+    for more, fewer in pairwise(scale):
+        assert (fewer >= more - 1e-15).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.floats(1, 30))
+def test_labels_saved_hold_their_factor_and_spend_five_percent(seed: int, factor: float) -> None:
+    rng = np.random.default_rng(seed)
+    base, control = curve(factor, rng, rows=100), curve(1, rng, rows=100)
+    found = transfer.labels_saved(base, control, at=300)
+    assert 0 <= found.low <= found.factor <= found.high
+    assert not found.censored or (found.low == found.factor and found.high == float("inf"))
+    gap = transfer._behind(base, control, 300, control.sizes)
+    level = transfer._upper_level(gap)
+    assert ((level >= transfer.TAIL - 1e-4) & (level < 0.05)).all()  # up to the 16 parts of its sum
+    assert (transfer._picked_level(gap) >= transfer.PICKED).all()
+
+
 def measured(factor: float, rng: np.random.Generator) -> dict[str, object]:
     found = curve(factor, rng, rows=4_000)
     return {"sizes": list(found.sizes), "errors": found.errors.T.tolist(), "right": found.right}
@@ -281,6 +411,7 @@ def test_more_rivals_or_looks_never_make_a_drop_easier(wins: int, losses: int, a
         assert wins > losses
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
 def test_monotone_fit(values: list[float]) -> None:
     fitted = transfer.monotone(np.array(values))

@@ -7,6 +7,7 @@ the constraint, it ends.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from basewise.core.errors import InputError
+from basewise.core.errors import InputError, OutOfMemory
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import generator
 from basewise.engine.constraints import Constraint, constraint_of
+from basewise.engine.encoder import out_of_memory
 from basewise.engine.rows import Rows, fill
 
 BUFFER_BYTES = 2**30
@@ -212,13 +214,26 @@ def generate(
     options: Sampling,
     progress: Progress = silent,
 ) -> list[Answer]:
-    """Answers in the order of the prompts."""
+    """Answers in the order of the prompts; memory running out halves a batch, down to one prompt."""
     answers: dict[int, Answer] = {}
-    if not prompts:
-        return []
-    for batch in maker.batches(prompts, options):
-        for place, _, answer in maker.run([prompts[i] for i in batch], options, [names[i] for i in batch]):
-            if answer is not None:
-                answers[int(batch[place])] = answer
-                progress(len(answers), len(prompts), "generating")
+    pending = maker.batches(prompts, options)[::-1] if prompts else []
+    while pending:
+        batch = pending.pop()
+        try:
+            for place, _, answer in maker.run(
+                [prompts[i] for i in batch], options, [names[i] for i in batch]
+            ):
+                if answer is not None:
+                    answers[int(batch[place])] = answer
+                    progress(len(answers), len(prompts), "generating")
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise OutOfMemory(
+                    f"memory ran out on one prompt of {len(prompts[batch[0]]):,} tokens",
+                    "use a shorter prompt, fewer tokens to generate or a smaller base",
+                ) from error
+            gc.collect()
+            pending += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
     return [answers[i] for i in range(len(prompts))]

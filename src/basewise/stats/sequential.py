@@ -37,8 +37,8 @@ def proven_worse(wins: int, losses: int, arms: int, looks: int, alpha: float = 0
     """Whether the side with `losses` may be dropped from a race of `arms` arms with `looks` looks at each pair.
 
     The e-value spends at most half of alpha on the best arm; the sign test, corrected for rivals and looks, the other half,
-    and decides sooner. So where rows are independent the best arm is lost with probability alpha at most; measured, also
-    where they are not, by benchmarks/honesty.py.
+    and decides sooner. So where rows are independent the best arm is lost with probability alpha at most. Rows that share the luck of
+    one training are not: a race asks stats/luck as well. Measured with and without luck by benchmarks/honesty.py.
     """
     level = alpha / (2 * max(1, arms - 1) * looks)
     return bool(log_e_value(wins, losses) >= log_bar(arms, alpha) or sign_test(wins, losses) <= level)

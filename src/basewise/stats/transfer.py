@@ -14,17 +14,23 @@ import numpy as np
 
 SMALLEST = 1e-3
 """Errors below this are taken as this where curves are joined: the log of no error is not to be had."""
+TAIL = 0.025
+"""Level of the lower end of a 95 % interval."""
 PICKED = 0.005
-"""Level of the test behind "at least", which is only said of curves picked for looking so."""
+"""Least level of the test behind "at least", which is only said of curves picked for looking so."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurve:
-    """sizes (T,); errors (S draws, T sizes); right (T, S, rows) outcomes where known, for paired resampling."""
+    """sizes (T,); errors (S draws, T sizes); right (T, S, rows) outcomes where known; pool: rows that all draws come from.
+
+    pool None: each draw comes fresh, from more rows than can matter.
+    """
 
     sizes: np.ndarray
     errors: np.ndarray
     right: np.ndarray | None = None
+    pool: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,25 +87,6 @@ def _read(sizes: np.ndarray, errors: np.ndarray, at: np.ndarray) -> tuple[np.nda
     return found, found[:, None] * share / errors
 
 
-def _draw_deviations(curve: LearningCurve) -> np.ndarray:
-    """(S, T) deviations of the draws from their mean, less the part that is chance of the rows and counted there."""
-    deviations = curve.errors - curve.errors.mean(0)
-    draws = len(deviations)
-    if curve.right is None or draws < 2:
-        return deviations
-    wrong = 1.0 - curve.right  # (T, S, rows)
-    rows = wrong.shape[2]
-    left = (
-        wrong
-        - wrong.mean(2, keepdims=True)
-        - wrong.mean(1, keepdims=True)
-        + wrong.mean((1, 2), keepdims=True)
-    )
-    chance = (left**2).sum() / ((draws - 1) * max(rows - 1, 1) * rows * len(wrong))
-    seen = (deviations**2).sum() / ((draws - 1) * len(wrong))
-    return deviations * np.sqrt(max(0.0, 1 - chance / seen)) if seen > 0 else deviations
-
-
 def _row_deviations(curve: LearningCurve) -> np.ndarray:
     """(rows, T) deviations of each row's share of wrong draws from the curve; no rows where outcomes are not known."""
     if curve.right is None:
@@ -108,35 +95,81 @@ def _row_deviations(curve: LearningCurve) -> np.ndarray:
     return wrong - wrong.mean(0)
 
 
-def _draw_covariance(curve: LearningCurve) -> np.ndarray:
-    """(T, T) covariance of a curve's mean errors by the luck of its draws; 0 from one draw.
+def _chance_of_rows(curve: LearningCurve) -> np.ndarray:
+    """(T, T) covariance of one draw's errors that is chance of single rows; it is counted with the rows, so not again here."""
+    draws, sizes = curve.errors.shape
+    if curve.right is None:
+        return np.zeros((sizes, sizes))
+    wrong = 1.0 - curve.right  # (T, S, rows)
+    rows = wrong.shape[2]
+    left = (
+        wrong
+        - wrong.mean(2, keepdims=True)
+        - wrong.mean(1, keepdims=True)
+        + wrong.mean((1, 2), keepdims=True)
+    ).reshape(sizes, -1)
+    return left @ left.T / ((draws - 1) * max(rows - 1, 1) * rows)
 
-    Subsets of neighbouring sizes are nested, so their errors move together; how much is read off all neighbours at once,
-    since a covariance of one pair from five draws would have too few degrees of freedom to be of use.
+
+def _shared(curve: LearningCurve) -> tuple[np.ndarray, np.ndarray]:
+    """(T, T) map of the luck seen at each size to what it is there, and (T,) its variance in the mean of S draws over that seen.
+
+    Two draws of n of N rows share n / N of them. By so much draws differ less than fresh ones would, while their mean keeps the
+    luck they share: of a variance v, v (1 - n / N) is seen and v (n / N + (1 - n / N) / S) is in the mean. Draws that share more than
+    half say too little: there the luck is taken in proportion to the error from the last size that is below.
+    """
+    draws, sizes = curve.errors.shape
+    share = np.minimum(curve.sizes / curve.pool, 1.0) if curve.pool else np.zeros(sizes)
+    known = np.flatnonzero(share <= 0.5)
+    seen = np.minimum(np.arange(sizes), known[-1] if len(known) else 0)
+    errors = np.maximum(curve.errors.mean(0), SMALLEST)
+    moved = np.zeros((sizes, sizes))
+    moved[np.arange(sizes), seen] = errors / errors[seen]
+    return moved, (share + (1 - share) / draws) / (1 - np.minimum(share[seen], 0.5))
+
+
+def _draw_covariance(curve: LearningCurve) -> tuple[np.ndarray, np.ndarray]:
+    """(T, T) covariance of a curve's mean errors by the luck of its draws, and (T,) variances before chance is taken off.
+
+    Zeros from one draw. Chance of rows is taken off each size by itself: errors of few labels vary more than those of many, and a
+    share of chance that is the mean of all sizes leaves too much at the larger ones. What is left may be below 0, and is not cut off here,
+    since that would lift the mean. Subsets of neighbouring sizes are nested, so their errors move together; how much is read
+    off all neighbours at once, since a covariance of one pair from five draws would have too few degrees of freedom.
     """
     draws, sizes = curve.errors.shape
     if draws < 2:
-        return np.zeros((sizes, sizes))
-    deviations = _draw_deviations(curve)
+        return np.zeros((sizes, sizes)), np.zeros(sizes)
+    deviations = curve.errors - curve.errors.mean(0)
     length = np.sqrt((deviations**2).sum(0))
-    unit, error = deviations / np.maximum(length, 1e-12), length / np.sqrt(draws * (draws - 1))
+    unit, spread = deviations / np.maximum(length, 1e-12), length / np.sqrt(draws - 1)
     alike = max(0.0, float((unit[:, 1:] * unit[:, :-1]).sum(0).mean()))
     near = np.eye(sizes) + alike * (np.eye(sizes, k=1) + np.eye(sizes, k=-1))
-    return near * error[:, None] * error
+    moved, share = _shared(curve)
+    scale = moved * np.sqrt(share)[:, None]
+    return scale @ (near * spread[:, None] * spread - _chance_of_rows(curve)) @ scale.T, scale**2 @ spread**2
 
 
-def _spread_of_rows(deviations: np.ndarray) -> np.ndarray:
-    """Variance (G,) of the mean of (rows, G) deviations."""
-    rows = len(deviations)
-    return (deviations**2).sum(0) / (rows * (rows - 1)) if rows > 1 else np.zeros(deviations.shape[1])
+def _spread_of_rows(deviations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variance (G,) of the mean of (rows, G) deviations, and its covariance with the last."""
+    rows, sizes = deviations.shape
+    if rows < 2:
+        return np.zeros(sizes), np.zeros(sizes)
+    of = rows * (rows - 1)
+    return (deviations**2).sum(0) / of, (deviations * deviations[:, -1:]).sum(0) / of
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Gap:
-    """Control's error at G sizes minus the base's: over its standard error, and degrees of freedom."""
+    """Control's error at G sizes minus the base's: over its standard error, and degrees of freedom.
+
+    ahead: how much less the control errs at its last size than at each, over the standard error there. alike: correlation of the score
+    with the last one.
+    """
 
     score: np.ndarray
     freedom: np.ndarray
+    ahead: np.ndarray
+    alike: np.ndarray
 
 
 def _behind(base: LearningCurve, control: LearningCurve, at: float, sizes: np.ndarray) -> _Gap:
@@ -144,32 +177,67 @@ def _behind(base: LearningCurve, control: LearningCurve, at: float, sizes: np.nd
     level, base_slope = _read(base.sizes, base.errors.mean(0), np.array([at]))
     errors, slope = _read(control.sizes, control.errors.mean(0), sizes)
     b, c = _row_deviations(base) @ base_slope.T, _row_deviations(control) @ slope.T
-    rows = _spread_of_rows(c - b) if len(b) == len(c) else _spread_of_rows(b) + _spread_of_rows(c)
-    draws, over = np.zeros(1), np.zeros(1)
+    paired = len(b) == len(c)
+    rows, near = _spread_of_rows(c - b) if paired else np.add(_spread_of_rows(b), _spread_of_rows(c))
+    draws, draws_near, over = np.zeros(1), np.zeros(1), np.zeros(1)
     for curve, moves in ((base, base_slope), (control, slope)):
-        covariance = _draw_covariance(curve)
+        covariance, seen = _draw_covariance(curve)
         draws = draws + ((moves @ covariance) * moves).sum(1)
-        over = over + ((moves**2 * np.diag(covariance)) ** 2).sum(1) / max(len(curve.errors) - 1, 1)
+        draws_near = draws_near + moves @ covariance @ moves[-1]
+        over = over + ((moves**2 * seen) ** 2).sum(1) / max(len(curve.errors) - 1, 1)
     if min(len(base.errors), len(control.errors)) < 2:
         rows = rows * 1.5**2  # one draw says nothing about the spread of draws
     n_rows = max(2, min(len(b), len(c)))
-    freedom = (rows + draws) ** 2 / np.maximum(rows**2 / (n_rows - 1) + over, 1e-300)
-    error = np.sqrt(np.maximum(rows + draws, 1e-24))
-    return _Gap(score=(errors - level) / error, freedom=np.maximum(freedom, 1.0))
+    variance = np.maximum(rows + np.maximum(draws, 0.0), 1e-24)
+    freedom = variance**2 / np.maximum(rows**2 / (n_rows - 1) + over, 1e-300)
+    error = np.sqrt(variance)
+    return _Gap(
+        score=(errors - level) / error,
+        freedom=np.maximum(freedom, 1.0),
+        ahead=np.maximum(errors - errors[-1], 0.0) / error[-1],
+        alike=np.clip((near + draws_near) / (error * error[-1]), 0.0, 0.999),
+    )
+
+
+def _picked_level(gap: _Gap) -> np.ndarray:
+    """(G,) level of the test behind "at least", which is only said where the control was seen behind at its last size.
+
+    A bound that fails in 5 of 100 curves can fail in half of the few that are picked so. If a factor is the true one, curves are picked so
+    with a chance that follows from how much the control still gains beyond it; tested at 5 % of that chance, the bound holds in
+    95 % of the picked. Below a tenth the chance is too uncertain to be used: tested at 0.5 %, it holds in 95 % whenever
+    a tenth or more are picked.
+    """
+    from scipy.special import ndtr
+
+    return np.maximum(PICKED, 0.05 * ndtr(-gap.ahead))
 
 
 def _least(gap: _Gap, factors: np.ndarray) -> float:
-    """What the control needs at least, when it was seen behind at its last size: 0 when even its first may be enough.
-
-    That it was seen behind is what makes one say "at least". A bound that fails in 5 of 100 curves can fail in half of
-    the few that are picked so; tested at 0.5 % it holds in 95 % of the picked whenever a tenth or more are.
-    """
+    """What the control needs at least, when it was seen behind at its last size: 0 when even its first may be enough."""
     from scipy.stats import t
 
-    possible = np.flatnonzero(gap.score <= t.ppf(1 - PICKED, gap.freedom))
+    possible = np.flatnonzero(gap.score <= t.isf(_picked_level(gap), gap.freedom))
     if not len(possible):
         return float(factors[-1])
     return 0.0 if possible[0] == 0 else float(factors[possible[0]])
+
+
+def _upper_level(gap: _Gap) -> np.ndarray:
+    """(G,) level at which a factor is too large: 5 % less what the lower end spends on it, so that each factor has 5 % in all (Neyman).
+
+    The lower end spends 2.5 % on a factor that the control passes for sure. Near its last size what would be a miss there is mostly
+    called "at least", and tested at the lower level of that; how often follows from the correlation with the last score.
+    """
+    from scipy.special import ndtr, ndtri
+
+    tail = (np.arange(16)[:, None] + 0.5) / 16  # midpoints of 16 equal parts of each tail
+
+    def called(level: np.ndarray | float) -> np.ndarray:
+        score = -ndtri(tail * level)
+        return ndtr((gap.alike * score - gap.ahead) / np.sqrt(1 - gap.alike**2)).mean(0)
+
+    picked = _picked_level(gap)
+    return 0.05 - TAIL * (1 - called(TAIL)) - picked * called(picked)
 
 
 def labels_saved(base: LearningCurve, control: LearningCurve, at: float | None = None) -> LabelsSaved:
@@ -205,18 +273,14 @@ def labels_saved(base: LearningCurve, control: LearningCurve, at: float | None =
 
 
 def _ends(gap: _Gap, factors: np.ndarray, point: float) -> tuple[float, float]:
-    """Least and greatest of the (G,) factors that the test does not reject; the point lies between them.
-
-    Where the last is not rejected there is no upper end to be wrong about: all 5 % are then the lower end's.
-    """
+    """Least and greatest of the (G,) factors that the test does not reject; the point lies between them."""
     from scipy.stats import t
 
-    one_sided, two_sided = t.ppf(0.95, gap.freedom), t.ppf(0.975, gap.freedom)
-    open_end = gap.score[-1] >= -two_sided[-1]
-    possible = factors[(gap.score <= (one_sided if open_end else two_sided)) & (gap.score >= -two_sided)]
+    too_large = gap.score < -t.isf(_upper_level(gap), gap.freedom)
+    possible = factors[(gap.score <= t.isf(TAIL, gap.freedom)) & ~too_large]
     if len(possible):
         low = 0.0 if possible[0] <= factors[0] else float(possible[0])
-        high = float("inf") if open_end else float(possible[-1])
+        high = float(possible[-1]) if too_large[-1] else float("inf")
     else:  # every size is told from the level: it lies before the first, between two, or beyond the last
         low = 0.0 if gap.score[0] < 0 else point
         high = float("inf") if gap.score[-1] > 0 else point

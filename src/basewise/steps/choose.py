@@ -29,9 +29,10 @@ from basewise.core.task import Task
 from basewise.engine.device import machine
 from basewise.steps import bases as base_steps
 from basewise.steps.conclude import Setup, conclude
+from basewise.steps.entries import Clock, Entry
 from basewise.steps.jobs import Arm, feature_store
 from basewise.steps.predict import cache_folder
-from basewise.steps.race import Clock, Entry, Race
+from basewise.steps.race import Race
 from basewise.steps.shortlist import order_lines, rank_base, sample_rows
 
 STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")

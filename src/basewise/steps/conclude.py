@@ -23,9 +23,10 @@ from basewise.stats import paired
 from basewise.stats.power import smallest_gap
 from basewise.steps import evaluate as tables
 from basewise.steps import worth
+from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Job, feature_store, fit
 from basewise.steps.predict import cache_folder, save_predictor
-from basewise.steps.race import Entry, Race
+from basewise.steps.race import Race
 from basewise.steps.verdict import Standing, leaderboard, stand
 
 

@@ -1,16 +1,16 @@
 """race: run arms over rising rungs under the budget and drop them by evidence that holds at every look.
 
 Rungs are folds where rows are few, and a quarter of the rows before all of them where they are many. Arms are
-always compared on rows that both predicted; an arm is dropped when the e-value of the paired comparison with the
-leader (stats/sequential, exact under continuous looking) passes its bar. What does not fit into the budget is
+always compared on rows that both predicted; an arm is dropped when the paired comparison with the leader proves it
+worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck). What does not fit into the budget is
 skipped before it starts, with its predicted time in the reason.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -23,46 +23,15 @@ from basewise.core.registry import part
 from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 from basewise.engine.costs import encode_seconds
-from basewise.steps.jobs import Arm, Job, Outcome, outcome_from, outcome_record
+from basewise.stats.luck import Luck
+from basewise.steps.entries import Clock, Entry
+from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
 FORWARD_SHARE = 1 / 3
 """Of the time left, what one forward pass of a further base may take."""
 LEAST_FOLDS = 2
 """Folds on which an arm that ran out of time must have been scored to be compared all the same."""
-
-
-@dataclass
-class Entry:
-    """An arm in the race: its prediction before, its outcomes so far by fold."""
-
-    arm: Arm
-    predicted: Cost
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    status: str = "waiting"
-    why: str = ""
-    out_of_time: bool = False
-
-    @property
-    def raced(self) -> bool:
-        """Whether the arm trains a network and so runs over rungs."""
-        return getattr(part("methods", self.arm.method), "RUNGS", "none") == "rows"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """The time budget as a contract: `left` is what may still be promised."""
-
-    started: float
-    seconds: float
-
-    @property
-    def used(self) -> float:
-        return time.monotonic() - self.started
-
-    @property
-    def left(self) -> float:
-        return self.seconds - self.used
 
 
 @dataclass
@@ -247,7 +216,7 @@ class Race:
                     self.go(entry, self.wanted[len(entry.outcomes)])
                 else:
                     self.skip(entry, len(self.wanted) - len(entry.outcomes))
-            self.drop()
+            self.drop(entries)
         for entry in entries:
             if entry.status == "waiting":
                 self.skip(entry, len(self.wanted))
@@ -306,21 +275,46 @@ class Race:
                 best = entry
         return best
 
-    def drop(self) -> None:
-        """End arms that are proven worse than the leader on the rows that both were scored on."""
+    def drop(self, among: list[Entry] | None = None) -> None:
+        """End arms proven worse than the leader: on the rows that both were scored on, and beyond the luck of training.
+
+        among: the arms that train alike, all when left out; they tell how large the luck is.
+        """
+        from basewise.stats.luck import worse_across_folds
         from basewise.stats.sequential import proven_worse
 
         leader = self.leader()
         if leader is None:
             return
+        arms, looks = len(self.entries), max(1, len(self.wanted) - 1)  # one fold proves nothing
+        luck = None
         for entry in self.entries:
-            if entry is leader or entry.status != "partial":
+            shared = sorted(set(leader.outcomes) & set(entry.outcomes))
+            if entry is leader or entry.status != "partial" or len(shared) < 2:
                 continue
-            ours, theirs = self.common(leader, entry)
+            ours, theirs = self.right(leader, shared), self.right(entry, shared)
             wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-            if proven_worse(wins, losses, len(self.entries), len(self.wanted), self.alpha):
+            if not proven_worse(wins, losses, arms, looks, self.alpha):
+                continue
+            luck = luck or self.luck([leader, *(e for e in among or self.entries if e is not leader)])
+            sizes = [int((self.folds == fold).sum()) for fold in shared]
+            if worse_across_folds(ours, theirs, sizes, luck) <= self.alpha / (max(1, arms - 1) * looks):
                 entry.status = "dropped"
-                entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows"
+                entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows of {len(shared)} folds"
+
+    def luck(self, entries: list[Entry]) -> Luck:
+        """Luck of training, pooled over these arms as far as each of them came."""
+        from basewise.stats.luck import luck_of_training
+
+        sizes = [int((self.folds == fold).sum()) for fold in self.wanted]
+        rights = []
+        for entry in entries:
+            done = list(takewhile(entry.outcomes.__contains__, self.wanted))
+            if done and entry.status != "failed":
+                rights.append(np.split(self.right(entry, done), np.cumsum(sizes[: len(done)])[:-1]))
+        rights.sort(key=len, reverse=True)
+        longest = len(rights[0])
+        return luck_of_training([np.stack([r[j] for r in rights if j < len(r)]) for j in range(longest)])
 
     def rescue(self) -> None:
         """Let arms that only time ended count where they lead: compared on the rows they were scored on.

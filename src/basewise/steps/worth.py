@@ -12,9 +12,9 @@ import numpy as np
 
 from basewise.core.files import Progress
 from basewise.core.task import Examples
+from basewise.steps.entries import Clock
 from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
-from basewise.steps.race import Clock
 
 SIZES = 6
 DRAWS = 5
@@ -46,7 +46,7 @@ def curve(
     race: Any,
     progress: Progress,
 ) -> dict[str, Any] | None:
-    """{"sizes", "errors" one a seed a size, "right" (sizes, draws, rows)}; None when the budget cannot hold it."""
+    """{"sizes", "errors" one a seed a size, "right" (sizes, draws, rows), "pool"}; None when the budget cannot hold it."""
     rights: list[list[np.ndarray]] = []
     for count_index, _ in enumerate(counts):
         row = []
@@ -62,7 +62,7 @@ def curve(
             )
             saved = race.run.saved(job.name)
             if saved is None and race.clock.left <= 0:
-                return _finish(counts[: len(rights)], rights) if len(rights) >= 3 else None
+                return _finish(counts[: len(rights)], rights, len(train)) if len(rights) >= 3 else None
             outcome = outcome_from(*saved) if saved else run_job(job)
             if not saved:
                 race.run.keep(job.name, *outcome_record(outcome))
@@ -71,12 +71,12 @@ def curve(
             row.append(outcome.probabilities.argmax(1) == held_out.labels)
             progress(count_index * draws + draw + 1, len(counts) * draws, f"learning curve of {arm.name}")
         rights.append(row)
-    return _finish(counts, rights)
+    return _finish(counts, rights, len(train))
 
 
-def _finish(counts: list[int], rights: list[list[np.ndarray]]) -> dict[str, Any]:
+def _finish(counts: list[int], rights: list[list[np.ndarray]], pool: int) -> dict[str, Any]:
     right = np.array(rights)
-    return {"sizes": list(counts), "errors": (1 - right.mean(2)).tolist(), "right": right}
+    return {"sizes": list(counts), "errors": (1 - right.mean(2)).tolist(), "right": right, "pool": pool}
 
 
 def affordable(seconds_at_all: float, counts: list[int], clock: Clock, share: float) -> int:
@@ -91,7 +91,12 @@ def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) ->
 
     def as_curve(value: dict[str, Any]) -> Any:
         errors = np.asarray(value["errors"]).T
-        return LearningCurve(sizes=np.asarray(value["sizes"], float), errors=errors, right=value["right"])
+        return LearningCurve(
+            sizes=np.asarray(value["sizes"], float),
+            errors=errors,
+            right=value["right"],
+            pool=value.get("pool"),
+        )
 
     room = [size for size in base["sizes"] if size * ROOM <= max(control["sizes"])]
     at = float(max(room or [min(base["sizes"])]))

@@ -1,0 +1,37 @@
+"""What a race is made of: an arm with what it was predicted to cost and came to, and the clock that all arms run against."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from basewise.core.budget import Cost
+from basewise.steps.jobs import Arm, Outcome
+
+
+@dataclass
+class Entry:
+    """An arm in the race: its prediction before, its outcomes so far by fold."""
+
+    arm: Arm
+    predicted: Cost
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    status: str = "waiting"
+    why: str = ""
+    out_of_time: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """The time budget as a contract: `left` is what may still be promised."""
+
+    started: float
+    seconds: float
+
+    @property
+    def used(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        return self.seconds - self.used
