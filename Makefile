@@ -23,7 +23,7 @@ FIND_PYTHON = for name in $${PYTHON:-} python3.11 python3.12 python3.13 python3;
 	  if "$$name" -c 'import sys, venv; raise SystemExit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$name"; exit 0; fi; \
 	done; echo "error: no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python $@" >&2; exit 2
 
-.PHONY: help demo test test-real test-browser test-slow lint format types docs docs-check bench-smoke peers clean
+.PHONY: help demo test test-real test-browser test-harness test-slow lint format types docs docs-check bench-smoke peers clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -62,6 +62,11 @@ test-real: $(VENV)/.installed-dev  ## tests on real weights and the public sets 
 test-browser: $(VENV)/.installed-browser  ## tests that open the report in a real browser
 	$(PY) -m pytest -m browser $(PYTEST_ARGS)
 
+test-harness: $(VENV)/.created  ## our model class inside lm-evaluation-harness, in an environment of its own (.venv-harness)
+	@test -x .venv-harness/bin/python || $(PY) -m venv .venv-harness
+	.venv-harness/bin/python -m pip --disable-pip-version-check install -c constraints.txt torch 'lm-eval[hf]>=0.4.11' pytest -e .
+	.venv-harness/bin/python -m pytest -m 'real or not real' tests/test_harness.py $(PYTEST_ARGS)
+
 test-slow: $(VENV)/.installed-dev  ## the simulations behind the statistics
 	$(PY) -m pytest -m 'slow and not browser' $(PYTEST_ARGS)
 
@@ -89,4 +94,4 @@ bench-smoke: $(VENV)/.installed-dev  ## every benchmark for a moment, to see tha
 	$(PY) benchmarks/run_all.py --smoke
 
 clean:  ## remove environments, caches and runs of this checkout (weights in the user's cache stay)
-	rm -rf $(VENV) .venv-peers runs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .venv-harness runs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

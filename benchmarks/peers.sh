@@ -13,9 +13,9 @@ python=.venv/bin/python
 torch=$(grep '^torch==' constraints.txt)
 .venv-peers/bin/python -m pip install --disable-pip-version-check --progress-bar off \
   "$torch" setfit==1.2.0 transformer-ranker==0.2.0 sentence-transformers psutil scikit-learn \
-  onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0 openvino==2026.4.1
+  "lm-eval[hf]==0.4.13" onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0 openvino==2026.4.1
 .venv-peers/bin/python - <<'PY'
 import importlib.metadata as m
-print({name: m.version(name) for name in ("torch", "transformers", "sentence-transformers", "setfit", "transformer-ranker")})
+print({name: m.version(name) for name in ("torch", "transformers", "sentence-transformers", "setfit", "transformer-ranker", "lm-eval")})
 PY
 touch "$stamp"

@@ -32,6 +32,7 @@ KINDS = {
     "sources": "Where bases come from",
     "rankers": "What ranks a base before it is tried",
     "executors": "Where jobs run",
+    "suites": "Benchmark suites, for `bench --suite`",
 }
 
 

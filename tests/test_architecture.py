@@ -215,7 +215,9 @@ def test_importing_basewise_is_light() -> None:
     assert _loaded_by("import basewise; basewise.Budget") == []
 
 
-@pytest.mark.parametrize("command", [["--help"], ["choose", "--help"], ["bases", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["--help"], ["choose", "--help"], ["bench", "--help"], ["bases", "--help"]], ids=" ".join
+)
 def test_help_is_light(command: list[str]) -> None:
     code = f"import sys; sys.argv = ['basewise', *{command!r}]\nfrom basewise.cli.main import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e.code"
     assert _loaded_by(code) == []
@@ -226,6 +228,7 @@ def test_public_names_are_exact() -> None:
 
     public = {
         "audit",
+        "bench",
         "choose",
         "adapt",
         "evaluate",

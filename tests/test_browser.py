@@ -131,5 +131,39 @@ def test_it_prints(page: Any) -> None:
     )
 
 
+@pytest.fixture(scope="session")
+def benchmark_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a benchmark of two tiny decoders with curves, on tiny sets."""
+    from tests import tiny_decoders, tiny_sets
+
+    from basewise.steps.bench import BenchOptions, bench
+
+    folder = tmp_path_factory.mktemp("benchmark")
+    tiny_sets.write(folder / "sets")
+    for name, seed, width in (("small", 1, 48), ("large", 2, 256)):
+        tiny_decoders.decoder(folder / name, seed=seed, intermediate_size=width, max_position_embeddings=512)
+    names = [str(folder / "small"), str(folder / "large")]
+    options = BenchOptions(data=folder / "sets")
+    bench(names, ["bbh/navigate", "blimp"], shots=(0, 2), to=folder / "run", options=options)
+    return folder / "run" / "bench.html"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_benchmark_page_fits_the_window(browser: Any, benchmark_page: Path, size: str) -> None:
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    page.goto(benchmark_page.as_uri())
+    widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert widths[0] <= widths[1] + 1
+    for fold in page.locator("summary").all():
+        fold.click()
+    assert "wh_island" in page.locator("body").inner_text()
+    assert not problems, problems
+    context.close()
+
+
 def test_the_file_stays_small(report: Path) -> None:
     assert report.stat().st_size < 2_000_000

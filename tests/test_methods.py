@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tiny_decoders
 from basewise.core import registry
-from basewise.core.base import EMBED, TRAIN, Base, Card
+from basewise.core.base import EMBED, SCORE, TRAIN, Base, Card
 from basewise.core.hashing import sha256_file
 from basewise.core.method import Context, Machine, compatible
 from basewise.core.task import Examples
 
-METHODS = ("majority", "words", "prototype", "probe", "contrast", "full", "scratch", "lora")
+METHODS = ("majority", "words", "prototype", "probe", "contrast", "full", "scratch", "lora", "prompt")
 MACHINE = Machine(cores=2, memory_bytes=8 << 30, fp32_peak=1.5e11, bf16_peak=3e11)
 WORDS = {
     "card_arrival": "when does my new card come in the post",
@@ -74,8 +76,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Base:
     return Base(card=card, folder=folder, digest=sha256_file(folder / "model.safetensors"))
 
 
+@functools.cache
+def decoder(folder: Path) -> Base:
+    """A random decoder beside the tiny base, for methods that ask."""
+    return tiny_decoders.decoder(folder, "llama", max_position_embeddings=256)
+
+
 def base_for(method: str, tiny: Base) -> Base | None:
-    return tiny if registry.part("methods", method).REQUIRES else None
+    requires = registry.part("methods", method).REQUIRES
+    if SCORE in requires:
+        return decoder(tiny.folder.parent / "decoder")
+    return tiny if requires else None
 
 
 def fit(method: str, examples: Examples, tiny: Base, seed: int = 0):

@@ -58,13 +58,30 @@ RANKER = '"""Toy: every base promises the same."""\ndef rank(features, labels, c
 EXECUTOR = '"""Toy: the last job first."""\ndef run(function, jobs, workers=1):\n    done = [function(j) for j in reversed(list(jobs))]\n    yield from reversed(done)\n'
 METRIC = '"""Toy: half a point a row."""\nimport numpy as np\nHIGHER_IS_BETTER = True\ndef score(probabilities, labels):\n    return np.full(len(labels), 0.5)\n'
 SOURCE = '"""Toy: has nothing."""\ndef cards():\n    return []\ndef load(card, store, progress=None):\n    raise LookupError(card)\n'
-TOYS = {"methods": METHOD, "rankers": RANKER, "executors": EXECUTOR, "metrics": METRIC, "sources": SOURCE}
+SUITE = '''"""Toy: which of two words is longer."""
+from basewise.core.suite import BenchTask, Item
+
+FILES = ()
+
+def tasks(data):
+    items = tuple(Item(context=f"{n}:", choices=(" a", " " + "a" * n), answer=1) for n in range(2, 9))
+    return [BenchTask(name="toy/longer", items=items, about="toy")]
+'''
+TOYS = {
+    "methods": METHOD,
+    "rankers": RANKER,
+    "executors": EXECUTOR,
+    "metrics": METRIC,
+    "sources": SOURCE,
+    "suites": SUITE,
+}
 CONTRACT = {
     "methods": {"estimate": ("examples", "card", "machine"), "fit": ("examples", "base", "context"), "load": ("folder", "base", "context")},
     "rankers": {"rank": ("features", "labels", "card")},
     "executors": {"run": ("function", "jobs", "workers")},
     "metrics": {"score": ("probabilities", "labels")},
     "sources": {"cards": (), "load": ("card", "store", "progress")},
+    "suites": {"tasks": ("data",)},
 }  # fmt: skip
 
 
@@ -149,6 +166,17 @@ def test_choose_runs_a_dropped_method_to_the_end(toys: Path, tmp_path: Path) -> 
     assert line["score"]["estimate"] > 0.9
     assert bw.load(tmp_path / "run").predict(["sun tree 5"]) == ["greeting"]
     assert "toy" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_bench_asks_a_dropped_suite(toys: Path, tmp_path: Path) -> None:
+    from tests import tiny_decoders
+
+    from basewise.steps.bench import bench
+
+    tiny_decoders.decoder(tmp_path / "base", "llama")
+    result = bench([str(tmp_path / "base")], ["toy"], to=tmp_path / "run")
+    assert [cell["task"] for cell in result.cells] == ["toy/longer"]
+    assert result.cells[0]["score"]["n"] == 7
 
 
 def test_an_installed_package_brings_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,3 +164,40 @@ def test_choose_on_the_sample_with_real_bases(minilm: Base, wordllama: Base, tmp
     again = bw.evaluate(tmp_path / "run", path())
     assert again is not None
     assert len(bw.load(tmp_path / "run").predict(["Where is my parcel?"])) == 1
+
+
+def test_a_decoder_scores_as_plain_transformers_does() -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from basewise.engine.causal import Causal
+
+    base = pull("smollm2-135m", silent)
+    causal = Causal(base, "fp32")
+    assert causal.packed
+    shown = "Question: Is water wet?\nAnswer: yes\n\nQuestion: Is fire cold?\nAnswer: no\n\n"
+    asked = [
+        (f"{shown}Question: {q}\nAnswer:", f" {a}")
+        for q in ("Is ice warm?", "Is it so?")
+        for a in ("yes", "no", "not at all")
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32).eval()
+    plain = []
+    for context, continuation in asked:
+        before, whole = tokenizer.encode(context), tokenizer.encode(context + continuation)
+        with torch.inference_mode():
+            logs = torch.log_softmax(model(torch.tensor([whole[:-1]])).logits[0].double(), -1)
+        plain.append(sum(float(logs[i - 1, whole[i]]) for i in range(len(before), len(whole))))
+    found = causal.score(asked)
+    assert np.abs(found.log_probability - plain).max() < 1e-4
+    assert found.computed == found.unique < sum(len(tokenizer.encode(a + b)) for a, b in asked) / 3
+    near = Causal(base, "bf16").score(asked)
+    assert np.abs(near.log_probability - plain).max() < 0.5
+
+
+def test_a_decoder_asked_with_few_rows_beats_the_majority(sets: Path) -> None:
+    base = pull("smollm2-135m", silent)
+    train, test = few(sets, "subj", 8)
+    fitted = part("methods", "prompt").fit(train, base, Context(seed=0))
+    assert accuracy(fitted, test.take(np.arange(60))) > 0.6

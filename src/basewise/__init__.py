@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "audit": "steps.audit",
+    "bench": "steps.bench",
     "choose": "steps.choose",
     "adapt": "steps.adapt",
     "evaluate": "steps.evaluate",
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "adapt",
     "audit",
+    "bench",
     "choose",
     "evaluate",
     "load",

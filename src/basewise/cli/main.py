@@ -12,6 +12,8 @@ import typer
 import typer.core
 
 from basewise.cli.bases import app as bases_app
+from basewise.cli.bench import bench as bench_command
+from basewise.cli.prompt import prompt as prompt_command
 from basewise.core.errors import BasewiseError
 from basewise.core.files import explain_os_error
 
@@ -173,9 +175,23 @@ def evaluate(
     rows: Annotated[str, typer.Argument(help="Labelled rows, as for choose.")],
     target: Target = None,
     against: Annotated[str | None, typer.Option(help="Another run, compared on the same rows.")] = None,
+    shift: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of another origin: their labels as classes, joy=positive,anger=negative; against words and prompting."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="With --shift: base to prompt; the predictor's own when left out.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="JSON file to write the result to.")] = None,
 ) -> None:
     """Score a saved predictor on new labelled rows, with intervals, and against another one row by row."""
+    if shift is not None:
+        from basewise.cli.bench import show_shift
+
+        show_shift(run, rows, shift, target, base, to)
+        return
     from basewise.steps.evaluate import evaluate as run_evaluate
 
     result = run_evaluate(run, rows, target=target, against=against, to=to)
@@ -220,6 +236,10 @@ def predict(
 
     with progress_bars(console(stderr=True)) as progress:
         write_answers(load(run), rows, to, form, progress)
+
+
+app.command("prompt")(prompt_command)
+app.command("bench")(bench_command)
 
 
 @app.command()

@@ -1,14 +1,15 @@
-"""Settings: what `choose` reads from a TOML file, so that the command itself keeps few options.
+r"""Settings: what `choose` reads from a TOML file, so that the command itself keeps few options.
 
 inputs = "subject,body"      split = "time:date"        query = "select * from tickets"      seed = 0
 memory = "8GB"   download = "500MB"   latency = "20ms"   licences = ["Apache-2.0", "MIT"]
 executor = "processes"   workers = 2   curves = true   accept_terms = false
+template = "Which team answers?\n\nMessage: {text}\nTeam: {label}"   labels = { tech = "technical help" }
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,13 @@ class Settings:
     workers: int = 2
     curves: bool = True
     accept_terms: bool = False
+    template: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
         """The fields of ChooseOptions that these settings decide."""
         from basewise.core.budget import Budget, parse_bytes, parse_seconds
+        from basewise.core.method import Wording
         from basewise.core.registry import part
 
         part("executors", self.executor)
@@ -45,7 +49,8 @@ class Settings:
             licences=tuple(self.licences),
         )
         names = ("executor", "workers", "curves", "accept_terms")
-        return {"budget": budget, **{name: getattr(self, name) for name in names}}
+        wording = Wording(template=self.template or "", words=tuple(sorted(self.labels.items())))
+        return {"budget": budget, "wording": wording, **{name: getattr(self, name) for name in names}}
 
 
 def read_settings(path: Path | None) -> Settings:
@@ -60,20 +65,27 @@ def read_settings(path: Path | None) -> Settings:
     for key in values:
         if key not in known:
             raise UnknownName.of("setting", key, known)
-    for field in fields(Settings):
-        if field.name in values:
-            _check_kind(field.name, values[field.name], field.default, path)
+    for one in fields(Settings):
+        if one.name in values:
+            _check_kind(one.name, values[one.name], {} if one.name == "labels" else one.default, path)
     return Settings(**values)
 
 
 def _check_kind(key: str, value: Any, default: Any, path: Path) -> None:
     """The value of a key is of the kind of its default; texts where the default is a text or nothing."""
-    if isinstance(default, tuple):
+    if isinstance(default, dict):
+        fits = isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+    elif isinstance(default, tuple):
         fits = isinstance(value, list) and all(isinstance(one, str) for one in value)
     else:
         fits = type(value) is type(default) or (default is None and isinstance(value, str))
     if not fits:
-        wanted = {bool: "true or false", int: "a whole number", tuple: "a list of texts"}
+        wanted = {
+            bool: "true or false",
+            int: "a whole number",
+            tuple: "a list of texts",
+            dict: "a table of texts",
+        }
         raise InputError(
             f"{key} in {path} is {value!r}, {wanted.get(type(default), 'a text')} was expected",
             "change it in the file",

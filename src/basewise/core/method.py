@@ -34,6 +34,18 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wording:
+    """How a task is put into words for methods that ask a base. Empty: the method's own words.
+
+    `template`: one row with {text} and, at its end, {label}; what stands before its last empty line is said once.
+    `words`: (label name, words for it) pairs; labels that are left out keep their names.
+    """
+
+    template: str = ""
+    words: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """What a method may use beside its rows: a seed from the job's content, the features' store, a deadline, progress.
 
@@ -46,6 +58,7 @@ class Context:
     seconds: float = float("inf")
     progress: Progress = silent
     precision: str = "auto"
+    wording: Wording = field(default_factory=Wording)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from basewise.core.base import Base
-from basewise.core.errors import UnsafeWeights
+from basewise.core.errors import InputError, UnsafeWeights
 
 
 def _quiet() -> None:
@@ -89,4 +89,44 @@ def load_network(base: Base, dtype: torch.dtype = torch.float32) -> Any:
                 raise UnsafeWeights(
                     f"{base.key} cannot be opened: {reason}", f"run: basewise bases check {base.key}"
                 ) from error
+    return model.eval()
+
+
+def load_causal(base: Base, dtype: torch.dtype = torch.float32, attention: str | None = None) -> Any:
+    """A decoder with its output matrix in eval mode; `attention`: the name of a registered attention function.
+
+    Raises InputError where the folder holds no output matrix, UnsafeWeights where it cannot be opened.
+    """
+    from transformers import AutoModelForCausalLM
+
+    _quiet()
+    config = configuration(base)
+    more = {"attn_implementation": attention} if attention else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if base.random_seed is not None:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(base.random_seed)
+                    return AutoModelForCausalLM.from_config(config, dtype=dtype, **more).eval()
+            model, found = AutoModelForCausalLM.from_pretrained(
+                base.folder,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                **more,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise UnsafeWeights(
+                f"{base.key} cannot be opened as a causal language model: {reason}",
+                f"run: basewise bases check {base.key}",
+            ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise InputError(
+            f"{base.key} has no weights for {missing[0]}: it is not a whole causal language model",
+            "use a decoder with its output matrix, or a method that embeds, such as probe",
+        )
     return model.eval()

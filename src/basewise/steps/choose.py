@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from basewise.core.decision import Decision
 from basewise.core.errors import BasewiseError, BudgetError, InputError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json
-from basewise.core.method import Machine, compatible
+from basewise.core.method import Machine, Wording, compatible
 from basewise.core.registry import keys, part
 from basewise.core.rundir import RunDir, check_place, free_folder
 from basewise.core.task import Task
@@ -68,6 +68,7 @@ class ChooseOptions:
     progress: Progress = silent
     announce: Any = None
     command: str = ""
+    wording: Wording = field(default_factory=Wording)
 
 
 def choose(
@@ -97,6 +98,7 @@ def choose(
     if to:
         check_place(Path(to))
     task = task_of(source, target, options, seed)
+    check_wording(options.wording, task.classes)
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
         bases = ()  # nothing would use one, so none is fetched
     found, notes = get_bases(bases, allowed, options, task)
@@ -109,6 +111,7 @@ def choose(
             seed,
             allowed.seconds,
             options.curves,
+            *([asdict(options.wording)] if options.wording != Wording() else []),
         ]
     )
     assigned = assign_folds(task, seed)
@@ -202,7 +205,7 @@ def _run(
 
     save_task(task, run.folder)
     race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
-    race.memory_bytes = setup.budget.memory_bytes
+    race.memory_bytes, race.wording = setup.budget.memory_bytes, setup.options.wording
     race.look_rows = int((task.split == "test").sum())
     ranks: list[dict[str, Any]] = []
     unfinished = False
@@ -372,6 +375,17 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
         key=lambda a: first[a.method] + (encoders.index(a.base) if a.base in encoders else len(encoders))
     )
     return [race.enter(arm) for arm in arms]
+
+
+def check_wording(wording: Wording, classes: tuple[str, ...]) -> None:
+    """A template or words for labels that cannot be used are refused before anything runs."""
+    if wording == Wording():
+        return
+    from basewise.engine.prompting import Template, verbalise
+
+    if wording.template:
+        Template.of(wording.template)
+    verbalise(classes, wording)
 
 
 def check_budget(budget: Budget) -> None:

@@ -181,7 +181,7 @@ def evaluate(
     predictor = load(run)
     table = read_table(rows)
     records = table.data.to_pylist()
-    texts, labels, unknown = _labelled(records, predictor, target or predictor.record.get("target"), run)
+    texts, labels, unknown = labelled_rows(records, predictor, target or predictor.record.get("target"), run)
     probabilities = predictor.predict_proba(texts)
     result: dict[str, Any] = {
         "run": str(run),
@@ -203,7 +203,7 @@ def evaluate(
     return result
 
 
-def _labelled(
+def labelled_rows(
     records: list[dict[str, Any]], predictor: Any, target: str | None, run: str | Path
 ) -> tuple[list[str], np.ndarray, int]:
     """Texts and labels of the rows whose label the predictor knows; how many it does not know."""

@@ -7,7 +7,7 @@ what it is, so a result never depends on when, where or after what it ran.
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from basewise.core.budget import Cost
 from basewise.core.errors import BasewiseError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json, digest_texts, seed_from
-from basewise.core.method import Context, Fitted
+from basewise.core.method import Context, Fitted, Wording
 from basewise.core.registry import part
 from basewise.core.task import Examples
 
@@ -47,14 +47,16 @@ class Job:
     draw: int = 0
     seconds: float = float("inf")
     features: Path | None = None
+    wording: Wording = field(default_factory=Wording)
 
     @functools.cached_property
     def name(self) -> str:
         """Digest of what decides the result; the time limit is left out, for it is the machine's affair."""
         base = self.arm.base.digest if self.arm.base else None
-        return digest_json(
-            [SCHEMA, self.arm.method, base, self.train.digest(), digest_texts(self.texts), self.draw]
-        )[:32]
+        what = [SCHEMA, self.arm.method, base, self.train.digest(), digest_texts(self.texts), self.draw]
+        if self.wording != Wording():
+            what.append(asdict(self.wording))
+        return digest_json(what)[:32]
 
     @property
     def seed(self) -> int:
@@ -84,7 +86,11 @@ def feature_store(root: Path | None) -> Any:
 def context_of(job: Job, progress: Progress = silent) -> Context:
     """What a method may use for this job."""
     return Context(
-        seed=job.seed, features=feature_store(job.features), seconds=job.seconds, progress=progress
+        seed=job.seed,
+        features=feature_store(job.features),
+        seconds=job.seconds,
+        progress=progress,
+        wording=job.wording,
     )
 
 

@@ -18,7 +18,7 @@ from basewise.core.base import EMBED, Base, Card
 from basewise.core.budget import Cost
 from basewise.core.evidence import Trial
 from basewise.core.files import Progress, silent
-from basewise.core.method import Machine
+from basewise.core.method import Machine, Wording
 from basewise.core.registry import part
 from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
@@ -49,6 +49,7 @@ class Race:
     features: object = None
     execute: Callable = None  # type: ignore[assignment]
     progress: Progress = silent
+    wording: Wording = field(default_factory=Wording)
     entries: list[Entry] = field(default_factory=list)
     forward: dict[str, float] = field(default_factory=dict)
     """Seconds a row of each base's forward pass; arms whose features were stored pay it when they are used."""
@@ -114,7 +115,13 @@ class Race:
 
     def job(self, entry: Entry, fold: int) -> Job:
         fit_rows, held_out = self.rows_of(fold)
-        return Job(arm=entry.arm, train=fit_rows, texts=held_out.texts, features=self.features)  # type: ignore[arg-type]
+        return Job(
+            arm=entry.arm,
+            train=fit_rows,
+            texts=held_out.texts,
+            features=self.features,  # type: ignore[arg-type]
+            wording=self.wording,
+        )
 
     def reserve(self) -> float:
         """Seconds to keep for fitting the best arm so far on all rows, and for the report."""

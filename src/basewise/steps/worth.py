@@ -52,7 +52,14 @@ def curve(
         row = []
         for draw in range(draws):
             rows = train.take(nested(train, counts, draw)[count_index])
-            job = Job(arm=arm, train=rows, texts=held_out.texts, draw=draw, features=race.features)
+            job = Job(
+                arm=arm,
+                train=rows,
+                texts=held_out.texts,
+                draw=draw,
+                features=race.features,
+                wording=race.wording,
+            )
             saved = race.run.saved(job.name)
             if saved is None and race.clock.left <= 0:
                 return _finish(counts[: len(rights)], rights, len(train)) if len(rights) >= 3 else None

@@ -1,0 +1,140 @@
+"""basewise prompt: one prompt, a file of prompts, or a chat in the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from basewise.core.errors import InputError
+
+
+def prompt(
+    base: Annotated[str, typer.Argument(help="Base to ask: key, hub id, folder or GGUF file.")],
+    text: Annotated[str | None, typer.Argument(help="The prompt; a chat starts when there is none.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="File of prompts: JSON lines, or one a line of text.")
+    ] = None,
+    choices: Annotated[
+        str | None, typer.Option(help="Answers to choose from, separated by commas; each is scored.")
+    ] = None,
+    shots: Annotated[
+        str | None, typer.Option(help="Labelled rows to show first, as a table for choose.")
+    ] = None,
+    most_tokens: Annotated[int, typer.Option(help="The most tokens of an answer.")] = 256,
+    temperature: Annotated[
+        str, typer.Option(help="0 takes the likeliest token; 0.8 draws, 0.8:7 draws with seed 7.")
+    ] = "0",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines with every number.")] = False,
+) -> None:
+    """Ask a base: a prompt, a file of prompts, or a chat; free text, or one of given choices with their probabilities."""
+    if text is not None and file is not None:
+        raise InputError("a prompt and a file of prompts came", "give one of them")
+    from basewise.cli.terminal import progress_bars
+    from basewise.engine.constraints import checked_choices
+    from basewise.engine.generate import Sampling
+    from basewise.steps import prompt as steps
+
+    heat, seed = _drawing(temperature)
+    options = Sampling(
+        most_tokens=most_tokens,
+        temperature=heat,
+        seed=seed,
+        choices=checked_choices(choices.split(",")) if choices is not None else (),
+    )
+    prompts = steps.read_prompts(file) if file else [text] if text is not None else []
+    shown = steps.read_shots(shots) if shots else []
+    with progress_bars(_errors()) as progress:
+        causal = steps.open_base(base, progress=progress)
+    if not prompts and (shots or choices or as_json):
+        raise InputError("no prompt came", "give one, or a file of prompts with --file")
+    try:
+        if not prompts:
+            _chat(steps.Chat(causal, options))
+        elif len(prompts) == 1 and not (options.choices or shown or as_json):
+            _stream(causal, prompts[0], options)
+        else:
+            _answer(steps.answer, causal, prompts, options, shown, as_json)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; what was answered stands above", err=True)
+        raise typer.Exit(130) from None
+
+
+def _answer(answer: Any, causal: Any, prompts: list[str], options: Any, shown: Any, as_json: bool) -> None:
+    """Every answer as its job ends, then the speed on standard error."""
+    from basewise.cli.terminal import progress_bars
+
+    tokens = seconds = 0.0
+    with progress_bars(_errors()) as progress:
+        for reply in answer(causal, prompts, options=options, shots=shown, progress=progress):
+            tokens, seconds = tokens + reply.tokens, seconds + reply.seconds
+            _show(reply, as_json, len(prompts) > 1)
+    _speed(tokens, seconds, "scored" if options.choices else "generated")
+
+
+def _drawing(text: str) -> tuple[float, int]:
+    """(temperature, seed) of "0.8" or "0.8:7"."""
+    heat, _, seed = text.partition(":")
+    try:
+        return float(heat), int(seed or 0)
+    except ValueError:
+        raise InputError(
+            f"cannot read the temperature {text!r}", "write it like 0.8, or 0.8:7 with a seed"
+        ) from None
+
+
+def _errors() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _show(reply: Any, as_json: bool, many: bool) -> None:
+    """One answer on standard output."""
+    if as_json:
+        typer.echo(json.dumps(reply.to_dict(), ensure_ascii=False))
+        return
+    if many:
+        typer.echo(f"> {reply.prompt}")
+    typer.echo(reply.text)
+    for choice, share in sorted(reply.probabilities.items(), key=lambda pair: -pair[1]):
+        typer.echo(f"  {share:6.1%}  {choice}")
+
+
+def _stream(causal: Any, text: str, options: Any) -> None:
+    """One answer as it comes, then the speed on standard error."""
+    import time
+
+    began, said = time.perf_counter(), ""
+    for piece in causal.stream(text, options):
+        said += piece
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    _speed(len(causal.encode(said, special=False)), time.perf_counter() - began, "generated")
+
+
+def _speed(tokens: float, seconds: float, what: str) -> None:
+    typer.echo(f"{tokens:.0f} tokens {what}, {tokens / max(seconds, 1e-9):.1f} a second", err=True)
+
+
+def _chat(chat: Any) -> None:
+    """A line in, an answer out, until the end of the input; an empty line ends it too."""
+    chat.causal.chat(
+        [{"role": "user", "content": ""}]
+    )  # a base without a template is refused before anyone types
+    typer.echo("An empty line ends the chat.", err=True)
+    while True:
+        sys.stderr.write("> ")
+        sys.stderr.flush()
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        for piece in chat.say(line):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        _speed(chat.tokens, chat.seconds, "generated")

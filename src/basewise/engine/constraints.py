@@ -1,0 +1,81 @@
+"""What generated text may be: one of given choices, or text that a regular expression matches whole.
+
+A constraint answers two questions about the text so far: may it be the beginning of an allowed text, and is it one.
+White space before the first word is free, because tokens carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from basewise.core.errors import InputError
+
+
+class Constraint(Protocol):
+    """Which texts are allowed."""
+
+    def begins(self, text: str) -> bool:
+        """Whether an allowed text begins like this."""
+
+    def complete(self, text: str) -> bool:
+        """Whether the text is allowed as it stands."""
+
+
+class OneOf:
+    """One of the choices; a choice that is empty or equal to another is an error."""
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self.choices = checked_choices(choices)
+
+    def begins(self, text: str) -> bool:
+        return any(choice.startswith(text) for choice in self.choices)
+
+    def complete(self, text: str) -> bool:
+        return text in self.choices
+
+
+class Matching:
+    """Text that the expression matches whole."""
+
+    def __init__(self, expression: str) -> None:
+        import regex  # a dependency of transformers; the standard library cannot tell beginnings of a match
+
+        try:
+            self.expression: Any = regex.compile(expression)
+        except regex.error as error:
+            raise InputError(
+                f"{expression!r} is no regular expression: {error}", "mend it, or give choices"
+            ) from error
+
+    def begins(self, text: str) -> bool:
+        return self.expression.fullmatch(text, partial=True) is not None
+
+    def complete(self, text: str) -> bool:
+        return self.expression.fullmatch(text) is not None
+
+
+def checked_choices(choices: Sequence[str]) -> tuple[str, ...]:
+    """The choices without white space around them; InputError for fewer than two, empty ones and equal ones."""
+    cleaned = tuple(choice.strip() for choice in choices)
+    if len(cleaned) < 2:
+        raise InputError(
+            f"{len(cleaned)} choice came, at least two were expected", "separate choices by commas"
+        )
+    if "" in cleaned:
+        raise InputError(
+            f"choice {cleaned.index('') + 1} is empty", "give every choice a text, or leave it out"
+        )
+    for place, choice in enumerate(cleaned):
+        if choice in cleaned[:place]:
+            raise InputError(f"the choice {choice!r} occurs twice", "give every choice once")
+    return cleaned
+
+
+def constraint_of(choices: Sequence[str], expression: str) -> Constraint | None:
+    """The constraint asked for, if any; both at once are an error."""
+    if choices and expression:
+        raise InputError("choices and a regular expression came", "give one of them")
+    if choices:
+        return OneOf(choices)
+    return Matching(expression) if expression else None

@@ -1,0 +1,239 @@
+"""Generation: batched or streaming, greedy or sampled by seed, until a stop string, within a constraint.
+
+A text's random numbers come from the seed and its own prompt, so it is the same alone and in a batch. Within a constraint
+the likeliest (or drawn) token that keeps the text allowed is taken; where the text is complete and the base would leave
+the constraint, it ends.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from basewise.core.errors import InputError, OutOfMemory
+from basewise.core.files import Progress, silent
+from basewise.core.hashing import generator
+from basewise.engine.constraints import Constraint, constraint_of
+from basewise.engine.encoder import out_of_memory
+from basewise.engine.rows import Rows, fill
+
+BUFFER_BYTES = 2**30
+MOST_ROWS = 64
+FIRST_TRIED = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to generate. temperature 0 is greedy; top_p 1 keeps every token; `stop`: texts that end an answer, not part of it;
+    `choices` or `pattern`: what the answer may be; `cut_left`: a prompt that is too long loses its left end, else it is an error."""
+
+    most_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    cut_left: bool = False
+
+    def __post_init__(self) -> None:
+        if self.most_tokens < 1:
+            raise InputError(
+                f"most tokens is {self.most_tokens}, at least 1 was expected", "give a larger number"
+            )
+        if not 0 <= self.temperature <= 100 or not 0 < self.top_p <= 1:
+            raise InputError(
+                f"temperature {self.temperature} and top_p {self.top_p} came",
+                "give a temperature from 0 on and a top_p above 0 up to 1",
+            )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated text, how many tokens it took, and why it ended: "end", "stop", "length" or "constraint"."""
+
+    text: str
+    tokens: int
+    ended: str
+
+
+@dataclass
+class _Row:
+    """One text in the making."""
+
+    index: int
+    random: np.random.Generator
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    ended: str = ""
+
+
+class Generator:
+    """What turns logits into texts for one decoder: `decode` of token ids to text, and the tokens that end a text."""
+
+    def __init__(self, decoder: Any, tokenizer: Any, budget: int) -> None:
+        self.decoder, self.tokenizer, self.budget = decoder, tokenizer, budget
+        self.ends = end_tokens(decoder.model, tokenizer)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def batches(self, prompts: list[np.ndarray], options: Sampling) -> list[np.ndarray]:
+        """Prompts in batches that fit the buffers, those with a common beginning together."""
+        config = self.decoder.model.config.get_text_config()
+        token = 2 * self.decoder.layers * int(config.hidden_size) * self.decoder.dtype.itemsize
+        room = max(len(p) for p in prompts) + options.most_tokens
+        size = int(np.clip(BUFFER_BYTES // (token * room), 1, MOST_ROWS))
+        order = sorted(range(len(prompts)), key=lambda i: prompts[i].astype(">u4").tobytes())
+        return [np.array(order[i : i + size]) for i in range(0, len(order), size)]
+
+    def run(
+        self, prompts: list[np.ndarray], options: Sampling, names: Sequence[str]
+    ) -> Iterator[tuple[int, str, Answer | None]]:
+        """(prompt, text so far, its answer once it has ended) after every token of one batch; `names` seed the draws."""
+        constraint = constraint_of(options.choices, options.pattern)
+        live = [_Row(i, generator("generate", options.seed, name)) for i, name in enumerate(names)]
+        rows, logits = fill(self.decoder, prompts, options.most_tokens, self.budget)
+        while True:
+            self._extend(live, logits, options, constraint)
+            for row in live:
+                answer = Answer(row.text, len(row.tokens), row.ended) if row.ended else None
+                yield row.index, row.text, answer
+            if not self._drop(live, rows):
+                return
+            logits = rows.step(np.array([row.tokens[-1] for row in live]))
+
+    @staticmethod
+    def _drop(live: list[_Row], rows: Rows) -> bool:
+        """Forget the rows that have ended; whether any is left."""
+        for place in range(len(live) - 1, -1, -1):
+            if live[place].ended:
+                rows.drop(place)
+                last = live.pop()
+                if place < len(live):
+                    live[place] = last
+        return bool(live)
+
+    def _extend(
+        self, live: list[_Row], logits: torch.Tensor, options: Sampling, constraint: Constraint | None
+    ) -> None:
+        """One more token for every live row, or its end."""
+        best = logits.argmax(1).tolist()
+        for place, row in enumerate(live):
+            if options.temperature > 0 or constraint is not None:
+                token = self._pick(row, logits[place], options, constraint)
+            else:
+                token = best[place]
+            if token is None or token in self.ends:
+                row.ended = "constraint" if token is None else "end"
+                continue
+            row.tokens.append(int(token))
+            row.text = self.decode(row.tokens)
+            at = min((row.text.find(s) for s in options.stop if s and s in row.text), default=-1)
+            if at >= 0:
+                row.text, row.ended = row.text[:at], "stop"
+            elif len(row.tokens) >= options.most_tokens:
+                row.ended = "length"
+
+    def _pick(
+        self, row: _Row, logits: torch.Tensor, options: Sampling, constraint: Constraint | None
+    ) -> int | None:
+        """The next token under temperature and constraint; None where the constraint ends the text."""
+        for token in _order(logits, options, row.random):
+            if constraint is None:
+                return token
+            done = constraint.complete(row.text.strip())
+            if token in self.ends:
+                if done:
+                    return token
+                continue
+            if self._allowed(row, token, constraint):
+                return token
+            if done:  # the base would go on with something that is not allowed: the text is whole
+                return None
+        return None
+
+    def _allowed(self, row: _Row, token: int, constraint: Constraint) -> bool:
+        """Whether the text may go on with the token: what it adds must be visible or the beginning of a letter."""
+        text = self.decode([*row.tokens, token])
+        if text == row.text:
+            return False
+        shown = text.rstrip("\ufffd").lstrip()
+        return not shown or constraint.begins(shown)
+
+
+def _order(logits: torch.Tensor, options: Sampling, random: np.random.Generator) -> Iterator[int]:
+    """Tokens in the order in which they are tried: by likelihood, or drawn without replacement."""
+    if options.temperature == 0:
+        yield from torch.topk(logits, min(FIRST_TRIED, len(logits))).indices.tolist()
+        yield from torch.argsort(logits, descending=True)[FIRST_TRIED:].tolist()
+        return
+    shares = torch.softmax(logits.double() / options.temperature, 0).cpu().numpy()
+    order = np.arange(len(shares))
+    if options.top_p < 1:
+        order = np.argsort(-shares, kind="stable")
+        kept = int(np.searchsorted(np.cumsum(shares[order]), options.top_p)) + 1
+        order = order[:kept]
+    weights = shares[order]
+    while len(order) and (total := weights.sum()) > 0:
+        place = int(np.searchsorted(np.cumsum(weights), random.random() * total, side="right"))
+        place = min(place, len(order) - 1)
+        yield int(order[place])
+        order, weights = np.delete(order, place), np.delete(weights, place)
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end a text, of the generation's configuration and of the tokenizer."""
+    found: set[Any] = set()
+    for holder in (getattr(model, "generation_config", None), model.config, tokenizer):
+        ends = getattr(holder, "eos_token_id", None)
+        found |= set(ends if isinstance(ends, (list, tuple)) else [ends])
+    return frozenset(int(t) for t in found if t is not None)
+
+
+def held_back(text: str, stop: Sequence[str]) -> str:
+    """The part of a growing text that can be shown: broken letters and what may become a stop string wait."""
+    shown = text.rstrip("\ufffd")
+    longest = max(
+        (n for s in stop for n in range(1, len(s)) if shown.endswith(s[:n])),
+        default=0,
+    )
+    return shown[: len(shown) - longest]
+
+
+def generate(
+    maker: Generator,
+    prompts: list[np.ndarray],
+    names: Sequence[str],
+    options: Sampling,
+    progress: Progress = silent,
+) -> list[Answer]:
+    """Answers in the order of the prompts; memory running out halves a batch, down to one prompt."""
+    answers: dict[int, Answer] = {}
+    pending = maker.batches(prompts, options)[::-1] if prompts else []
+    while pending:
+        batch = pending.pop()
+        try:
+            for place, _, answer in maker.run(
+                [prompts[i] for i in batch], options, [names[i] for i in batch]
+            ):
+                if answer is not None:
+                    answers[int(batch[place])] = answer
+                    progress(len(answers), len(prompts), "generating")
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise OutOfMemory(
+                    f"memory ran out on one prompt of {len(prompts[batch[0]]):,} tokens",
+                    "use a shorter prompt, fewer tokens to generate or a smaller base",
+                ) from error
+            gc.collect()
+            pending += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+    return [answers[i] for i in range(len(prompts))]

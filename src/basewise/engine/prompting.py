@@ -1,0 +1,176 @@
+"""A classification task in words: a template, words for the labels, demonstrations, and the requests that score each label.
+
+The instruction and the demonstrations come first and are the same for every text, so that the scorer computes them once. They,
+a text and a label are encoded apart: a text that is too long is cut and nothing else moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+import numpy as np
+
+from basewise.core.errors import InputError, UnknownName
+from basewise.core.method import Wording
+from basewise.core.task import Examples
+from basewise.engine.causal import Causal
+from basewise.engine.frozen import spoken, telling
+from basewise.engine.tokens import CHARACTERS_PER_TOKEN
+
+LISTED = 30
+"""Labels up to which the instruction names them all."""
+TEXT_TOKENS, SHOWN_TOKENS = 384, 96
+"""The most tokens of a text that is asked about, and of one that is shown."""
+PREFIX_SHARE, PREFIX_TOKENS = 0.5, 1536
+"""The most of the context, and the most tokens, that instruction and demonstrations take."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """`instruction` said once, then for each row `head` text `between` label; `gap` is the white space before the label."""
+
+    instruction: str
+    head: str
+    between: str
+    gap: str
+
+    @classmethod
+    def of(cls, text: str) -> Template:
+        """From a text with {text} and {label}; InputError where a slot is missing, twice there, or out of order."""
+        for slot in ("{text}", "{label}"):
+            if text.count(slot) != 1:
+                raise InputError(
+                    f"the template has {text.count(slot)} slots {slot}, one was expected",
+                    'write it like "Text: {text}\\nLabel: {label}"',
+                )
+        before, _, rest = text.partition("{text}")
+        between, label, after = rest.partition("{label}")
+        if not label or after.strip() or not between:
+            raise InputError(
+                "the template does not end in {label} after {text} and words between them",
+                'write it like "Text: {text}\\nLabel: {label}"',
+            )
+        instruction, line, head = before.rpartition("\n\n")
+        bare = between.rstrip(" ")
+        return cls(instruction + line, head, bare, between[len(bare) :])
+
+    def shown(self, text: str, word: str) -> str:
+        """A demonstration."""
+        return f"{self.head}{text}{self.between}{self.gap}{word}\n\n"
+
+
+def default_template(words: Sequence[str]) -> Template:
+    """An instruction that names the labels where they are few, and a row of two lines."""
+    named = f" one of these labels: {', '.join(words)}" if len(words) <= LISTED else " its label"
+    return Template.of(f"Give each text{named}.\n\nText: {{text}}\nLabel: {{label}}")
+
+
+def verbalise(classes: Sequence[str], wording: Wording) -> tuple[str, ...]:
+    """Words for each label: given, or its name spoken; letters where names say nothing or are alike."""
+    given = dict(wording.words)
+    for name in given:
+        if name not in classes:
+            raise UnknownName.of("label", name, classes)
+    words = [given.get(name, spoken(name)).strip() for name in classes]
+    if given and (empty := [n for n, w in zip(classes, words, strict=True) if not w]):
+        raise InputError(f"the label {empty[0]!r} has no words", "give it some, or leave it out")
+    if given and len(set(words)) < len(words):
+        twice = next(w for w in words if words.count(w) > 1)
+        raise InputError(f"two labels are both called {twice!r}", "give every label words of its own")
+    if given or (telling(classes) and all(words) and len(set(words)) == len(words)):
+        return tuple(words)
+    return tuple(_letters(i) for i in range(len(classes)))
+
+
+def _letters(index: int) -> str:
+    """A, B, … Z, AA, AB, …"""
+    high, low = divmod(index, len(ascii_uppercase))
+    return (_letters(high - 1) if high else "") + ascii_uppercase[low]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids: `prefix` (P,), `between`, and of each label; `head` text; `room` tokens for a text with its head."""
+
+    prefix: tuple[int, ...]
+    head: str
+    between: tuple[int, ...]
+    labels: tuple[tuple[int, ...], ...]
+    room: int
+
+    def requests(self, causal: Causal, texts: Sequence[str]) -> list[tuple[list[int], tuple[int, ...]]]:
+        """n x C requests, text by text; those of a text hold the same list."""
+        made = []
+        for text in texts:
+            own = causal.encode(self.head + text[: self.room * CHARACTERS_PER_TOKEN], special=False)
+            before = [*self.prefix, *own[: self.room], *self.between]
+            made += [(before, label) for label in self.labels]
+        return made
+
+
+def build_prompt(
+    causal: Causal, template: Template, words: Sequence[str], shown: Sequence[tuple[str, str]]
+) -> Prompt:
+    """The prompt with demonstrations (text, word). Labels that begin like another end with a line, so that they compare.
+
+    Raises InputError where not even a short text fits beside it.
+    """
+    labels = [tuple(causal.encode(template.gap + word, special=False)) for word in words]
+    if any(a != b and a == b[: len(a)] for a in labels for b in labels):
+        end = tuple(causal.encode("\n", special=False))
+        labels = [(*label, *end) for label in labels]
+    between = tuple(causal.encode(template.between, special=False))
+    instruction = template.instruction
+    if len(causal.encode(instruction)) > _most_prefix(causal):
+        instruction = ""
+    demonstrations = "".join(template.shown(_short(causal, text), word) for text, word in shown)
+    whole = instruction + demonstrations
+    prefix = tuple(causal.encode(whole)) if whole else ()
+    room = causal.context + 1 - len(prefix) - len(between) - max(map(len, labels))
+    if room < 8:
+        raise InputError(
+            f"instruction, {len(shown)} demonstrations and label names leave {room} of {causal.context} tokens for a text",
+            "give fewer shots, a shorter template or a base with a longer context",
+        )
+    return Prompt(prefix, template.head, between, tuple(labels), min(room, TEXT_TOKENS))
+
+
+def _most_prefix(causal: Causal) -> int:
+    return int(min(PREFIX_SHARE * causal.context, PREFIX_TOKENS))
+
+
+def _short(causal: Causal, text: str) -> str:
+    """A text cut to SHOWN_TOKENS, or to an eighth of a short context, in one line."""
+    most = min(SHOWN_TOKENS, max(causal.context // 8, 4))
+    line = " ".join(text[: most * CHARACTERS_PER_TOKEN].split())
+    tokens = causal.encode(line, special=False)
+    return line if len(tokens) <= most else causal.decode(tokens[:most]).rstrip("\ufffd")
+
+
+def demonstrations(examples: Examples, shots: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rows to show in rounds: each round one row of every class in random order; later rounds only add to earlier ones.
+
+    At most half of a class's rows, at least one; the rest is needed to judge the prompt.
+    """
+    rows = [rng.permutation(np.flatnonzero(examples.labels == c)) for c in range(len(examples.classes))]
+    rows = [r[: max(1, len(r) // 2)] for r in rows]
+    rounds = []
+    for number in range(shots):
+        found = [int(r[number]) for r in rows if number < len(r)]
+        rounds.append(rng.permutation(np.array(found, np.int64)))
+    return rounds
+
+
+def fits(causal: Causal, prompt: Prompt) -> bool:
+    """Whether instruction and demonstrations stay within their share of the context."""
+    return len(prompt.prefix) <= _most_prefix(causal)
+
+
+def label_scores(causal: Causal, prompt: Prompt, texts: Sequence[str]) -> np.ndarray:
+    """(n, C) summed log-probability of each label's tokens after each text."""
+    if not len(texts):
+        return np.zeros((0, len(prompt.labels)))
+    found = causal.score_tokens(prompt.requests(causal, texts))
+    return found.log_probability.reshape(len(texts), len(prompt.labels))

@@ -1,0 +1,180 @@
+"""The states of several texts that grow a token at a time: filled from a trie of their prompts, then stepped together.
+
+Each row has its own length, so nothing is padded in the linear layers: a step is one packed row of one token a text.
+Shapes: B rows, K key heads, S room (tokens), D head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from basewise.engine.decoder import Decoder
+from basewise.engine.paths import How, Kept, PathState, attention
+from basewise.engine.scoring import most_rows
+from basewise.engine.trie import Pass, Trie, build, plan, stop_of
+
+
+class Rows(Protocol):
+    """Texts that grow together."""
+
+    def step(self, tokens: np.ndarray) -> torch.Tensor:
+        """(B, V) float32 logits after one more token a row."""
+
+    def drop(self, row: int) -> None:
+        """Forget a row; the last row takes its place."""
+
+
+class PackedRows:
+    """Rows with a buffer of states each; attention of one query a row over its own length."""
+
+    def __init__(self, decoder: Decoder, lengths: np.ndarray, room: int) -> None:
+        self.decoder, self.lengths, self.room = decoder, lengths.copy(), room
+        self.buffers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._masks: dict[int | None, torch.Tensor] = {}
+
+    def buffer(self, layer: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values (B, K, S, D) of a layer, made when first asked for."""
+        if layer not in self.buffers:
+            shape = (len(self.lengths), like.shape[1], self.room, like.shape[3])
+            self.buffers[layer] = (like.new_zeros(shape), like.new_zeros(shape))
+        return self.buffers[layer]
+
+    def step(self, tokens: np.ndarray) -> torch.Tensor:
+        """See `Rows`."""
+        self._masks = {}
+        logits = self.decoder.forward(tokens, self.lengths, np.arange(len(tokens)), self)
+        self.lengths += 1
+        return logits
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: How
+    ) -> torch.Tensor:
+        """`paths.State`: (1, H, B, D) queries, one a row."""
+        count, longest = len(self.lengths), int(self.lengths.max()) + 1
+        keys, values = (b[:count] for b in self.buffer(layer, key))
+        here = torch.from_numpy(self.lengths).to(key.device)
+        each = torch.arange(count, device=key.device)
+        keys[each, :, here] = key[0].transpose(0, 1)
+        values[each, :, here] = value[0].transpose(0, 1)
+        mask = self._mask(how.window, longest, key)
+        out = attention(query.permute(2, 1, 0, 3), keys[:, :, :longest], values[:, :, :longest], mask, how)
+        return out.permute(2, 1, 0, 3)
+
+    def _mask(self, window: int | None, longest: int, like: torch.Tensor) -> torch.Tensor:
+        """Additive (B, 1, 1, S): each row sees its own tokens, the new one among them."""
+        if window not in self._masks:
+            places = np.arange(longest)[None]
+            seen = places <= self.lengths[:, None]
+            if window is not None:
+                seen &= self.lengths[:, None] - places < window
+            mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(
+                ~torch.from_numpy(seen), float("-inf")
+            )
+            self._masks[window] = mask[:, None, None].to(like.device)
+        return self._masks[window]
+
+    def drop(self, row: int) -> None:
+        """See `Rows`."""
+        last = len(self.lengths) - 1
+        if row != last:
+            with torch.inference_mode():
+                for keys, values in self.buffers.values():
+                    keys[row], values[row] = keys[last], values[last]
+            self.lengths[row] = self.lengths[last]
+        self.lengths = self.lengths[:last]
+
+
+class _Filling(PathState):
+    """A pass over the prompts' trie that also writes each row's states into its buffer."""
+
+    def __init__(self, plan_: Pass, kept: Kept, rows: PackedRows, where: tuple[np.ndarray, ...]) -> None:
+        super().__init__(plan_, kept, rows.decoder.device, rows.decoder.dtype)
+        self.rows = rows
+        self.row, self.place, self.node = (torch.from_numpy(w).to(self.device) for w in where)
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: How
+    ) -> torch.Tensor:
+        """See `paths.State`."""
+        keys, values = self.rows.buffer(layer, key)
+        keys[self.row, :, self.place] = key[0][:, self.node].transpose(0, 1)
+        values[self.row, :, self.place] = value[0][:, self.node].transpose(0, 1)
+        return super().attend(layer, query, key, value, how)
+
+
+def fill(
+    decoder: Decoder, prompts: list[np.ndarray], most_tokens: int, budget: int
+) -> tuple[Rows, torch.Tensor]:
+    """(rows, (B, V) logits after each prompt); what prompts share is computed once."""
+    if not decoder.packed:
+        return PlainRows.of(decoder, prompts)
+    lengths = np.array([len(p) for p in prompts], np.int64)
+    rows = PackedRows(decoder, lengths, int(lengths.max()) + most_tokens)
+    trie = build(prompts, [[0]] * len(prompts))
+    paths = [np.zeros(0, np.int64)] * len(prompts)
+    for leaf, row in zip(trie.query_node, trie.query_request, strict=True):
+        paths[row] = np.append(trie.path(int(leaf)), leaf)
+    logits = torch.empty(len(prompts), decoder.vocabulary, device=decoder.device)
+    kept: Kept = {}
+    start = 0
+    while start < len(trie):
+        stop = stop_of(trie, start, budget, most_rows(decoder.vocabulary))
+        state = _Filling(plan(trie, start, stop), kept, rows, _where(paths, start, stop))
+        found, whose = _pass(decoder, trie, start, stop, state)
+        logits[torch.from_numpy(whose).to(decoder.device)] = found
+        kept, start = state.next, stop
+    return rows, logits
+
+
+def _where(paths: list[np.ndarray], start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(row, place in the row, node of the pass) of every state of the pass that belongs to a row."""
+    row, place, node = [], [], []
+    for index, path in enumerate(paths):
+        low, high = np.searchsorted(path, [start, stop])
+        row.append(np.full(high - low, index))
+        place.append(np.arange(low, high))
+        node.append(path[low:high] - start)
+    return np.concatenate(row), np.concatenate(place), np.concatenate(node)
+
+
+def _pass(
+    decoder: Decoder, trie: Trie, start: int, stop: int, state: PathState
+) -> tuple[torch.Tensor, np.ndarray]:
+    """(logits a query of the pass, the queries' rows)."""
+    where = trie.queries(start, stop)
+    nodes, place = np.unique(trie.query_node[where], return_inverse=True)
+    found = decoder.forward(trie.tokens[start:stop], trie.depth[start:stop], nodes - start, state)
+    return found[torch.from_numpy(place.reshape(-1)).to(found.device)], trie.query_request[where]
+
+
+class PlainRows:
+    """Rows with transformers' own cache each, for networks that cannot be packed."""
+
+    def __init__(self, decoder: Decoder, caches: list[Any]) -> None:
+        self.decoder, self.caches = decoder, caches
+
+    @classmethod
+    def of(cls, decoder: Decoder, prompts: list[np.ndarray]) -> tuple[PlainRows, torch.Tensor]:
+        """(rows, (B, V) logits after each prompt)."""
+        rows = cls(decoder, [None] * len(prompts))
+        return rows, torch.stack([rows._one(i, prompt) for i, prompt in enumerate(prompts)])
+
+    def step(self, tokens: np.ndarray) -> torch.Tensor:
+        """See `Rows`."""
+        return torch.stack([self._one(i, np.array([token])) for i, token in enumerate(tokens)])
+
+    def _one(self, row: int, tokens: np.ndarray) -> torch.Tensor:
+        ids = torch.from_numpy(np.asarray(tokens, np.int64))[None].to(self.decoder.device)
+        with torch.inference_mode():
+            found = self.decoder.model(input_ids=ids, past_key_values=self.caches[row], use_cache=True)
+        self.caches[row] = found.past_key_values
+        return found.logits[0, -1].float()
+
+    def drop(self, row: int) -> None:
+        """See `Rows`."""
+        last = self.caches.pop()
+        if row < len(self.caches):
+            self.caches[row] = last

@@ -1,0 +1,226 @@
+"""Benchmark numbers as means of per-item scores: interval, gap between two bases, distance to chance, trend over size.
+
+A number that is no mean (area under the curve, a ratio of sums) enters as its linearisation: one pseudo-value an item, whose
+mean is the number and whose spread is its sampling error (DeLong et al. 1988; Cochran 1977, ch. 6). Items that share a
+passage are one cluster. Binary scores without clusters get Wilson's and Tango's intervals and McNemar's mid-p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from basewise.stats.intervals import Interval, clustered_mean, normal_quantile, wilson
+from basewise.stats.paired import mcnemar_midp, paired_difference
+
+ROUNDING = 1e-12
+"""Below this a spread is the rounding of sums, not a spread."""
+
+
+def own_clusters(clusters: Sequence[str]) -> np.ndarray:
+    """(n,) int cluster ids; an empty name is a cluster of its own."""
+    names: dict[str, int] = {}
+    return np.array(
+        [names.setdefault(name or f"\0{i}", len(names)) for i, name in enumerate(clusters)], dtype=np.int64
+    )
+
+
+def _alone(clusters: np.ndarray) -> bool:
+    return len(np.unique(clusters)) == len(clusters)
+
+
+def _binary(values: np.ndarray) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def score_interval(scores: np.ndarray, clusters: np.ndarray) -> Interval:
+    """Mean of (n,) scores with its 95 % interval; clusters (n,) ids."""
+    scores = np.asarray(scores, float)
+    if _binary(scores) and _alone(clusters):
+        return wilson(int(scores.sum()), len(scores))
+    if _binary(scores):
+        return clustered_mean(scores, clusters)
+    return _mean(scores, clusters)
+
+
+def standard_error(scores: np.ndarray, clusters: np.ndarray) -> float:
+    """Standard error of the mean of (n,) scores from the sums of each cluster's residuals; nan with one cluster."""
+    scores = np.asarray(scores, float)
+    _, inverse = np.unique(clusters, return_inverse=True)
+    groups = int(inverse.max()) + 1 if len(inverse) else 0
+    if groups < 2:
+        return float("nan")
+    sums = np.bincount(inverse, weights=scores - scores.mean())
+    error = float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(scores))
+    return error if error > ROUNDING * max(1.0, float(np.abs(scores).max())) else 0.0
+
+
+def _mean(values: np.ndarray, clusters: np.ndarray) -> Interval:
+    """Mean with Student's t over clusters; one cluster says nothing, so its interval is infinite."""
+    from scipy.stats import t
+
+    mean, error = float(values.mean()), standard_error(values, clusters)
+    groups = len(np.unique(clusters))
+    half = float(t.ppf(0.975, groups - 1)) * error if groups > 1 else float("inf")
+    return Interval(estimate=mean, low=mean - half, high=mean + half, n=len(values), method="clustered")
+
+
+def _p_of_zero(values: np.ndarray, clusters: np.ndarray) -> float:
+    """Two-sided p value of a mean of zero: t over clusters; 1 where nothing differs or there is one cluster."""
+    from scipy.stats import t
+
+    error = standard_error(values, clusters)
+    if not np.isfinite(error):
+        return 1.0
+    if error == 0:
+        return 1.0 if abs(values.mean()) <= ROUNDING * max(1.0, float(np.abs(values).max())) else 0.0
+    return float(2 * t.sf(abs(values.mean()) / error, len(np.unique(clusters)) - 1))
+
+
+def gap(scores_a: np.ndarray, scores_b: np.ndarray, clusters: np.ndarray) -> tuple[Interval, float]:
+    """(mean of a minus b on the same items with its interval, two-sided p value)."""
+    a, b = np.asarray(scores_a, float), np.asarray(scores_b, float)
+    if a.shape != b.shape:
+        raise ValueError(f"{a.shape} and {b.shape} items came, the same items were expected")
+    if _binary(a) and _binary(b) and _alone(clusters):
+        right_a, right_b = a.astype(bool), b.astype(bool)
+        return paired_difference(right_a, right_b), mcnemar_midp(right_a, right_b)
+    return _mean(a - b, clusters), _p_of_zero(a - b, clusters)
+
+
+def over_chance(scores: np.ndarray, chance: np.ndarray, clusters: np.ndarray) -> tuple[Interval, float]:
+    """(mean score minus mean chance with its interval, two-sided p value of guessing); chance (n,) a share an item.
+
+    For unclustered binary scores the p value is exact: guesses follow the Poisson-binomial law of the chances, which
+    is their binomial where all are equal; otherwise t over clusters.
+    """
+    scores, chance = np.asarray(scores, float), np.asarray(chance, float)
+    base = float(chance.mean())
+    found = score_interval(scores, clusters)
+    moved = Interval(
+        estimate=found.estimate - base,
+        low=found.low - base,
+        high=found.high - base,
+        n=found.n,
+        method=found.method,
+    )
+    if _binary(scores) and _alone(clusters):
+        return moved, _guessing(int(scores.sum()), chance)
+    return moved, _p_of_zero(scores - chance, clusters)
+
+
+def _guessing(right: int, chance: np.ndarray) -> float:
+    """Two-sided p value of so many right guesses: twice the smaller tail of the Poisson-binomial law."""
+    law = np.ones(1)
+    for value, count in zip(*np.unique(chance, return_counts=True), strict=True):
+        from scipy.stats import binom
+
+        law = np.convolve(law, binom.pmf(np.arange(count + 1), count, value))
+    return float(min(1.0, 2 * min(law[: right + 1].sum(), law[right:].sum())))
+
+
+def careful_error(values: np.ndarray, clusters: np.ndarray) -> float:
+    """Standard error of a mean that stays above zero where counts show no spread: few right or wrong answers, or few
+    disagreements, are not certainty (pseudo-counts of Agresti and Coull 1998 for shares, of Agresti and Min 2005 for paired
+    differences). Other values get the plain one, or nan where they do not differ at all.
+    """
+    values = np.asarray(values, float)
+    error = standard_error(values, clusters)
+    if not np.isin(values, (-1.0, 0.0, 1.0)).all() or not np.isfinite(error):
+        return error or float("nan")
+    n = len(values) / design_effect(values, clusters) if np.ptp(values) else len(np.unique(clusters))
+    plus, minus = n * (values > 0).mean(), n * (values < 0).mean()
+    if _binary(values):
+        share = (plus + 2) / (n + 4)
+        return max(error, float(np.sqrt(share * (1 - share) / (n + 4))))
+    spread = plus + minus + 1 - (plus - minus) ** 2 / (n + 2)
+    return max(error, float(np.sqrt(spread)) / (n + 2))
+
+
+def suite_interval(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> Interval:
+    """Mean over tasks of the tasks' means; the tasks are the ones of the suite, only their items are drawn."""
+    means = [float(np.mean(s)) for s in scores]
+    errors = [careful_error(s, c) for s, c in zip(scores, clusters, strict=True)]
+    estimate, n = float(np.mean(means)), int(sum(len(s) for s in scores))
+    error = float(np.sqrt(np.square(errors).sum()) / len(means))
+    half = normal_quantile(0.95) * error if np.isfinite(error) else float("inf")
+    low, high = estimate - half, estimate + half
+    if all(map(_binary, scores)):
+        low, high = max(0.0, low), min(1.0, high)
+    return Interval(estimate=estimate, low=low, high=high, n=n, method="mean of tasks")
+
+
+def suite_gap(differences: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> tuple[Interval, float]:
+    """(mean over tasks of the paired differences with its interval, two-sided p value by the normal law)."""
+    from scipy.special import ndtr
+
+    estimate = float(np.mean([np.mean(d) for d in differences]))
+    errors = [careful_error(d, c) for d, c in zip(differences, clusters, strict=True)]
+    error = float(np.sqrt(np.square(errors).sum()) / len(errors))
+    half = normal_quantile(0.95) * error if np.isfinite(error) else float("inf")
+    n = int(sum(len(d) for d in differences))
+    found = Interval(
+        estimate=estimate, low=estimate - half, high=estimate + half, n=n, method="mean of tasks"
+    )
+    if not np.isfinite(error):
+        return found, 1.0
+    if error == 0:
+        return found, 1.0 if abs(found.estimate) <= ROUNDING else 0.0
+    return found, float(2 * ndtr(-abs(found.estimate) / error))
+
+
+def slope(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(n,) least-squares slope of (B, n) scores over (B,) sizes, an item at a time: its mean is the slope of the means."""
+    centred = np.asarray(sizes, float) - np.mean(sizes)
+    if not (centred**2).sum() > 0:
+        raise ValueError("the sizes are all the same, a slope needs at least two")
+    return (centred / (centred**2).sum()) @ np.asarray(scores, float)
+
+
+def auroc_parts(certainty: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """(n,) pseudo-values whose mean is the area under the curve of certainty (n,) for positive (n,) against the rest."""
+    from scipy.stats import rankdata
+
+    certainty, positive = np.asarray(certainty, float), np.asarray(positive, bool)
+    n, m = len(positive), int(positive.sum())
+    if m in (0, n):
+        raise ValueError("one kind of items only came, both were expected")
+    ranks, inside, outside = (
+        rankdata(certainty),
+        rankdata(certainty[positive]),
+        rankdata(certainty[~positive]),
+    )
+    above = np.empty(n)
+    above[positive] = (ranks[positive] - inside) / (n - m)
+    above[~positive] = 1 - (ranks[~positive] - outside) / m
+    area = float(above[positive].mean())
+    return area + (above - area) * np.where(positive, n / m, n / (n - m))
+
+
+def ratio_parts(amounts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(n,) pseudo-values whose mean is sum(amounts) / sum(sizes), and whose spread is that of the ratio."""
+    amounts, sizes = np.asarray(amounts, float), np.asarray(sizes, float)
+    ratio = amounts.sum() / sizes.sum()
+    return ratio + (amounts - ratio * sizes) / sizes.mean()
+
+
+def design_effect(scores: np.ndarray, clusters: np.ndarray) -> float:
+    """How many times the variance of independent items the clusters make it, at least 1."""
+    scores = np.asarray(scores, float)
+    spread, error = float(scores.var()), standard_error(scores, clusters)
+    if spread == 0 or not np.isfinite(error):
+        return 1.0
+    return max(1.0, error**2 * len(scores) / spread)
+
+
+def visible(error: float, power: float = 0.8) -> float:
+    """Smallest mean difference that a standard error shows with the given power (two-sided, 5 %)."""
+    from scipy.special import ndtri
+
+    return float((normal_quantile(0.95) + ndtri(power)) * error) if np.isfinite(error) else float("inf")
+
+
+def smallest_paired_gap(differences: np.ndarray, clusters: np.ndarray) -> float:
+    """Smallest mean difference that as many items as these show, from the spread of (n,) differences."""
+    return visible(standard_error(differences, clusters))

@@ -1,0 +1,108 @@
+"""Contamination of a benchmark run by a given corpus: which items have words in it, and the scores without them.
+
+An item matches when a run of eight of its words stands in the corpus. Its effect is the score on all items less that on the
+clean ones (the estimated performance gain of Singh et al., arXiv 2411.03923), with the gap between both kinds of items tested.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.benchmark import Json
+from basewise.core.errors import TableError
+from basewise.core.suite import BenchTask
+from basewise.stats import benchmarks as stat
+from basewise.stats.contamination import WORDS, longest_matches
+from basewise.stats.intervals import Interval
+from basewise.steps.bench_tables import Cell, plain
+
+ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".json", ".arrow", ".txt", ".md")
+BLOCK = 256
+
+
+def corpus_files(path: Path) -> list[Path]:
+    """The file, or all files of texts under the folder; TableError where there is none."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise TableError(f"there is no corpus {path}", "name a file of texts or a folder of them")
+    files = sorted(p for p in path.rglob("*") if p.suffix in ENDINGS) if path.is_dir() else [path]
+    if not files:
+        raise TableError(f"{path} holds no text files", f"expected are {', '.join(ENDINGS)}")
+    return files
+
+
+def corpus_texts(path: Path) -> Iterator[str]:
+    """Texts of a corpus: the column "text", else the first column of words; plain files whole."""
+    for file in corpus_files(path):
+        if file.suffix in (".txt", ".md"):
+            yield file.read_text(encoding="utf-8", errors="replace")
+        else:
+            yield from _table_texts(file)
+
+
+def _table_texts(file: Path) -> Iterator[str]:
+    import pyarrow as pa
+
+    from basewise.core.cells import cells
+    from basewise.core.table import iter_batches
+
+    for batch in iter_batches(file, BLOCK):
+        names = [
+            f.name for f in batch.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
+        ]
+        name = "text" if "text" in batch.schema.names else next(iter(names), None)
+        if name is None:
+            raise TableError(f"{file} has no column of texts", "give a corpus with a column named text")
+        yield from (value for value in cells(batch.column(name)) if value)
+
+
+def matches(tasks: Sequence[BenchTask], corpus: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Task name -> ((n,) words of the longest match, (n,) words of the item); the corpus is read once for all tasks."""
+    texts = [item.text for task in tasks for item in task.items]
+    runs, sizes = longest_matches(texts, corpus_texts(corpus))
+    ends = np.cumsum([len(task.items) for task in tasks])[:-1]
+    pairs = zip(np.split(runs, ends), np.split(sizes, ends), strict=True)
+    return {task.name: pair for task, pair in zip(tasks, pairs, strict=True)}
+
+
+def contamination(cells: Sequence[Cell], found: dict[str, Any], corpus: Path) -> Json:
+    """Matched items a task, and for each cell with some of both kinds the score with and without them."""
+    tasks = [
+        {"task": name, "items": len(runs), "matched": int((runs > 0).sum()), "short": int((sizes < WORDS).sum()), "longest": int(runs.max())}
+        for name, (runs, sizes) in found.items()
+    ]  # fmt: skip
+    lines = []
+    for cell in cells:
+        matched = found[cell.task.name][0] > 0
+        if not matched.any() or matched.all():
+            continue
+        clean = ~matched
+        lines.append(
+            {
+                "base": cell.answers.base,
+                "task": cell.task.name,
+                "shots": cell.answers.shots,
+                "matched": int(matched.sum()),
+                "items": len(matched),
+                "all": plain(stat.score_interval(cell.scores, cell.clusters)),
+                "without": plain(stat.score_interval(cell.scores[clean], cell.clusters[clean])),
+                "gap": plain(_gap(cell, matched)),
+            }
+        )
+    return {"corpus": str(corpus), "n": WORDS, "tasks": tasks, "cells": lines}
+
+
+def _gap(cell: Cell, matched: np.ndarray) -> Interval:
+    """Mean score of matched less that of clean items; both kinds are different items, so their variances add."""
+    from basewise.stats.intervals import normal_quantile
+
+    kinds = [(cell.scores[m], cell.clusters[m]) for m in (matched, ~matched)]
+    value = float(kinds[0][0].mean() - kinds[1][0].mean())
+    half = normal_quantile(0.95) * math.hypot(*(stat.standard_error(s, c) for s, c in kinds))
+    half = half if math.isfinite(half) else float("inf")
+    return Interval(estimate=value, low=value - half, high=value + half, n=len(matched))

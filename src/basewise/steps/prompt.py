@@ -1,0 +1,235 @@
+"""prompt: ask a base. One prompt, a file of prompts, or a conversation; generated freely, or one of given choices.
+
+With choices each is scored after the prompt and the likeliest is the answer, with all probabilities; without, text is generated.
+Shots are labelled rows shown before the prompt; what all prompts share is computed once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.base import SCORE, Base
+from basewise.core.errors import InputError
+from basewise.core.files import Progress, silent
+from basewise.core.registry import keys, part
+from basewise.engine.generate import Sampling
+from basewise.steps import bases as base_steps
+
+PROMPT_KEYS = ("prompt", "text", "question")
+ANSWER_KEYS = ("answer", "label", "target")
+JOB_PROMPTS = 128
+"""Prompts answered together; what was answered before a stop is given out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """The answer to one prompt. `probabilities`: of each choice, where choices were given; `tokens` generated, `seconds` spent
+    on the job that it was part of, shared out over its prompts."""
+
+    prompt: str
+    text: str
+    tokens: int = 0
+    seconds: float = 0.0
+    ended: str = ""
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON lines."""
+        record: dict[str, Any] = {"prompt": self.prompt, "answer": self.text}
+        if self.probabilities:
+            return {**record, "probabilities": {k: round(v, 6) for k, v in self.probabilities.items()}}
+        return {**record, "tokens": self.tokens, "ended": self.ended}
+
+
+def open_base(name: str | Base, precision: str = "auto", progress: Progress = silent) -> Any:
+    """The opened decoder of a base; for one that cannot score, InputError with the methods that fit it."""
+    from basewise.engine.causal import opened
+
+    base = name if isinstance(name, Base) else base_steps.pull(name, progress)
+    if SCORE not in base.provides:
+        fitting = [m for m in keys("methods") if (r := part("methods", m).REQUIRES) and r <= base.provides]
+        raise InputError(
+            f"{base.key} is no causal language model and cannot be asked",
+            f"use a decoder such as smollm2-135m, or adapt {base.key} with {', '.join(fitting)}",
+        )
+    return opened(base, precision)
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Prompts of a file: JSON lines (texts, or objects with prompt, text or question), else a line each; empty lines are none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read the prompts in {path}: {error}", "give a text or JSON lines file"
+        ) from error
+    if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+        found = [_from_json(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
+    else:
+        found = [line for line in lines if line.strip()]
+    if not found:
+        raise InputError(f"{path} holds no prompt", "write one a line")
+    return found
+
+
+def _from_json(line: str, number: int, path: Path) -> str:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}, line {number}: broken JSON, {error.msg}", "mend or delete that line"
+        ) from error
+    if isinstance(value, dict):
+        value = next((value[key] for key in PROMPT_KEYS if key in value), None)
+    if not isinstance(value, str):
+        raise InputError(
+            f"{path}, line {number}: no prompt in it",
+            'write lines like {"prompt": "Where is the post office?"}',
+        )
+    return value
+
+
+def read_shots(source: str | Path) -> list[tuple[str, str]]:
+    """(text, answer) of each row of a table: columns by their usual names, else the two that it has, the answer last."""
+    from basewise.core.table import read_table
+
+    table = read_table(source)
+    names = list(table.columns)
+    answers = [n for n in names if n.lower() in ANSWER_KEYS]
+    texts = [n for n in names if n.lower() in PROMPT_KEYS]
+    if not (answers and texts):
+        if len(names) != 2:
+            raise InputError(
+                f"{source} has the columns {', '.join(names)}: which is the text, which the answer?",
+                "name them text and label, or give those two alone",
+            )
+        texts, answers = names[:1], names[1:]
+    rows = zip(table.column(texts[0]), table.column(answers[0]), strict=True)
+    shots = [((text or "").strip(), (label or "").strip()) for text, label in rows]
+    if not (whole := [(text, label) for text, label in shots if text and label]):
+        raise InputError(f"{source} has no row with a text and an answer", "fill in both")
+    return whole
+
+
+def with_shots(prompts: Sequence[str], shots: Sequence[tuple[str, str]]) -> list[str]:
+    """Each prompt after the shots, as a further one whose answer is missing."""
+    if not shots:
+        return list(prompts)
+    before = "".join(f"{text.strip()}\nAnswer: {answer}\n\n" for text, answer in shots)
+    return [f"{before}{prompt.strip()}\nAnswer:" for prompt in prompts]
+
+
+def answer(
+    causal: Any,
+    prompts: Sequence[str],
+    *,
+    options: Sampling | None = None,
+    shots: Sequence[tuple[str, str]] = (),
+    progress: Progress = silent,
+) -> Iterator[Reply]:
+    """A Reply for each prompt, in order, as jobs of JOB_PROMPTS end. Choices in `options` are scored, not generated."""
+    options = options or Sampling()
+    asked = with_shots(prompts, shots)
+    _check_room(causal, asked, shots, options)
+    for start in range(0, len(prompts), JOB_PROMPTS):
+        part_ = slice(start, start + JOB_PROMPTS)
+        began = time.perf_counter()
+        if options.choices:
+            replies = _choose(causal, prompts[part_], asked[part_], options.choices, progress)
+        else:
+            stop = options.stop or (("\n\n",) if shots else ())
+            found = causal.answers(asked[part_], replace(options, stop=stop), progress)
+            replies = [
+                Reply(prompt=p, text=a.text.strip() if shots else a.text, tokens=a.tokens, ended=a.ended)
+                for p, a in zip(prompts[part_], found, strict=True)
+            ]
+        each = (time.perf_counter() - began) / len(replies)
+        for reply in replies:
+            yield replace(reply, seconds=each)
+
+
+def _choose(
+    causal: Any, prompts: Sequence[str], asked: Sequence[str], choices: Sequence[str], progress: Progress
+) -> list[Reply]:
+    """The likeliest choice of each prompt: per letter, so that long choices are not at a loss; shares of all of them."""
+    from basewise.engine.constraints import checked_choices
+
+    choices = checked_choices(choices)
+    spaces = ["" if prompt[-1:].isspace() or not prompt else " " for prompt in asked]
+    requests = [(p, space + choice) for p, space in zip(asked, spaces, strict=True) for choice in choices]
+    scores = causal.score(requests, progress)
+    sums = scores.log_probability.reshape(len(asked), len(choices))
+    letters = np.array([len(choice) for choice in choices], float)
+    logits = sums * letters.mean() / letters
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    return [
+        Reply(
+            prompt=prompt,
+            text=choices[int(row.argmax())],
+            tokens=int(count),
+            probabilities=dict(zip(choices, map(float, row), strict=True)),
+        )
+        for prompt, row, count in zip(
+            prompts, shares, scores.tokens.reshape(len(asked), -1).sum(1), strict=True
+        )
+    ]
+
+
+def _check_room(
+    causal: Any, asked: Sequence[str], shots: Sequence[tuple[str, str]], options: Sampling
+) -> None:
+    """InputError where a prompt does not fit: by how much, and how many shots would."""
+    longest = max(asked, key=len, default="")
+    tokens = len(causal.encode(longest))
+    wanted = max((len(causal.encode(c)) for c in options.choices), default=options.most_tokens)
+    over = tokens + wanted - causal.context
+    if over <= 0:
+        return
+    fix = "shorten it, or generate fewer tokens"
+    if shots:
+        each = [len(causal.encode(f"{text}\nAnswer: {label}\n\n")) for text, label in shots]
+        dropped = int(np.searchsorted(np.cumsum(each), over)) + 1
+        kept = max(0, len(shots) - dropped)
+        fix = f"give at most {kept} shots instead of {len(shots)}" if kept else f"leave the shots out; {fix}"
+    raise InputError(
+        f"the longest prompt has {tokens:,} tokens; with {wanted:,} for the answer that is {over:,} more than"
+        f" {causal.base.key} reads ({causal.context:,})",
+        fix,
+    )
+
+
+@dataclass
+class Chat:
+    """A conversation with a base that has a chat template; each turn stays in it. The oldest turns go when it gets too long."""
+
+    causal: Any
+    options: Sampling
+    messages: list[dict[str, str]] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def say(self, text: str) -> Iterator[str]:
+        """The reply in pieces as they come; afterwards `tokens` and `seconds` are those of this turn."""
+        self.messages.append({"role": "user", "content": text})
+        prompt = self.causal.chat(self.messages)
+        while len(self.messages) > 1 and self._too_long(prompt):
+            del self.messages[:2]
+            prompt = self.causal.chat(self.messages)
+        began, said = time.perf_counter(), ""
+        for piece in self.causal.stream(prompt, self.options):
+            said += piece
+            yield piece
+        self.seconds = time.perf_counter() - began
+        self.tokens = len(self.causal.encode(said, special=False))
+        self.messages.append({"role": "assistant", "content": said})
+
+    def _too_long(self, prompt: str) -> bool:
+        return len(self.causal.encode(prompt)) + self.options.most_tokens > self.causal.context

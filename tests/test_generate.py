@@ -1,0 +1,169 @@
+"""Generation: greedy equals transformers' own, a batch equals its rows alone, constraints hold whatever the base would say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_decoders
+from basewise.core.errors import InputError, OutOfMemory
+from basewise.engine import generate as generating
+from basewise.engine.causal import Causal
+from basewise.engine.constraints import Matching, OneOf
+from basewise.engine.generate import Sampling, held_back
+
+PROMPTS = ("the film was", "question: red?", "the film was good the", "x", "the film was")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Causal]:
+    """Decoders by architecture; "bloom" cannot be packed."""
+    kinds = ("llama", "gemma3", "gpt2", "bloom")
+    return {k: Causal(tiny_decoders.decoder(tmp_path_factory.mktemp(k), k), "fp32") for k in kinds}
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2", "bloom"])
+def test_greedy_is_that_of_transformers(kind: str, made: dict[str, Causal]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    causal = made[kind]
+    model = AutoModelForCausalLM.from_pretrained(causal.base.folder, dtype=torch.float32).eval()
+    answers = causal.answers(PROMPTS, Sampling(most_tokens=12))
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        ids = torch.tensor([causal.encode(prompt)])
+        whole = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, pad_token_id=0
+        )
+        new = whole[0, ids.shape[1] :].tolist()
+        new = new[: new.index(0)] if 0 in new else new
+        assert answer.text == causal.tokenizer.decode(new, skip_special_tokens=True)
+        assert answer.tokens == len(new)
+        assert answer.ended == ("length" if len(new) == 12 else "end")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_batch_gives_what_its_rows_give_alone(temperature: float, made: dict[str, Causal]) -> None:
+    causal, options = made["llama"], Sampling(most_tokens=15, temperature=temperature, seed=3, top_p=0.95)
+    together = causal.generate(PROMPTS, options)
+    assert together == [causal.generate([prompt], options)[0] for prompt in PROMPTS]
+    assert together[0] == together[4]
+    assert together == causal.generate(PROMPTS, options)
+    if temperature:
+        assert together != causal.generate(PROMPTS, Sampling(most_tokens=15, temperature=temperature, seed=4))
+
+
+def test_streaming_joins_to_the_same(made: dict[str, Causal]) -> None:
+    causal = made["llama"]
+    whole = causal.generate([PROMPTS[0]], Sampling(most_tokens=20))[0]
+    assert len(whole) > 6
+    pieces = list(causal.stream(PROMPTS[0], Sampling(most_tokens=20)))
+    assert len(pieces) > 1
+    assert "".join(pieces) == whole
+    stop = whole[4:6]
+    cut = whole[: whole.index(stop)]
+    options = Sampling(most_tokens=20, stop=(stop, "never there"))
+    assert causal.answers([PROMPTS[0]], options)[0].text == cut
+    assert causal.answers([PROMPTS[0]], options)[0].ended == "stop"
+    assert "".join(causal.stream(PROMPTS[0], options)) == cut
+
+
+def test_what_may_be_the_beginning_of_a_stop_string_waits() -> None:
+    assert held_back("good\nQ", ("\nQuestion", "END")) == "good"
+    assert held_back("good E", ("END",)) == "good "
+    assert held_back("good\ufffd", ()) == "good"
+    assert held_back("good", ("",)) == "good"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+@pytest.mark.parametrize("kind", ["llama", "bloom"])
+def test_constraints_hold(kind: str, temperature: float, made: dict[str, Causal]) -> None:
+    causal = made[kind]
+    for seed in range(3):
+        choices = ("yes", "no", "yes and no")
+        options = Sampling(most_tokens=20, temperature=temperature, seed=seed, choices=choices)
+        assert all(text.strip() in choices for text in causal.generate(PROMPTS, options))
+        options = Sampling(most_tokens=8, temperature=temperature, seed=seed, pattern=r"\d{2}-[a-f]+")
+        for answer in causal.answers(PROMPTS, options):
+            whole = re.fullmatch(r"\d{2}-[a-f]+", answer.text.strip())
+            assert whole or (
+                answer.ended == "length" and Matching(r"\d{2}-[a-f]+").begins(answer.text.strip())
+            )
+
+
+def test_constraints_themselves() -> None:
+    choices = OneOf([" red", "red wine "])
+    assert choices.begins("re") and choices.begins("red w") and not choices.begins("rod")
+    assert choices.complete("red") and not choices.complete("re")
+    with pytest.raises(InputError, match="twice"):
+        OneOf(["red", " red "])
+    with pytest.raises(InputError, match="choice 2 is empty"):
+        OneOf(["red", " "])
+    with pytest.raises(InputError, match="at least two"):
+        OneOf(["red"])
+    with pytest.raises(InputError, match="no regular expression"):
+        Matching("(")
+
+
+def test_prompts_that_are_too_long(made: dict[str, Causal]) -> None:
+    causal = made["gpt2"]
+    long = "x" * 100
+    with pytest.raises(InputError, match="46 more than"):
+        causal.generate([long], Sampling(most_tokens=10))
+    cut = causal.generate([long], Sampling(most_tokens=10, cut_left=True))
+    assert cut == causal.generate(["x" * 54], Sampling(most_tokens=10))
+    assert causal.generate([], Sampling()) == []
+    assert len(causal.generate([""], Sampling(most_tokens=3))) == 1
+
+
+def test_memory_that_runs_out_halves_the_batch(
+    made: dict[str, Causal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    causal, options, fill = made["llama"], Sampling(most_tokens=6), generating.fill
+    whole = causal.generate(PROMPTS, options)
+    sizes = []
+
+    def small(decoder, prompts, *more):  # type: ignore[no-untyped-def]
+        sizes.append(len(prompts))
+        if len(prompts) > most:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+        return fill(decoder, prompts, *more)
+
+    monkeypatch.setattr(generating, "fill", small)
+    most = 2
+    assert causal.generate(PROMPTS, options) == whole
+    assert max(sizes) == len(PROMPTS) and sizes[-1] <= 2
+    most = 0
+    with pytest.raises(OutOfMemory, match="one prompt"):
+        causal.generate(PROMPTS, options)
+
+
+def test_chat_templates(made: dict[str, Causal], tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "good?"}]
+    assert made["llama"].chat(said) == "<user>good?\n<assistant>"
+    bare = Causal(tiny_decoders.decoder(tmp_path, "llama", chat=False), "fp32")
+    with pytest.raises(InputError, match="no chat template"):
+        bare.chat(said)
+
+
+def test_sampling_follows_the_probabilities(made: dict[str, Causal]) -> None:
+    """First tokens drawn by many seeds come as often as their probability says."""
+    causal = made["llama"]
+    prompt = "the film was"
+    drawn = [
+        causal.generate([prompt], Sampling(most_tokens=1, temperature=1.0, seed=s))[0] for s in range(400)
+    ]
+    likely = max(set(drawn) - {""}, key=drawn.count)
+    context = causal.encode(prompt)
+    tokens = [t for t in range(1, 100) if causal.tokenizer.decode([t], skip_special_tokens=True) == likely]
+    p = float(np.exp(causal.score_tokens([(context, [t]) for t in tokens]).log_probability).sum())
+    assert abs(drawn.count(likely) / 400 - p) < 4 * (p * (1 - p) / 400) ** 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"most_tokens": 0}, {"temperature": -1}, {"top_p": 0}])
+def test_settings_that_make_no_sense(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError):
+        Sampling(**wrong)  # type: ignore[arg-type]

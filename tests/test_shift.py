@@ -1,0 +1,73 @@
+"""evaluate --shift: mapped labels, the same train rows for every arm, paired differences; what cannot be read is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests import tiny, tiny_decoders
+
+from basewise.core.errors import InputError
+from basewise.steps.shift import compared, read_mapping, shift
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the words alone, and rows of another origin with labels of their own."""
+    import basewise as bw
+
+    folder = tmp_path_factory.mktemp("shift")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BASEWISE_HOME", str(folder / "home"))
+        rows = tiny.write_csv(folder / "rows.csv", tiny.rows(120))
+        bw.choose(
+            rows, target="queue", budget="60s", bases=(), methods=("majority", "words"), to=folder / "run"
+        )
+    names = {"billing": "money", "delivery": "parcels", "technical": "weather"}
+    there = [{"text": r["text"], "kind": names[r["queue"]]} for r in tiny.rows(60, seed=5)]
+    tiny.write_csv(folder / "there.csv", there)
+    return folder
+
+
+def test_mapped_rows_are_answered_by_every_arm(run: Path, tmp_path: Path) -> None:
+    base = tiny_decoders.decoder(tmp_path / "base", max_position_embeddings=2048)
+    mapping = {"money": "billing", "parcels": "delivery"}
+    found = shift(run / "run", run / "there.csv", mapping, target="kind", base=base, to=tmp_path / "s.json")
+    assert found["n"] == 40 and found["left_out"] == 20
+    assert [arm["name"] for arm in found["arms"]] == ["adapted", "words", "prompted"]
+    scores = {arm["name"]: arm["score"]["estimate"] for arm in found["arms"]}
+    assert scores["adapted"] == pytest.approx(scores["words"]), "the predictor is the words on the same rows"
+    for gap in found["differences"]:
+        assert gap["estimate"] == pytest.approx(scores["adapted"] - scores[gap["name"]])
+        assert gap["p_holm"] >= gap["p"]
+    drop = found["drop"]
+    assert drop["estimate"] == pytest.approx(scores["adapted"] - drop["before"])
+    assert drop["low"] <= drop["estimate"] <= drop["high"]
+    assert json.loads((tmp_path / "s.json").read_text())["n"] == 40
+
+
+def test_the_command_says_what_it_could_not_ask(run: Path) -> None:
+    words = ["--target", "kind", "--shift", "money=billing,parcels=delivery,weather=technical"]
+    said = tiny.command("evaluate", run / "run", run / "there.csv", *words)
+    assert said.code == 0, said.err
+    assert "adapted:" in said.out and "No base was prompted" in said.out
+
+
+@pytest.mark.parametrize(
+    ("mapping", "told"), [("money", "cannot read 'money'"), ("money=bills", "did you mean 'billing'")]
+)
+def test_bad_mappings_are_one_line(run: Path, mapping: str, told: str) -> None:
+    said = tiny.command("evaluate", run / "run", run / "there.csv", "--target", "kind", "--shift", mapping)
+    tiny.refused(said, told)
+
+
+def test_a_mapping_is_pairs() -> None:
+    assert read_mapping(" joy = positive ,anger=negative") == {"joy": "positive", "anger": "negative"}
+    with pytest.raises(InputError):
+        read_mapping("")
+
+
+def test_one_arm_alone_has_no_difference() -> None:
+    assert compared({"adapted": np.array([True, False])})["differences"] == []

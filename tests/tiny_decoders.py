@@ -1,0 +1,129 @@
+"""Tiny decoders with random weights, one an architecture, each in a plain folder with a tokenizer of letters and words.
+
+Weights are drawn wide (0.3), so that a wrong mask or position moves the log-probabilities by whole nats and not by rounding.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from basewise.core.base import Base, Card
+from basewise.core.hashing import sha256_file
+
+VOCABULARY = 128
+CONTEXT = 64
+WORDS = (
+    "good",
+    "bad",
+    "yes",
+    "no",
+    "the",
+    "film",
+    "was",
+    "label",
+    "text",
+    "question",
+    "answer",
+    "red",
+    "blue",
+)
+CHAT = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def configuration(kind: str) -> Any:
+    """The configuration of one architecture at a width of 32."""
+    import transformers as t
+
+    common = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "initializer_range": 0.3,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    window = {
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "sliding_window": 6,
+    }
+    tokens = {"bos_token_id": 0, "eos_token_id": 0}
+    old = {"vocab_size": VOCABULARY, "initializer_range": 0.3, **tokens}
+    makers = {
+        "gpt2": lambda: t.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=CONTEXT, **old),
+        "llama": lambda: t.LlamaConfig(**common),
+        "qwen2": lambda: t.Qwen2Config(**common),
+        "qwen3": lambda: t.Qwen3Config(**common, head_dim=8),
+        "mistral": lambda: t.MistralConfig(**common, sliding_window=6),
+        "gemma2": lambda: t.Gemma2Config(**common, **window, head_dim=8, attn_logit_softcapping=5.0),
+        "gemma3": lambda: t.Gemma3TextConfig(**common, **window, head_dim=8),
+        "olmo2": lambda: t.Olmo2Config(**common),
+        "gptneox": lambda: t.GPTNeoXConfig(**{k: v for k, v in common.items() if k != "num_key_value_heads"}),
+        "bloom": lambda: t.BloomConfig(hidden_size=32, n_layer=3, n_head=4, **old),
+    }
+    return makers[kind]()
+
+
+def tokenizer(folder: Path, chat: bool = True) -> None:
+    """Byte-level BPE without merges but for whole words, so that boundaries with spaces behave as in real ones."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    letters = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:?!-<>", "Ġ", "Ċ"]
+    merges, pieces = [], ["<|end|>", *letters]
+    for word in WORDS:
+        left = word[0]
+        for letter in word[1:]:
+            if (left, letter) not in merges:
+                merges.append((left, letter))
+            left += letter
+            if left not in pieces:
+                pieces.append(left)
+    assert len(pieces) <= VOCABULARY
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    made = Tokenizer(models.BPE(vocabulary, merges, unk_token=None))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken("<|end|>", special=True)])
+    folder.mkdir(parents=True, exist_ok=True)
+    made.save(str(folder / "tokenizer.json"))
+    record = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|end|>", "eos_token": "<|end|>"}
+    if chat:
+        record["chat_template"] = CHAT
+    (folder / "tokenizer_config.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def decoder(folder: Path, kind: str = "llama", seed: int = 0, chat: bool = True, **changed: Any) -> Base:
+    """A random decoder of one architecture as a base."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer(folder, chat)
+    config = configuration(kind)
+    for name, value in changed.items():
+        setattr(config, name, value)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    card = Card(
+        key=f"tiny-{kind}",
+        source="folder",
+        family="decoder",
+        licence="Apache-2.0",
+        parameters=40_000,
+        layers=3,
+        width=32,
+        download_bytes=0,
+        context=CONTEXT,
+        provides=frozenset({"embed", "train", "score", "generate"}),
+        locator={"folder": str(folder)},
+    )
+    return Base(card=card, folder=folder, digest=sha256_file(folder / "model.safetensors"))
