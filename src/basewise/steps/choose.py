@@ -41,6 +41,8 @@ FEW = 64  # labels a class under which every score gets its spread over five dra
 FEW_TO_TUNE = (
     200  # labels a class under which a tuned body with a linear head is tried before tuning everything
 )
+ON_DECODERS = ("lora", "prompt")
+"""What is tried on a decoder beside its features: tuning all of it costs too much where this package runs."""
 FOLDS = 5
 PLANNED = 3
 """Folds that a trained arm needs to be compared where labels are not few (there all are needed, to see the spread)."""
@@ -292,6 +294,7 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
             )
             continue
         paid = store.features(base, race.train.texts, progress=race.progress)
+        race.precisions[base.key] = paid.precision
         line = rank_base(base, sample, store)
         fresh = paid.forwarded >= 0.8 * len(set(race.train.texts))  # some were computed to measure the pass
         line["forward_seconds"] = paid.seconds if fresh else None
@@ -351,7 +354,7 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
     from basewise.core.base import TRAIN
 
     few = float(np.median(race.train.counts[race.train.counts > 0])) < FEW_TO_TUNE
-    liking = ["contrast", "full", "lora"] if few else ["full", "contrast", "lora"]
+    liking = ["contrast", "full", "prompt", "lora"] if few else ["full", "contrast", "lora", "prompt"]
     methods = sorted(methods, key=lambda m: liking.index(m) if m in liking else len(liking))
     frozen = {
         b.key: max((race.accuracy(e) for e in race.entries if e.arm.base is b and e.outcomes), default=0.0)
@@ -367,9 +370,12 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
         for m in methods
         if compatible(part("methods", m).REQUIRES, b.card)
     ]
-    arms += [Arm(method=m, base=b) for m in methods if m == "lora" for b in decoders]
-    if len(trainable) == 1 and not arms:
-        arms = [Arm(method=m, base=trainable[0]) for m in methods]
+    arms += [
+        Arm(method=m, base=b)
+        for b in decoders
+        for m in methods
+        if m in ON_DECODERS and compatible(part("methods", m).REQUIRES, b.card)
+    ]
     first = {m: i for i, m in enumerate(methods)}
     arms.sort(
         key=lambda a: first[a.method] + (encoders.index(a.base) if a.base in encoders else len(encoders))

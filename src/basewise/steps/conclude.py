@@ -100,7 +100,7 @@ def write_report(decision: Decision, folder: Path) -> None:
 
 def final_job(race: Race, entry: Entry) -> Job:
     """The arm fitted on all train rows."""
-    return Job(arm=entry.arm, train=race.train, texts=(), features=race.features, wording=race.wording)  # type: ignore[arg-type]
+    return race.job_of(entry.arm, race.train)
 
 
 def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str, Any]:

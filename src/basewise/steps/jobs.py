@@ -48,6 +48,7 @@ class Job:
     seconds: float = float("inf")
     features: Path | None = None
     wording: Wording = field(default_factory=Wording)
+    precision: str = "auto"
 
     @functools.cached_property
     def name(self) -> str:
@@ -56,6 +57,8 @@ class Job:
         what = [SCHEMA, self.arm.method, base, self.train.digest(), digest_texts(self.texts), self.draw]
         if self.wording != Wording():
             what.append(asdict(self.wording))
+        if self.precision != "auto":
+            what.append(self.precision)
         return digest_json(what)[:32]
 
     @property
@@ -91,6 +94,7 @@ def context_of(job: Job, progress: Progress = silent) -> Context:
         seconds=job.seconds,
         progress=progress,
         wording=job.wording,
+        precision=job.precision,
     )
 
 

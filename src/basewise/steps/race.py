@@ -8,7 +8,7 @@ skipped before it starts, with its predicted time in the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
@@ -55,6 +55,8 @@ class Race:
     """Seconds a row of each base's forward pass; arms whose features were stored pay it when they are used."""
     planned_folds: int | None = None
     """Folds that must fit for a trained arm to be started; all when None. What time leaves of the others comes on top."""
+    precisions: dict[str, str] = field(default_factory=dict)
+    """The number format of each base's features, verified once on these rows."""
     slower: dict[str, float] = field(default_factory=dict)
     """By family of networks: how many times longer than predicted a forward pass took when last measured."""
     look_rows: int = 0
@@ -115,12 +117,19 @@ class Race:
 
     def job(self, entry: Entry, fold: int) -> Job:
         fit_rows, held_out = self.rows_of(fold)
+        return self.job_of(entry.arm, fit_rows, held_out.texts)
+
+    def job_of(self, arm: Arm, train: Examples, texts: Sequence[str] = (), draw: int = 0) -> Job:
+        """The job of fitting an arm on some rows. The precision of its features is the race's, whoever runs it."""
+        precision = self.precisions.get(arm.base.key, "auto") if arm.base and self.stored(arm) else "auto"
         return Job(
-            arm=entry.arm,
-            train=fit_rows,
-            texts=held_out.texts,
+            arm=arm,
+            train=train,
+            texts=tuple(texts),
+            draw=draw,
             features=self.features,  # type: ignore[arg-type]
             wording=self.wording,
+            precision=precision,
         )
 
     def reserve(self) -> float:

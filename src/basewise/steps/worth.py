@@ -13,7 +13,7 @@ import numpy as np
 from basewise.core.files import Progress
 from basewise.core.task import Examples
 from basewise.steps.entries import Clock
-from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
+from basewise.steps.jobs import Arm, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
 SIZES = 6
@@ -52,14 +52,7 @@ def curve(
         row = []
         for draw in range(draws):
             rows = train.take(nested(train, counts, draw)[count_index])
-            job = Job(
-                arm=arm,
-                train=rows,
-                texts=held_out.texts,
-                draw=draw,
-                features=race.features,
-                wording=race.wording,
-            )
+            job = race.job_of(arm, rows, held_out.texts, draw)
             saved = race.run.saved(job.name)
             if saved is None and race.clock.left <= 0:
                 return _finish(counts[: len(rights)], rights, len(train)) if len(rights) >= 3 else None
