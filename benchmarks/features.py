@@ -10,6 +10,7 @@ rounds; only useful tokens (no padding) count as work.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -204,21 +205,25 @@ def measure(ours: Ours, peers: Peers | None, texts: list[str], rounds: int) -> J
 
 
 def told(found: Json, ours: Json) -> Json:
-    """The verdict in one line and as aims met and missed, for the table in the README."""
-    return {
-        "headline": (
-            f"minilm-l6, mixed lengths: {found['share_of_peak']:.0%} of the measured bf16 peak in useful tokens; "
-            f"{found['times_sentence_transformers']['median']:.1f} x sentence-transformers at its defaults; "
+    """The verdict in one line and as aims met and missed, for the table in the README; rivals that did not run are left out."""
+    parts = [
+        f"minilm-l6, mixed lengths: {found['share_of_peak']:.0%} of the measured bf16 peak in useful tokens"
+    ]
+    met = {"65 % of the peak": found["share_of_peak_reached"]}
+    if "times_sentence_transformers" in found:
+        parts.append(
+            f"{found['times_sentence_transformers']['median']:.1f} x sentence-transformers at its defaults"
+        )
+        met["2.5 x its defaults"] = found["times_sentence_transformers_reached"]
+    if "times_best_backend" in found:
+        parts.append(
             f"{found['times_best_backend']['median']:.2f} x its best backend at equal fidelity "
-            f"({found['best_backend_at_equal_fidelity']}); worst cosine to fp32 {ours['worst_cosine']:.4f}"
-        ),
-        "met": {
-            "65 % of the peak": found["share_of_peak_reached"],
-            "2.5 x its defaults": found["times_sentence_transformers_reached"],
-            "faster than its best backend": found["times_best_backend_reached"],
-            "every cosine at least 0.999": found["worst_cosine_reached"],
-        },
-    }
+            f"({found['best_backend_at_equal_fidelity']})"
+        )
+        met["faster than its best backend"] = found["times_best_backend_reached"]
+    parts.append(f"worst cosine to fp32 {ours['worst_cosine']:.4f}")
+    met["every cosine at least 0.999"] = found["worst_cosine_reached"]
+    return {"headline": "; ".join(parts), "met": met}
 
 
 def verdict(result: Json) -> Json:
@@ -257,7 +262,9 @@ def main() -> None:
     texts = mixed_texts(24 if asked.smoke else asked.rows, ours.tokenise)
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory(prefix="basewise-bench-") as work:
-        peers = None if asked.smoke else Peers(folder, texts, Path(work), threads)
+        peers = None
+        with contextlib.suppress(NoData) if asked.smoke else contextlib.nullcontext():
+            peers = Peers(folder, texts, Path(work), threads)
         try:
             result = measure(ours, peers, texts, 1 if asked.smoke else asked.rounds)
         finally:
