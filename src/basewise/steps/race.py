@@ -14,7 +14,7 @@ from itertools import takewhile
 
 import numpy as np
 
-from basewise.core.base import EMBED, Base, Card
+from basewise.core.base import EMBED, TRAIN, Base, Card
 from basewise.core.budget import Cost
 from basewise.core.evidence import Trial
 from basewise.core.files import Progress, silent
@@ -22,7 +22,8 @@ from basewise.core.method import Machine, Wording
 from basewise.core.registry import part
 from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
-from basewise.engine.costs import encode_seconds
+from basewise.engine.costs import PROCESS_BYTES, encode_seconds, network_memory
+from basewise.engine.meter import resident_bytes
 from basewise.stats.luck import Luck
 from basewise.steps.entries import Clock, Entry
 from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
@@ -74,12 +75,23 @@ class Race:
                 seconds=max(predicted.seconds - forward, 0.01),
                 predict_seconds_per_row=self.forward.get(card.key, each),
             )
+        predicted = replace(predicted, memory_bytes=self.peak_memory(arm, predicted.memory_bytes))
         entry = Entry(arm, predicted)
         if self.memory_bytes and predicted.memory_bytes > self.memory_bytes:
             entry.status = "skipped"
             entry.why = f"predicted peak memory {predicted.memory_bytes / 1e9:.1f} GB is above the budget"
         self.entries.append(entry)
         return entry
+
+    def peak_memory(self, arm: Arm, alone: float) -> float:
+        """Bytes that this process is expected to hold at most: what it holds now, and what the arm adds to it.
+
+        `alone`: of a process that does nothing else. Networks whose features are stored are loaded already.
+        """
+        here = PROCESS_BYTES if arm.base else 0.0
+        if arm.base and self.stored(arm) and TRAIN not in part("methods", arm.method).REQUIRES:
+            here = network_memory(arm.base.card)
+        return resident_bytes() + max(alone - here, 0.0)
 
     def measured_forward(self, base: Base, seconds_a_row: float) -> None:
         """Note what a row of a base's forward pass takes here and now.
@@ -209,11 +221,8 @@ class Race:
         while True:
             running = [e for e in running if e.status in ("waiting", "partial")]
             for entry in entries:
-                if (
-                    entry.status == "waiting"
-                    and entry not in running
-                    and self.fit_together([*running, entry])
-                ):
+                new = entry.status == "waiting" and entry not in running
+                if new and self.fit_together([*running, entry]):
                     running.append(entry)
             if not running:
                 break
