@@ -156,3 +156,13 @@ def test_fewer_folds_are_planned_where_labels_are_many(make: Any) -> None:
     assert len(race.entries[0].outcomes) == 3
     race.rescue()
     assert status(race) == {"trained": "dropped"}, "alone it leads nobody"
+
+
+@pytest.mark.parametrize(("rows", "tied"), [(40, [0]), (400, [0, 1])])
+def test_on_many_rows_an_arm_as_often_right_is_tied_whatever_its_log_loss(rows: int, tied: list[int]) -> None:
+    from basewise.steps.verdict import _tied
+
+    right = np.ones((2, rows), bool)
+    right[0, : rows // 10] = False
+    right[1, rows // 10 : rows // 5] = False
+    assert _tied([None, None], right, np.array([0.3, 0.5]), 0.01) == tied  # type: ignore[list-item]

@@ -21,6 +21,9 @@ CONTROLS = ("majority", "words", "scratch")
 MARGIN = 0.01
 """Accuracy that a user is taken not to mind (the indifference zone), when the rows are enough to see it."""
 
+FEW_ROWS = 200
+"""Rows under which accuracy alone cannot tell arms apart."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -99,8 +102,10 @@ def _tied(finalists: list[Trial], right: np.ndarray, losses: np.ndarray, margin:
     """Arms that the rows cannot tell from the leader and that cost less than `margin` against it.
 
     Not being proven worse is not enough: with 16 rows nothing is, and a cheap arm would always be taken. So an arm
-    must also be within the margin in accuracy, and within a twentieth of a nat in log-loss, which sees more in few rows.
+    must also be within the margin in accuracy, and on few rows within a twentieth of a nat in log-loss, which sees more
+    there. On many rows accuracy speaks for itself: a control that is as often right is as good.
     """
+    few = right.shape[1] < FEW_ROWS
     p_values = (
         np.array([paired.mcnemar_midp(right[0], r) for r in right[1:]]) if len(right) > 1 else np.zeros(0)
     )
@@ -108,7 +113,7 @@ def _tied(finalists: list[Trial], right: np.ndarray, losses: np.ndarray, margin:
     tied = [0]
     for i in range(1, len(finalists)):
         close = right[0].mean() - right[i].mean() <= margin
-        if adjusted[i - 1] > 0.05 and close and losses[i] - losses[0] <= 0.05:
+        if adjusted[i - 1] > 0.05 and close and (not few or losses[i] - losses[0] <= 0.05):
             tied.append(i)
     return tied
 
