@@ -239,9 +239,14 @@ class FeatureStore:
         wanted = views("default", ("mean",), 0 if base.card.family == "static" else base.card.layers)
         tokenise, encoder = self._tokeniser(base), self._encoder(base, precision)
         encoder(tokenise(some[:2]), wanted, silent)  # the first batch pays for warming up
-        started = time.perf_counter()
-        encoder(tokenise(some), wanted, silent)
-        return (time.perf_counter() - started) / len(some)
+        took: list[float] = []
+        while (
+            len(took) < 3 and sum(took) < 0.5
+        ):  # one hiccup of the machine must not speak for the whole race
+            started = time.perf_counter()
+            encoder(tokenise(some), wanted, silent)
+            took.append(time.perf_counter() - started)
+        return float(np.median(took)) / len(some)
 
     def _records(self, base: Base) -> dict[str, Any]:
         """Verifications of this base so far, by precision, and what "auto" settled on."""
