@@ -229,5 +229,5 @@ def estimate_solving(rows: int, width: int, classes: int, peak: float) -> float:
     sampled = min(rows, max(SAMPLE_ROWS, 12 * classes))
     passes = 18.0 * (2.0 + 6.0 * sampled / max(rows, 1)) * (1.0 if rows > MANY_ROWS else 4.0)
     products = 4.0 * rows * min(deep / 2, rows) * classes * passes / (0.25 * peak)
-    turning = 6.0 * (2.0 * rows * width * min(rows, width) + 10.0 * min(rows, deep) ** 3) / (0.05 * peak)
+    turning = 3.0 * (2.0 * rows * width * min(rows, width) + 10.0 * min(rows, deep) ** 3) / (0.05 * peak)
     return 0.05 + products + 5e-9 * rows * classes * passes * 4.0 + turning

@@ -8,13 +8,13 @@ skipped before it starts, with its predicted time in the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 import numpy as np
 
-from basewise.core.base import EMBED, TRAIN, Base, Card
+from basewise.core.base import EMBED, Base, Card
 from basewise.core.budget import Cost
 from basewise.core.evidence import Trial
 from basewise.core.files import Progress, silent
@@ -48,7 +48,6 @@ class Race:
     alpha: float = 0.05
     memory_bytes: float | None = None
     features: object = None
-    execute: Callable = None  # type: ignore[assignment]
     progress: Progress = silent
     wording: Wording = field(default_factory=Wording)
     entries: list[Entry] = field(default_factory=list)
@@ -66,7 +65,8 @@ class Race:
     def enter(self, arm: Arm) -> Entry:
         """Put an arm on the list, with its cost predicted for one fold; what is stored already is not paid again."""
         card, rows = arm.base.card if arm.base else None, self.rows_of(self.wanted[0])[0]
-        on = self.machine_now(card)
+        # a head on stored features is small work, which a busy machine hardly slows; networks feel it in full
+        on = self.machine_now(card) if self.network_runs(arm) else self.machine
         predicted = part("methods", arm.method).estimate(rows, card, on)
         if card is not None and self.stored(arm):
             forward, each, _ = encode_seconds(rows.texts, card, on)
@@ -89,7 +89,7 @@ class Race:
         `alone`: of a process that does nothing else. Networks whose features are stored are loaded already.
         """
         here = PROCESS_BYTES if arm.base else 0.0
-        if arm.base and self.stored(arm) and TRAIN not in part("methods", arm.method).REQUIRES:
+        if arm.base and not self.network_runs(arm):
             here = network_memory(arm.base.card)
         return resident_bytes() + max(alone - here, 0.0)
 
@@ -102,7 +102,7 @@ class Race:
         family = base.card.family
         if family != "static":
             said = encode_seconds(self.train.texts, base.card, self.machine)[1]
-            self.slower[family] = float(np.clip(seconds_a_row / said, 0.5, 20.0))
+            self.slower[family] = float(np.clip(seconds_a_row / said, 0.5, 6.0))
 
     def machine_now(self, card: Card | None) -> Machine:
         """The machine as it was last seen to run networks of this family; as measured when it was idle before that."""
@@ -117,6 +117,11 @@ class Race:
         """Whether a forward pass over train and test rows would take more than FORWARD_SHARE of the time left."""
         rows = len(self.train) + self.look_rows
         return rows * seconds_a_row > FORWARD_SHARE * (self.clock.left - self.reserve())
+
+    @staticmethod
+    def network_runs(arm: Arm) -> bool:
+        """Whether fitting the arm runs its network, beyond the forward pass that is stored for all arms."""
+        return arm.base is not None and {EMBED} != part("methods", arm.method).REQUIRES
 
     @staticmethod
     def stored(arm: Arm) -> bool:
@@ -335,10 +340,7 @@ class Race:
         return luck_of_training([np.stack([r[j] for r in rights if j < len(r)]) for j in range(longest)])
 
     def rescue(self) -> None:
-        """Let arms that only time ended count where they lead: compared on the rows they were scored on.
-
-        Otherwise a cheaper arm would win for having been finished, not for being better.
-        """
+        """Let arms that only time ended count where they lead, on the rows they were scored on: finished is not better."""
         leader = self.leader()
         for entry in self.entries:
             if leader is None or not entry.out_of_time or len(entry.outcomes) < LEAST_FOLDS:
@@ -346,9 +348,7 @@ class Race:
             ours, theirs = self.common(entry, leader)
             if ours.mean() > theirs.mean() and self.fits(entry, 0):
                 entry.status = "finished"
-                entry.why = (
-                    f"scored on {len(entry.outcomes)} of {len(self.wanted)} folds, then the time was short"
-                )
+                entry.why = f"scored on {len(entry.outcomes)} of {len(self.wanted)} folds: the time was short"
 
     def drop_slow(self, most: float) -> None:
         """End arms that take more than `most` seconds a row in use; the controls that guess are never that slow."""
