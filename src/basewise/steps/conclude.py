@@ -201,9 +201,7 @@ def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Tria
     if not on_bases:
         notes.append("No base was tried, so whether one would help is open.")
     elif standing.verdict == "no base helps":
-        notes.append(
-            "A control without a base is at least as good as every base tried: none is worth its cost here."
-        )
+        notes.append("No base tried is shown to be worth its cost beside a control that needs none.")
     if not test:
         notes.append(
             "There were no locked test rows: the score is cross-validated and corrected for the choice."

@@ -1,6 +1,6 @@
 """race: run arms over rising rungs under the budget and drop them by evidence that holds at every look.
 
-Rungs are folds where rows are few, and a quarter of the rows before all of them where they are many. Arms are
+A rung is a fold. Arms are
 always compared on rows that both predicted; an arm is dropped when the paired comparison with the leader proves it
 worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck). What does not fit into the budget is
 skipped before it starts, with its predicted time in the reason.
