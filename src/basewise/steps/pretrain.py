@@ -263,7 +263,7 @@ def _finish(
     from basewise.steps.pretrain_base import save_bases
     from basewise.steps.pretrain_worth import worth_of
 
-    scores = watch.evaluate()
+    scores = watch.evaluate(whole=True)
     tokens = outcome.steps * recipe.rows * recipe.context
     result = Pretrained(
         folder=str(folder),

@@ -44,14 +44,48 @@ def open_corpus(recipe: Recipe, folder: Path) -> Corpus:
             f"there is no corpus {path}", "name a folder that `basewise corpus build` wrote, or a text file"
         )
     if path.is_dir():
-        from basewise.steps.pretrain_built import built
-
         return built(recipe, path)
     if path.suffix == ".txt":
         return characters(recipe, path, folder)
     raise InputError(
         f"{path} is not a corpus", "name a folder that `basewise corpus build` wrote, or a .txt file"
     )
+
+
+def built(recipe: Recipe, path: Path) -> Corpus:
+    """A folder of `basewise corpus build`: rows packed to the context and one more token, documents held out a source."""
+    from basewise.engine.corpus import open_corpus as open_shards
+    from basewise.engine.held_out import Documents
+
+    shards = open_shards(path)
+    held = [shard for shard in shards.shards if shard.split == "validation" and len(shard.offsets) > 1]
+    named = {"start": "bos", "separator": "eos", "mask": "mask", "pad": "pad"}
+    documents = []
+    for source in dict.fromkeys(shard.source for shard in held):
+        ids = [
+            np.asarray(shard.document(number), np.int64)
+            for shard in held
+            if shard.source == source
+            for number in range(len(shard.offsets) - 1)
+        ]
+        documents.append(Documents(source, ids, shards.token_bytes))
+    return Corpus(
+        rows=shards.rows("train", recipe.context + 1),
+        held_out=tuple(documents),
+        tokenizer=shards.tokenizer,
+        vocabulary=shards.vocabulary,
+        special={named[name]: int(number) for name, number in shards.special.items() if name in named},
+        digest=shards.digest,
+        tokens=shards.tokens(),
+        facts={"sources": [_source(one) for one in shards.manifest["sources"]], "unit": "tokens"},
+    )
+
+
+def _source(entry: dict[str, Any]) -> dict[str, Any]:
+    """What the card says of a source: its name, licence and size, as the manifest has them."""
+    kept = {key: value for key, value in entry.items() if isinstance(value, (str, int, float, list, dict))}
+    licence = entry.get("licence") or ", ".join(entry.get("licences", [])) or "not stated"
+    return {**kept, "source": entry["name"], "licence": licence}
 
 
 def characters(recipe: Recipe, path: Path, folder: Path) -> Corpus:
@@ -72,8 +106,9 @@ def characters(recipe: Recipe, path: Path, folder: Path) -> Corpus:
     cut = int(len(ids) * (1 - HELD_OUT))
     tokenizer = folder / "tokenizer"
     _character_tokenizer(number, tokenizer)
-    held = text[cut:]
-    documents = Documents(path.stem, [ids[cut:]], np.array([len(held.encode())]))
+    documents = Documents(
+        path.stem, [ids[cut:]], np.array([0, *(len(letter.encode()) for letter in letters)])
+    )
     return Corpus(
         rows=Windows(ids[:cut], recipe.context + 1),
         held_out=(documents,),

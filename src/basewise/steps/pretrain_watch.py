@@ -89,7 +89,8 @@ class PretrainWatch(Watch):
                 f"memory ran out with {self._budget} tokens at once; {seen.budget} fit: write tokens_at_once = {seen.budget}"
             )
             self._budget = seen.budget
-        if seen.step % r.evaluate_every == 0 or last:
+        self.total = seen.total
+        if seen.step % r.evaluate_every == 0 and not last:
             line |= self.evaluate()
         if seen.step % max(1, seen.total // MOST_LINES) == 0 or len(line) > 11:
             self._write(line)
@@ -134,12 +135,15 @@ class PretrainWatch(Watch):
             "verdict": seen.verdict,
         }
 
-    def evaluate(self) -> dict[str, Any]:
-        """Bits per byte (or the loss at hidden tokens) per source and in all, with an interval over documents; samples."""
-        from basewise.steps.pretrain_scores import score
+    def evaluate(self, whole: bool = False) -> dict[str, Any]:
+        """Bits per byte (or the loss at hidden tokens) per source and in all, with an interval over documents; samples.
+
+        On the way the beginnings of the documents are scored, at the end (`whole`) all of them.
+        """
+        from basewise.steps.pretrain_scores import ON_THE_WAY, score
 
         self.network.eval()
-        found = score(self.network, self.corpus, self.recipe, self.bf16)
+        found = score(self.network, self.corpus, self.recipe, self.bf16, 0 if whole else ON_THE_WAY)
         self.network.train()
         return found
 
