@@ -100,6 +100,60 @@ def test_a_run_goes_to_its_end_and_the_base_opens_in_plain_transformers(
     assert again.loss == result.loss, "a finished run is read, not run again"
 
 
+def test_a_sentence_encoder_on_top_of_a_mixed_base(tmp_path: Path) -> None:
+    """Rows of six letters each: two spans of a row share its letters, so the pairs can be told, and better than before."""
+    from transformers import AutoModel
+
+    from basewise.engine.feed import Setting
+    from basewise.steps.pretrain_data import open_corpus
+
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    rows = ["".join(rng.choice(rng.choice(letters, 6, replace=False), 17)) for _ in range(300)]
+    (tmp_path / "text.txt").write_text("".join(rows), encoding="utf-8")
+    text = tmp_path / "text.txt"
+    first = pretrain(tiny_corpus.recipe(text, objective="mixed", steps=6), to=tmp_path / "first")
+    more = {"objective": "contrastive", "steps": 80, "rate": 0.01, "rate_head": 0.01, "batch_tokens": 512}
+    recipe = tiny_corpus.recipe(text, name="on-top", start=first.bases["base"], **more)
+    result = pretrain(recipe, to=tmp_path / "run")
+    opened, objective, losses = open_corpus(recipe, tmp_path), part("objectives", "contrastive"), []
+    for start in (first.bases["base"], result.bases["base"]):
+        network = objective.build(tiny_corpus.recipe(text, start=start, **more), opened)
+        batch = objective.prepare(opened.rows.take(np.arange(200)), 0.0, np.random.default_rng(1), Setting())
+        losses.append(float(objective.loss(network, batch, np.arange(200)).detach()) / 200)
+    assert losses[1] < 0.8 * losses[0]
+    folder = result.bases["base"]
+    model = AutoModel.from_pretrained(folder, trust_remote_code=False, local_files_only=True).eval()
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]])
+    states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    assert not torch.equal(states[0, 0], states[1, 0]), "the first token sees the last"
+    assert read_json(Path(result.bases["base"]) / "card.json")["family"] == "encoder"
+
+
+def test_images_are_learned_from_by_their_hidden_patches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from transformers import ViTMAEModel
+
+    from basewise.steps import pretrain_data
+
+    rng = np.random.default_rng(0)
+    ramp = np.tile(np.arange(16) * 12, (60, 3, 16, 1)) + rng.integers(0, 3, (60, 3, 16, 16))
+    monkeypatch.setattr(pretrain_data, "decoded", lambda content: ramp.astype(np.uint8)[: len(content)])
+    pq.write_table(pa.table({"image": [b"x"] * 60}), tmp_path / "pictures.parquet")
+    changed = {"objective": "patches", "network": "vit", "context": 64, "batch_tokens": 64 * 16, "rate": 0.01}
+    recipe = tiny_corpus.recipe(tmp_path / "pictures.parquet", steps=40, **changed)
+    result = pretrain(recipe, to=tmp_path / "run")
+    lines = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert result.loss < 0.8 * lines[0]["loss"]
+    model = ViTMAEModel.from_pretrained(result.bases["base"], local_files_only=True)
+    assert model.config.patch_size == 2
+    with pytest.raises(InputError, match="learns from text"):
+        pretrain(tiny_corpus.recipe(tmp_path / "pictures.parquet"), to=tmp_path / "other")
+
+
 def test_training_learns_what_can_be_learned(corpus: Path, tmp_path: Path) -> None:
     result = pretrain(tiny_corpus.recipe(corpus, steps=150), to=tmp_path / "run")
     nats = {source: value["estimate"] for source, value in result.scores["nats_per_token"].items()}
