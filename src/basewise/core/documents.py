@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LONGEST = 1_000_000
+LONGEST = 100_000
 """Characters of one document; a longer text is cut at a blank line or a line end, each part a document of its own."""
 LINE_ENDS = re.compile("\r\n?|[\u2028\u2029\x0b\x0c\x85]")
-REMOVED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufff9-\uffff\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+REMOVED = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufff9-\uffff\ud800-\udfff\u202a-\u202e\u2066-\u2069]"
+)
 """Controls, marks of byte order and of writing direction (they reorder what is shown), specials, lone surrogates."""
 
 

@@ -186,7 +186,7 @@ class Encoder:
 
 
 def _class_by_re(character: str) -> str:
-    """"letter", "number", "other" or "space", as the pattern for `re` cuts."""
+    """ "letter", "number", "other" or "space", as the pattern for `re` cuts."""
     cut = _piece_pattern().findall
     if len(cut("a" + character)) == 1:
         return "letter"

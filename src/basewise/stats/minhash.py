@@ -10,7 +10,7 @@ parts of at most PART documents, so that memory does not grow with the corpus be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -84,11 +84,11 @@ def repeated(keys: np.ndarray, part: int = PART) -> np.ndarray:
 
 
 def near_repeated(
-    buckets: np.ndarray, signature: np.ndarray, threshold: float, part: int = PART
+    bands: Iterable[np.ndarray], signature: np.ndarray, threshold: float, part: int = PART
 ) -> np.ndarray:
-    """(n,) bool: an earlier document is near. buckets (BANDS, n) uint64, signature (n, FUNCTIONS); both may be mapped."""
-    out = np.zeros(buckets.shape[1], bool)
-    for band in buckets:
+    """(n,) bool: an earlier document is near. Each band (n,) uint64 buckets, signature (n, FUNCTIONS); all may be mapped."""
+    out = np.zeros(len(signature), bool)
+    for band in bands:
         for index in _parts(band, part):
             keys = np.asarray(band[index])
             order = np.argsort(keys, kind="stable")

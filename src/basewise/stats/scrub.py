@@ -8,6 +8,7 @@ enough); the lines that hold a match go, and a document that would lose half of 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ class Evaluation:
             grams, first = block.ngrams(WORDS)
             hit = np.isin(grams, seen)
             edges = np.searchsorted(first, block.word_begin)
-            runs += [longest_run(hit[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+            runs += [longest_run(hit[a:b]) for a, b in itertools.pairwise(edges)]
         return {
             "items": len(self.items),
             "long_enough": int(sum(len(t.split()) >= WORDS for t in self.items)),

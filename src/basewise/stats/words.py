@@ -90,7 +90,7 @@ class Block:
     def words(self) -> np.ndarray:
         """(w,) uint64 number of each word."""
         first, end = self.spans
-        size = max(MOST_CHARACTERS, 1 << int(len(self.codes)).bit_length())
+        size = max(MOST_CHARACTERS, 1 << len(self.codes).bit_length())
         up, down = _powers(size)
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(self.folded * up[: len(self.codes)])])
         return mix((sums[end] - sums[first]) * down[first])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from basewise.core.documents import Columns, Document
 from basewise.core.errors import TableError
@@ -52,3 +53,8 @@ def _lines(stream: object) -> Iterator[bytes]:
         yield from lines
     if rest:
         yield rest
+
+
+def size(place: str, text: str) -> int:
+    """Bytes of the file; 0 when it is packed."""
+    return 0 if place.endswith((".gz", ".zst")) else Path(place).stat().st_size

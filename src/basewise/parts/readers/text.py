@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from pathlib import Path
 
 from basewise.core.documents import LONGEST, Columns, Document, cut
 from basewise.core.errors import TableError
@@ -24,7 +25,7 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
         with pa.input_stream(place, compression="detect") as stream:
             while piece := stream.read(1 << 20):
                 rest += decoder.decode(piece)
-                if len(rest) > 2 * LONGEST:
+                if len(rest) > 20 * LONGEST:
                     *parts, rest = cut(rest)
                     yield from (Document(part, origin=place) for part in parts)
         rest += decoder.decode(b"", final=True)
@@ -34,3 +35,8 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
         raise TableError(f"{place} is not UTF-8: {error.reason}", "save it as UTF-8 text") from error
     if rest:
         yield Document(rest, origin=place)
+
+
+def size(place: str, text: str) -> int:
+    """Bytes of the file; 0 when it is packed."""
+    return 0 if place.endswith((".gz", ".zst")) else Path(place).stat().st_size
