@@ -13,8 +13,8 @@ import typer.core
 
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
-from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.corpus import app as corpus_app
+from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.prompt import prompt as prompt_command
 from basewise.core.errors import BasewiseError
 from basewise.core.files import explain_os_error
