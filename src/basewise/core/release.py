@@ -39,6 +39,7 @@ class Release:
     licence           {"expression", "commercial", "obligations", "nodes", "edges", "reasons"}
     gate              [{"check", "verdict": "pass" | "warn" | "fail" | "off", "sentence", "evidence", "advice", "override"}]
     overrides         [{"check", "reason", "by", "when"}]
+    signed_by         fingerprint of the key it was signed with, "" when unsigned: so a signature cannot just be taken away
     weights           "alone" (head or adapter) | "whole" (runs without anything else)
     training          what is known of a base that was trained here; {} otherwise
     limitations       plain sentences for the card
@@ -64,6 +65,7 @@ class Release:
     licence: Json = field(default_factory=dict)
     gate: list[Json] = field(default_factory=list)
     overrides: list[Json] = field(default_factory=list)
+    signed_by: str = ""
     weights: str = "alone"
     training: Json = field(default_factory=dict)
     limitations: list[str] = field(default_factory=list)

@@ -20,7 +20,8 @@ from typing import Any
 
 from basewise.core.errors import InputError, MissingExtra, ReleaseChanged
 from basewise.core.files import home, write_text
-from basewise.core.manifest import SIGNATURE, check_manifest
+from basewise.core.manifest import AGAIN, SIGNATURE, check_manifest
+from basewise.core.release import Release
 
 EXPIRES = re.compile(r"^Expires: (\d{4}-\d\d-\d\d)\s*$", re.MULTILINE)
 PASSWORD = "BASEWISE_KEY_PASSWORD"
@@ -83,11 +84,27 @@ def trusted() -> list[Path]:
 
 def fingerprint(public_key: Path) -> str:
     """First 16 hex digits of the sha256 of the key itself (its DER form)."""
+    return _short(_public(Path(public_key)))
+
+
+def _short(public: Any) -> str:
     _, serialization, _ = _cryptography()
-    der = _public(Path(public_key)).public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()[:16]
+
+
+def fingerprint_of_private(private_key: Path) -> str:
+    """The fingerprint of the public half of a private key; InputError when it cannot be opened."""
+    _, serialization, _ = _cryptography()
+    secret = os.environ.get(PASSWORD, "").encode() or None
+    try:
+        key = serialization.load_pem_private_key(_read(Path(private_key)).encode(), secret)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{private_key} is no private key that can be used: {error}",
+            f"make one with: basewise keys new (a locked one needs {PASSWORD})",
+        ) from error
+    return _short(key.public_key())
 
 
 def last_day(key: Path) -> dt.date | None:
@@ -96,20 +113,20 @@ def last_day(key: Path) -> dt.date | None:
     return dt.date.fromisoformat(found[1]) if found else None
 
 
+def usable(private_key: Path, today: dt.date | None = None) -> str:
+    """The fingerprint of a private key that may sign today; an error before any work is done with one that may not."""
+    _require()
+    _check_day(Path(private_key), today)
+    return fingerprint_of_private(private_key)
+
+
 def sign(folder: Path, private_key: Path, today: dt.date | None = None) -> None:
     """Write release.sig over every other file of the folder."""
-    _check_day(Path(private_key), today)
-    _require()
+    usable(private_key, today)
     from model_signing import signing
 
     secret = os.environ.get(PASSWORD) or None
-    try:
-        config = signing.Config().use_elliptic_key_signer(private_key=private_key, password=secret)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{private_key} is no private key that can be used: {error}",
-            f"make one with: basewise keys new (a locked one needs {PASSWORD})",
-        ) from error
+    config = signing.Config().use_elliptic_key_signer(private_key=private_key, password=secret)
     with _quiet():
         config.set_hashing_config(_hashing()).sign(folder, folder / SIGNATURE)
 
@@ -127,6 +144,8 @@ def verify(folder: Path, key: Path | None = None, today: dt.date | None = None) 
     if not signature.exists():
         if key is not None:
             raise ReleaseChanged(f"{folder} is unsigned, but a key was given", "get the signed release")
+        if said := Release.load(folder).signed_by:
+            raise ReleaseChanged(f"{folder} was signed by {said}, and its signature is gone", AGAIN)
         return Seal(files=files)
     if not signature.is_file() or signature.stat().st_size > MOST_SIGNATURE_BYTES:
         raise ReleaseChanged(f"{signature} is no signature", "copy the release again")
@@ -213,9 +232,9 @@ def _cryptography() -> tuple[Any, Any, Any]:
 def _require() -> None:
     try:
         with _quiet():
-            import model_signing  # noqa: F401
+            import model_signing  # noqa: F401 - it needs pyOpenSSL without saying so
     except ImportError as error:
-        raise MissingExtra.of("model-signing", "release") from error
+        raise MissingExtra.of(error.name or "model-signing", "release") from error
 
 
 @contextlib.contextmanager

@@ -154,7 +154,11 @@ def licence_of(candidate: Candidate, policy: Policy) -> Json:
         "commercial": found.commercial,
         "obligations": {ask: list(names) for ask, names in found.asks.items()},
         "nodes": [{k: v for k, v in asdict(n).items() if k != "parents"} for n in nodes],
-        "edges": [[parent, node.name, node.relation] for node in nodes for parent in node.parents],
+        "edges": [
+            [parent, node.name, "trained-on" if parent.startswith("data:") else node.relation]
+            for node in nodes
+            for parent in node.parents
+        ],
         "reasons": [list(r) for r in found.reasons],
     }
 

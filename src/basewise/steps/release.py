@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from basewise.core.policy import Policy, policy_text
 from basewise.core.registry import parts
 from basewise.core.release import RECORD, Release
 from basewise.core.taskfile import TASK
-from basewise.engine.signing import sign, verify
+from basewise.engine.signing import sign, usable, verify
 from basewise.steps import gate as gates
 from basewise.steps.gate import Candidate
 from basewise.steps.predict import GOLDEN, GOLDEN_BOUND
@@ -68,6 +68,7 @@ def release(
     """
     options, folder = options or ReleaseOptions(), Path(to)
     _check_place(folder, options)
+    signer = usable(Path(key)) if key is not None else ""
     rules = _rules(Path(policy) if policy else None, options)
     candidate = gates.open_run(run)
     try:
@@ -83,11 +84,14 @@ def release(
         results = gates.run_checks(subject, rules, options.told)
         write_json(candidate.run / "gate.json", {"when": _now(), "checks": gates.plain(results)})
         _refuse_if_failed(results)
-        record = _record(candidate, results, rules, building, options, folder.name)
+        record = _record(
+            candidate, results, rules, building, replace(options, name=options.name or folder.name)
+        )
+        record = replace(record, signed_by=signer).identified()
         _write(record, candidate, rules, building)
         if key is not None:
             sign(building, Path(key))
-        check_built(building, Path(key) if key else None)
+        check_built(building)
         os.chmod(building, 0o755)
         building.rename(folder)
     except OSError as error:
@@ -138,6 +142,9 @@ def _copy_predictor(candidate: Candidate, building: Path, weights: str) -> None:
         if base.random_seed is not None:
             raise InputError("a base of random weights cannot be put inside", "use --weights alone")
         (building / "base").mkdir()
+        record = read_json(building / "predictor" / "predictor.json")
+        record["base"]["locator"] = {}  # it lies beside the predictor now; where it was is nobody's affair
+        write_json(building / "predictor" / "predictor.json", record)
         for path in sorted(base.folder.iterdir()):
             if path.is_file() and path.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja"):
                 shutil.copyfile(path, building / "base" / path.name)
@@ -149,7 +156,6 @@ def _record(
     rules: Policy,
     building: Path,
     options: ReleaseOptions,
-    name: str,
 ) -> Release:
     decision, predictor = candidate.decision, candidate.predictor
     files = {
@@ -159,7 +165,7 @@ def _record(
     }
     overrides = [{**r.override, "when": _now()} for r in results if r.override]
     return Release(
-        name=options.name or name,
+        name=options.name,
         created=_now(),
         sentence=decision.sentence,
         method=predictor.record["method"],
@@ -188,7 +194,7 @@ def _record(
             "verdict": decision.verdict,
         },
         files=files,
-    ).identified()
+    )
 
 
 def _write(record: Release, candidate: Candidate, rules: Policy, building: Path) -> None:
@@ -215,7 +221,7 @@ def _write(record: Release, candidate: Candidate, rules: Policy, building: Path)
     write_manifest(building)
 
 
-def check_built(building: Path, key: Path | None) -> None:
+def check_built(building: Path) -> None:
     """Open it as a stranger would before it gets its name: manifest, golden answers; the signature is checked on reading."""
     from basewise.core.manifest import check_manifest
     from basewise.steps.predict import open_predictor
