@@ -26,10 +26,11 @@ def place() -> Path:
     return folder
 
 
-@functools.cache
 def run_folder(method: str = "words", count: int = 120) -> Path:
     """`adapt` on the tiny table: decision, evidence, rows and predictor. "words" and "majority" need no base."""
     here = place() / f"{method}-{count}"
+    if (here / "run" / "decision.json").exists():
+        return here / "run"
     here.mkdir()
     table = tiny.write_csv(here / "tickets.csv", tiny.rows(count))
     base = None if method in ("words", "majority") else str(tiny.base_folder(here / "tiny-base"))
