@@ -15,7 +15,16 @@ from basewise.steps.adapt import adapt
 from basewise.steps.choose import ChooseOptions
 from basewise.steps.release import ReleaseOptions, release
 
-POLICY = '[licence]\nsigned = ["base:tiny-base | Apache-2.0 | A. Person"]\n'
+POLICY = """
+[licence]
+signed = ["base:tiny-base | Apache-2.0 | A. Person"]
+
+[groups]
+on = "warn"
+
+[robustness]
+on = "warn"
+"""
 
 
 @functools.cache

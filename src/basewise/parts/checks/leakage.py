@@ -20,6 +20,8 @@ THRESHOLDS: dict[str, tuple[Any, str]] = {
     "across": (0.01, "share of locked rows that also stand among the train rows, at most"),
 }
 LEAKS = ("leak", "label-in-text")
+LEAKS_FROM = 0.5
+"""Share of the majority class's errors that a column's value alone must remove to be called a leak."""
 
 
 def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
@@ -47,7 +49,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
 def _columns(subject: Subject, evidence: list[Json]) -> list[tuple[str, str]]:
     """A leaking column that is read fails; one that was left out is told."""
     assert subject.task is not None
-    said = []
+    said = list(_read_columns(subject, evidence))
     for finding in subject.task.findings:
         if finding.check in LEAKS:
             column = str(finding.numbers.get("column", ""))
@@ -57,6 +59,51 @@ def _columns(subject: Subject, evidence: list[Json]) -> list[tuple[str, str]]:
                 (FAIL, finding.message) if read else (PASS, f"{column} gives the answer away and is not read")
             )
     return said
+
+
+def _read_columns(subject: Subject, evidence: list[Json]) -> list[tuple[str, str]]:
+    """Columns that are read and whose value alone, among the other rows, tells the class: the audit looks at the rest only."""
+    task = subject.task
+    assert task is not None
+    if len(task.inputs) < 2:
+        return []
+    labels, said = task.rows.labels, []
+    chance = float(np.bincount(labels[labels >= 0]).max()) / max(int((labels >= 0).sum()), 1)
+    for name in task.inputs:
+        values = [_value(text, name, task.inputs) for text in task.rows.texts]
+        share, repeated = _lookup(values, labels)
+        gain = (share - chance) / max(1 - chance, 1e-9)
+        if repeated >= 0.5 and gain >= LEAKS_FROM and len(set(values)) < len(values) / 4:
+            evidence.append(
+                {"name": "leak", "value": f"{name}: {share:.3f} right by its value alone", "read": True}
+            )
+            said.append(
+                (
+                    FAIL,
+                    f"column {name!r} is read and alone gives the right class in {share:.1%} of rows (chance: {chance:.1%})",
+                )
+            )
+    return said
+
+
+def _value(text: str, name: str, inputs: tuple[str, ...]) -> str:
+    """One column out of a joined text ("name: value" a line)."""
+    start = text.find(f"{name}: ")
+    ends = [i for other in inputs if (i := text.find(f"\n{other}: ", start + 1)) > 0]
+    return text[start + len(name) + 2 : min(ends, default=len(text))] if start >= 0 else ""
+
+
+def _lookup(values: list[str], labels: np.ndarray) -> tuple[float, float]:
+    """(share right when each row gets the commonest class of the others with its value, share of rows that have others)."""
+    _, codes = np.unique(np.array(values, dtype=object), return_inverse=True)
+    known = labels >= 0
+    counts = np.zeros((codes.max() + 1, int(labels.max()) + 1))
+    np.add.at(counts, (codes[known], labels[known]), 1)
+    rows = counts[codes[known]]
+    rows[np.arange(len(rows)), labels[known]] -= 1
+    others = rows.sum(1) > 0
+    right = (rows.argmax(1) == labels[known]) & others
+    return float(right.mean()), float(others.mean())
 
 
 def _across(subject: Subject, most: float, evidence: list[Json]) -> list[tuple[str, str]]:
