@@ -15,7 +15,7 @@ Folder = Annotated[str, typer.Argument(help="Release folder.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (release, verify, policy):
+    for command in (release, verify, policy, diff, export, push):
         app.command()(command)
     app.add_typer(keys, name="keys")
 
@@ -109,6 +109,51 @@ def policy(
     from basewise.steps.gate import policy_of, thresholds
 
     typer.echo(policy_text(policy_of(file), thresholds()), nl=False)
+
+
+def diff(
+    one: Annotated[str, typer.Argument(help="Release folder.")],
+    other: Annotated[str, typer.Argument(help="Release folder that came after it.")],
+) -> None:
+    """What changed from one release to another; the score paired where both predicted the same rows."""
+    from basewise.cli.main import console
+    from basewise.steps.compare import diff as run_diff
+
+    found, out = run_diff(one, other), console()
+    for line in found["changed"]:
+        out.print(f"{line['what']}: {line['from']} -> {line['to']}", markup=False, soft_wrap=True)
+    if not found["changed"]:
+        out.print("nothing but names and dates")
+    if gap := found["score"]:
+        out.print(
+            f"paired on {gap['n']} rows: {gap['estimate']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], p = {gap['p']:.3g}",
+            markup=False,
+        )
+    else:
+        out.print(f"not paired: {found['why']}", markup=False)
+
+
+def export(
+    folder: Folder,
+    into: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    to: Annotated[str, typer.Option(help="onnx, folder, container, gguf or mlflow.")] = "onnx",
+) -> None:
+    """Write a release in another form; it is let out only when it gives the golden answers in its own runtime."""
+    from basewise.steps.export import export as run_export
+
+    moved = run_export(folder, to, into)
+    typer.echo(f"exported {folder} to {into} as {to}; golden answers moved by at most {moved:.2g}")
+
+
+def push(
+    folder: Folder,
+    repo: Annotated[str, typer.Argument(help="Repository of the hub: owner/name.")],
+    public: Annotated[bool, typer.Option("--public", help="Anyone may see it.")] = False,
+) -> None:
+    """Upload a release to the Hugging Face hub, after verifying it."""
+    from basewise.steps.push import push as run_push
+
+    typer.echo(run_push(folder, repo, public=public))
 
 
 keys = typer.Typer(help="Keys that sign releases.", no_args_is_help=True)
