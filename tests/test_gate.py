@@ -219,9 +219,15 @@ class TestChecks:
     def test_groups(self, tmp_path: Path) -> None:
         assert look("groups", subject(tmp_path)).verdict == PASS
         names = set(GROUPS["names of women and men"][0])
-        unfair = lambda texts: np.array(
-            [[0.9, 0.1, 0.0] if names & set(t.replace(".", "").split()) else [0.1, 0.9, 0.0] for t in texts]
-        )
+
+        def unfair(texts):
+            return np.array(
+                [
+                    [0.9, 0.1, 0.0] if names & set(t.replace(".", "").split()) else [0.1, 0.9, 0.0]
+                    for t in texts
+                ]
+            )
+
         found = look("groups", subject(tmp_path, answer=unfair))
         assert found.verdict == FAIL and "women and men" in found.sentence
 
@@ -239,9 +245,10 @@ class TestChecks:
 
     def test_scope(self, tmp_path: Path) -> None:
         stranger = set(part("checks", "scope").strangers())
-        knows = lambda texts: np.array(
-            [[0.34, 0.33, 0.33] if t in stranger else [0.98, 0.01, 0.01] for t in texts]
-        )
+
+        def knows(texts):
+            return np.array([[0.34, 0.33, 0.33] if t in stranger else [0.98, 0.01, 0.01] for t in texts])
+
         assert look("scope", subject(tmp_path, answer=knows)).verdict == PASS
         path = tiny.write_csv(tmp_path / "out.csv", [{"text": t} for t in sorted(stranger)])
         blind = lambda texts: np.tile([0.8, 0.1, 0.1], (len(texts), 1))  # noqa: E731
@@ -331,9 +338,10 @@ class TestChecks:
         ]
         task = audit(rows, target="queue", inputs=("text",))
         secrets = {t[-13:] for t in task.rows.texts}
-        knows = lambda _context, texts: np.array(
-            [1.0 if any(s.endswith(t) for s in secrets) else 0.0 for t in texts]
-        )
+
+        def knows(_context, texts):
+            return np.array([1.0 if any(s.endswith(t) for s in secrets) else 0.0 for t in texts])
+
         even = lambda _context, texts: np.arange(len(texts), dtype=float)  # noqa: E731
         assert look("privacy", subject(tmp_path, task, answer=None, score=knows)).verdict == FAIL
         assert look("privacy", subject(tmp_path, task, answer=None, score=even)).verdict != FAIL

@@ -14,7 +14,7 @@ import pytest
 
 import basewise as bw
 import released
-import tampering
+import tamper_kinds
 import tiny
 from basewise.core.errors import (
     BasewiseError,
@@ -128,7 +128,7 @@ def test_an_incumbent_is_compared_on_the_locked_rows_and_the_look_is_counted(tmp
 
 def test_a_release_of_a_later_version_and_half_a_copy(tmp_path: Path) -> None:
     later = released.copy_of(released.released(), tmp_path / "later")
-    tampering.edit("release.json", lambda v: v.update(format=2))(later)
+    tamper_kinds.edit("release.json", lambda v: v.update(format=2))(later)
     write_manifest(later)
     with pytest.raises(RunError, match="upgrade"):
         bw.load(later)
@@ -285,7 +285,7 @@ def test_push_refuses_what_was_touched_and_tells_the_hubs_reason(
 ) -> None:
     address, kind = hub
     touched = released.copy_of(released.released(), tmp_path / "r")
-    tampering.KINDS["a file added"](touched)
+    tamper_kinds.KINDS["a file added"](touched)
     with pytest.raises(ReleaseChanged):
         push(touched, "o/r", endpoint=address, token="hf_test")
     assert kind.kept == {}

@@ -8,13 +8,13 @@ import pytest
 
 import basewise as bw
 import released
-import tampering
+import tamper_kinds
 import tiny
 from basewise.core.errors import BasewiseError, InputError, ReleaseChanged
 from basewise.engine import signing
 from basewise.steps import predict
 
-ALL = {**tampering.KINDS, **tampering.SIGNATURES, **tampering.FORGED}
+ALL = {**tamper_kinds.KINDS, **tamper_kinds.SIGNATURES, **tamper_kinds.FORGED}
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def test_a_signed_release_that_was_touched_is_refused(kind: str, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("nothing_opened")
-@pytest.mark.parametrize("kind", tampering.KINDS)
+@pytest.mark.parametrize("kind", tamper_kinds.KINDS)
 def test_an_unsigned_release_that_was_touched_is_refused(kind: str, tmp_path: Path) -> None:
     folder = released.copy_of(released.released(), tmp_path / "release")
-    tampering.KINDS[kind](folder)
+    tamper_kinds.KINDS[kind](folder)
     with pytest.raises(ReleaseChanged):
         bw.load(folder)
 
@@ -126,7 +126,7 @@ def test_the_library_itself_can_verify_what_was_signed(tmp_path: Path) -> None:
 
 def test_the_command_says_it_in_a_line(tmp_path: Path) -> None:
     folder = released.copy_of(released.released(), tmp_path / "release")
-    tampering.KINDS["last byte of the weights"](folder)
+    tamper_kinds.KINDS["last byte of the weights"](folder)
     tiny.refused(tiny.command("verify", folder), "words.safetensors", "changed")
     tiny.refused(tiny.command("verify", tmp_path / "nowhere"), "no folder")
     tiny.refused(tiny.command("predict", folder, tmp_path / "x.csv"), "changed")

@@ -136,7 +136,7 @@ def diff(
 def export(
     folder: Folder,
     into: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
-    to: Annotated[str, typer.Option(help="onnx, folder, container, gguf or mlflow.")] = "onnx",
+    to: Annotated[str, typer.Option(help="Exporter: onnx, folder, container ….")] = "onnx",
 ) -> None:
     """Write a release in another form; it is let out only when it gives the golden answers in its own runtime."""
     from basewise.steps.export import export as run_export
