@@ -16,6 +16,7 @@ from basewise.cli.bench import bench as bench_command
 from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.corpus import app as corpus_app
 from basewise.cli.prompt import prompt as prompt_command
+from basewise.cli.release import register as register_release
 from basewise.core.errors import BasewiseError
 from basewise.core.files import explain_os_error
 
@@ -244,6 +245,7 @@ def predict(
 app.command("prompt")(prompt_command)
 app.command("bench")(bench_command)
 app.command("pretrain")(pretrain_command)
+register_release(app)
 
 
 @app.command()
