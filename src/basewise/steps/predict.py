@@ -125,8 +125,11 @@ def predictor_folder(run: str | Path) -> Path:
     raise RunError(f"{run} holds no predictor", "give the folder that `basewise choose` or `adapt` wrote")
 
 
-def load(run: str | Path) -> Predictor:
-    """Open a predictor: every file's digest, then the base's, then the golden answers are checked."""
+def load(run: str | Path, features: Any = None) -> Predictor:
+    """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
+
+    `features`: what it reads its base through; a store of its own in memory when left out.
+    """
     folder = predictor_folder(run)
     record = read_json(folder / "predictor.json")
     if record.get("format") != FORMAT:
@@ -143,7 +146,7 @@ def load(run: str | Path) -> Predictor:
     base = find_base(record["base"])
     from basewise.engine.features import FeatureStore
 
-    context = Context(features=FeatureStore(None))
+    context = Context(features=features or FeatureStore(None))
     fitted = part("methods", record["method"]).load(folder, base, context)
     replay(fitted, np.asarray(record["golden"]), folder)
     return Predictor(fitted, tuple(record["classes"]), tuple(record["inputs"]), record, record["threshold"])
