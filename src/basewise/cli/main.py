@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from basewise.cli.access import app as access_app
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
 from basewise.cli.prompt import prompt as prompt_command
@@ -40,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bases_app, name="bases")
+app.add_typer(access_app, name="access")
 
 Source = Annotated[
     str,

@@ -26,6 +26,7 @@ ALPHA = 0.1
 PROJECTED = 24
 """Numbers of a row that the watch keeps: a fixed random projection of its features, from which no text can be read."""
 MOST_REFERENCE = 5_000
+MARKS = ("release.json", "manifest.json", "release.sig")
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,15 @@ def version_of(folder: Path) -> str:
 def verify(folder: Path) -> dict[str, Any]:
     """Verify a release before anything in it is opened, and give what its record says; {} for a folder that is no release.
 
-    A release that this version cannot verify is not served.
+    Any one mark of a release is enough, so that none can be taken away to be let in; what cannot be verified is not served.
     """
-    record = Path(folder) / "release.json"
-    if not record.is_file():
+    folder = Path(folder)
+    if not any((folder / name).is_file() for name in MARKS):
         return {}
-    if importlib.util.find_spec("basewise.steps.release") is None:
+    if importlib.util.find_spec("basewise.engine.signing") is None:
         raise BasewiseError(f"{folder} is a release and this version cannot verify it", "upgrade basewise")
-    importlib.import_module("basewise.steps.release").verify_release(folder)
-    found: dict[str, Any] = read_json(record)
+    importlib.import_module("basewise.engine.signing").verify(folder)
+    found: dict[str, Any] = read_json(folder / "release.json")
     return found
 
 
@@ -108,6 +109,7 @@ class Host:
         predictor = load(folder, reader)  # checks every digest and the golden answers
         base = next((base for base, _ in reader.asked.values()), None)
         about = describe(folder, predictor, found)
+        about["task"] = verified.get("name") or about["task"]
         if least := (verified.get("conformal") or {}).get("least_probability"):
             about["conformal"] = {"alpha": ALPHA, **verified["conformal"], "least": least}
         about["shared"] = bool(reader.asked)

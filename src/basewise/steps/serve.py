@@ -13,6 +13,7 @@ import socket
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from basewise.core.errors import BasewiseError, InputError, MissingExtra, UnknownName
 from basewise.core.files import home
@@ -57,7 +58,8 @@ def read_limits(path: Path | None) -> Limits:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the limits in {path}: {error}", "give a TOML file") from error
-    known = {one.name: one.default for one in fields(Limits)}
+    usual = Limits()
+    known: dict[str, Any] = {one.name: getattr(usual, one.name) for one in fields(Limits)}
     for key, value in values.items():
         if key not in known:
             raise UnknownName.of("limit", key, known)

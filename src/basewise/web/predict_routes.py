@@ -84,7 +84,7 @@ class Predicting:
             if version != lane.canary or error.kind in ("Late", "TooManyTokens"):
                 raise
             values, features, tokens = await self._rows(lane.live, texts, seconds)
-            service.traffic.outcomes(task, [(version, False, None)])
+            service.outcomes(task, [(version, False, None)])
             version = lane.live
         answers = values.argmax(1)
         service.watch.answered(task, service.about[version], request_id, values, features)
@@ -100,7 +100,11 @@ class Predicting:
 
     async def _rows(self, version: str, texts: list[str], seconds: float) -> Any:
         header = {"version": version, "texts": texts, "most_tokens": self.service.limits.tokens}
-        return await self.service.link.rows({**header, "watched": True}, seconds)
+        self.service.using[version] += 1
+        try:
+            return await self.service.link.rows({**header, "watched": True}, seconds)
+        finally:
+            self.service.using[version] -= 1
 
     async def _beside(
         self, task: str, version: str, texts: list[str], seconds: float, request_id: str
@@ -151,6 +155,12 @@ def add_routes(app: FastAPI, service: Service) -> None:
         """The tasks that the key opens: inputs, classes, base, thresholds, and the releases in use."""
         key = service.admit(request)
         return {"tasks": [_line(service, n) for n in service.traffic.lanes if key is None or key.may(n)]}
+
+    _add_state(app, service)
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    """Health, readiness and counters."""
 
     @app.get("/health", tags=["state"])
     async def health() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import logging
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +52,7 @@ class Service:
         self.room, self.buckets = Room(self.limits.waiting_rows), Buckets()
         self.about: dict[str, dict[str, Any]] = {}
         self.bases: dict[str, dict[str, Any]] = {}
+        self.using: Counter[str] = Counter()
         self.background: set[asyncio.Task[Any]] = set()
         self.changing = asyncio.Lock()
         self._folders = folders
@@ -103,9 +105,19 @@ class Service:
             )
         return about
 
+    def outcomes(self, task: str, found: list[tuple[str, bool, bool | None]]) -> str | None:
+        """Truths to the lane of a task; a state that cannot be written costs this evidence and no answer."""
+        try:
+            return self.traffic.outcomes(task, found)
+        except BasewiseError as error:
+            LOG.warning(json.dumps({"event": "evidence not kept", "task": task, "why": error.message}))
+            return None
+
     async def forget_unused(self) -> None:
-        """Close versions that no lane names any more."""
+        """Close versions that no lane names and no request uses any more."""
         for version in set(self.about) - set(self.traffic.folders):
+            if self.using[version]:
+                continue  # the next change closes it
             del self.about[version]
             await self.link.close(version)
 

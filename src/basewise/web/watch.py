@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from basewise.core.errors import RunError
+from basewise.core.hashing import generator
 from basewise.web.metrics import Metrics
-from basewise.web.windows import WINDOW, Seen, look
+from basewise.web.windows import MOST_POOLED, WINDOW, Rows, look
 
 MOST_WAITING = 50_000
 MOST_KEPT = 200_000
@@ -228,20 +229,32 @@ class Watch:
         ).fetchall()
         if about is None or len(rows) < WINDOW:
             return
-        before = self.windows(task, version, 1)
-        first = file.execute(
-            "select n, label, p, abstained, features from answers where task = ? and version = ? order by n limit ?",
-            (task, version, WINDOW),
+        columns = "select n, label, p, abstained, features from answers where task = ? and version = ?"
+        first = file.execute(f"{columns} order by n limit ?", (task, version, WINDOW)).fetchall()
+        earlier = file.execute(
+            "select n from answers where task = ? and version = ? and n < ?", (task, version, rows[0][0])
         ).fetchall()
-        found = look(about, Seen.of(first), Seen.of(rows), number, before[0] if before else None)
+        drawn = generator("pool", version, number).permutation(len(earlier))[:MOST_POOLED]
+        marks = ",".join("?" * len(drawn))
+        pool = file.execute(
+            f"select n, label, p, abstained, features from answers where n in ({marks})",
+            [earlier[i][0] for i in drawn],
+        ).fetchall()
+        before = self.windows(task, version, 1)
+        found = look(about, Rows(first, pool, rows), number, before[0] if before else None)
         with file:
-            file.execute(
-                "insert or replace into windows values (?, ?, ?, ?, ?, ?)",
-                (task, version, number, time.time(), rows[-1][0], json.dumps(found)),
-            )
-            file.execute(
-                "delete from answers where task = ? and n not in (select n from answers where task = ? order by n desc limit ?)"
-                " and n not in (select n from answers where task = ? and version = ? order by n limit ?)",
-                (task, task, MOST_KEPT, task, version, WINDOW),
-            ) if number % 50 == 49 else None
+            values = (task, version, number, time.time(), rows[-1][0], json.dumps(found))
+            file.execute("insert or replace into windows values (?, ?, ?, ?, ?, ?)", values)
+            if number % 50 == 49:
+                self._trim(file, task, version)
         self.metrics.watched(task, found)
+
+    @staticmethod
+    def _trim(file: sqlite3.Connection, task: str, version: str) -> None:
+        """Forget old answers, but for the reference of this version."""
+        latest = "select n from answers where task = ? order by n desc limit ?"
+        reference = "select n from answers where task = ? and version = ? order by n limit ?"
+        file.execute(
+            f"delete from answers where task = ? and n not in ({latest}) and n not in ({reference})",
+            (task, task, MOST_KEPT, task, version, WINDOW),
+        )
