@@ -257,7 +257,7 @@ def create_app(service: Service) -> Any:
     async def refuse(request: Request, error: Exception) -> Response:
         return answer_of(refusal_of(error), request.state.id)
 
-    for kind in (Refusal, WorkerError, BasewiseError, HTTPException):
+    for kind in (Refusal, WorkerError, BasewiseError, HTTPException, Exception):
         app.add_exception_handler(kind, refuse)
     for routes in (predict_routes, openai_routes, admin_routes, watch_routes):
         routes.add_routes(app, service)
