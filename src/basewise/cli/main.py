@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from basewise.cli.access import app as access_app
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
 from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.corpus import app as corpus_app
 from basewise.cli.prompt import prompt as prompt_command
 from basewise.cli.release import register as register_release
+from basewise.cli.serve import serve as serve_command
 from basewise.core.errors import BasewiseError
 from basewise.core.files import explain_os_error
 
@@ -43,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(bases_app, name="bases")
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(access_app, name="access")
 
 Source = Annotated[
     str,
@@ -246,6 +249,7 @@ app.command("prompt")(prompt_command)
 app.command("bench")(bench_command)
 app.command("pretrain")(pretrain_command)
 register_release(app)
+app.command("serve")(serve_command)
 
 
 @app.command()

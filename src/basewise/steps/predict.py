@@ -144,6 +144,12 @@ def load(run: str | Path) -> Predictor:
 
 def open_predictor(folder: Path, release: Path | None = None) -> Predictor:
     """The predictor of its own folder; `release`: the verified folder around it, which may hold the base."""
+def load(run: str | Path, features: Any = None) -> Predictor:
+    """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
+
+    `features`: what it reads its base through; a store of its own in memory when left out.
+    """
+    folder = predictor_folder(run)
     record = read_json(folder / "predictor.json")
     if record.get("format") != FORMAT:
         raise RunError(
@@ -159,7 +165,7 @@ def open_predictor(folder: Path, release: Path | None = None) -> Predictor:
     base = inside_base(record["base"], release) or find_base(record["base"])
     from basewise.engine.features import FeatureStore
 
-    context = Context(features=FeatureStore(None))
+    context = Context(features=features or FeatureStore(None))
     fitted = part("methods", record["method"]).load(folder, base, context)
     replay(fitted, np.asarray(record["golden"]), folder)
     return Predictor(
