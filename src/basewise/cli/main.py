@@ -19,6 +19,7 @@ from basewise.cli.corpus import app as corpus_app
 from basewise.cli.prompt import prompt as prompt_command
 from basewise.cli.release import register as register_release
 from basewise.cli.serve import serve as serve_command
+from basewise.cli.ui import ui as ui_command
 from basewise.core.errors import BasewiseError
 from basewise.core.files import explain_os_error
 
@@ -250,6 +251,7 @@ app.command("bench")(bench_command)
 app.command("pretrain")(pretrain_command)
 register_release(app)
 app.command("serve")(serve_command)
+app.command("ui")(ui_command)
 
 
 @app.command()

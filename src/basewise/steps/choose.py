@@ -34,13 +34,13 @@ from basewise.steps.jobs import Arm, feature_store
 from basewise.steps.predict import cache_folder
 from basewise.steps.race import Race
 from basewise.steps.shortlist import order_lines, rank_base, sample_rows
+from basewise.steps.standings import note
 
 STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
 """Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
 FEW = 64  # labels a class under which every score gets its spread over five draws
-FEW_TO_TUNE = (
-    200  # labels a class under which a tuned body with a linear head is tried before tuning everything
-)
+FEW_TO_TUNE = 200
+"""Labels a class under which a tuned body with a linear head is tried before tuning everything."""
 ON_DECODERS = ("lora", "prompt")
 """What is tried on a decoder beside its features: tuning all of it costs too much where this package runs."""
 FOLDS = 5
@@ -208,7 +208,7 @@ def _run(
     save_task(task, run.folder)
     race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
     race.memory_bytes, race.wording = setup.budget.memory_bytes, setup.options.wording
-    race.look_rows = int((task.split == "test").sum())
+    race.look_rows, race.watch = int((task.split == "test").sum()), note
     ranks: list[dict[str, Any]] = []
     unfinished = False
     try:

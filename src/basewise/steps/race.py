@@ -1,14 +1,13 @@
 """race: run arms over rising rungs under the budget and drop them by evidence that holds at every look.
 
-A rung is a fold. Arms are
-always compared on rows that both predicted; an arm is dropped when the paired comparison with the leader proves it
-worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck). What does not fit into the budget is
-skipped before it starts, with its predicted time in the reason.
+A rung is a fold. Arms are always compared on rows that both predicted; an arm is dropped when the paired comparison with the
+leader proves it worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck).
+What does not fit into the budget is skipped before it starts, with its predicted time in the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
@@ -49,6 +48,7 @@ class Race:
     memory_bytes: float | None = None
     features: object = None
     progress: Progress = silent
+    watch: Callable[[Race, Entry | None], None] = lambda race, now: None
     wording: Wording = field(default_factory=Wording)
     entries: list[Entry] = field(default_factory=list)
     forward: dict[str, float] = field(default_factory=dict)
@@ -187,6 +187,7 @@ class Race:
             outcome = outcome_from(*saved)
         else:
             self.progress(len(entry.outcomes), len(self.wanted), entry.arm.name)
+            self.watch(self, entry)
             outcome = run_job(job, self.progress)
             self.run.keep(job.name, *outcome_record(outcome))
         if outcome.error:
@@ -194,6 +195,7 @@ class Race:
             return
         entry.outcomes[fold] = outcome
         entry.status = "finished" if len(entry.outcomes) == len(self.wanted) else "partial"
+        self.watch(self, None)
 
     def run_plain(self, entry: Entry) -> None:
         """All folds of an arm that costs little; it is skipped as a whole when it does not fit."""
