@@ -165,13 +165,20 @@ def adapt(
     split: Split = None,
     seed: Seed = 0,
     to: To = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file as for choose: template, labels, limits.")
+    ] = None,
 ) -> None:
     """Adapt one base with one method, without a race; the controls run beside it."""
+    from basewise.cli.settings import read_settings
     from basewise.cli.terminal import progress_bars, show_decision
     from basewise.steps.adapt import adapt as run
 
+    more = read_settings(config)
     with progress_bars(console(stderr=True)) as progress:
-        options = _options_of(inputs, split, None, progress=progress)
+        options = _options_of(
+            inputs or more.inputs, split or more.split, more.query, progress=progress, **more.options()
+        )
         decision = run(source, method=method, base=base, target=target, to=to, seed=seed, options=options)
     show_decision(decision, console())
     typer.echo(f"report: {Path(decision.folder) / 'report.html'}")
