@@ -12,7 +12,9 @@ from basewise.stats.drift import Said, _aucs, _chi2, _ks, compare
 from basewise.stats.unlabelled import estimated_accuracy, label_shift
 
 
-def rows(rng: np.random.Generator, n: int, shift: float = 0.0, prior: tuple[float, ...] = (0.5, 0.3, 0.2)) -> Said:
+def rows(
+    rng: np.random.Generator, n: int, shift: float = 0.0, prior: tuple[float, ...] = (0.5, 0.3, 0.2)
+) -> Said:
     labels = rng.choice(len(prior), n, p=prior)
     confidence = np.clip(rng.beta(6, 2, n) - 0.2 * shift, 0, 1).round(2)
     return Said(labels, confidence, rng.normal(size=(n, 6)) + shift)
@@ -105,7 +107,9 @@ def test_the_interval_of_the_estimate_holds_the_truth() -> None:
         held += found.low <= truth <= found.high
         close += abs(found.by_confidence - truth) < 0.05
     assert close >= 36
-    assert held >= 20  # ATC assumes a threshold, not calibration: its interval is of the estimate, not of its bias
+    assert (
+        held >= 20
+    )  # ATC assumes a threshold, not calibration: its interval is of the estimate, not of its bias
 
 
 def test_label_shift_is_recovered() -> None:

@@ -127,10 +127,11 @@ def predictor_folder(run: str | Path) -> Path:
     raise RunError(f"{run} holds no predictor", "give the folder that `basewise choose` or `adapt` wrote")
 
 
-def load(run: str | Path) -> Predictor:
+def load(run: str | Path, features: Any = None) -> Predictor:
     """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
 
     A release is verified first: every byte against its manifest, and its signature against the keys trusted here.
+    `features`: what it reads its base through; a store of its own in memory when left out.
     """
     if is_release(run):
         from basewise.core.release import Release
@@ -138,18 +139,12 @@ def load(run: str | Path) -> Predictor:
 
         verify(Path(run))
         Release.load(run)  # a release of a newer version is refused before its files are opened
-        return open_predictor(Path(run) / "predictor", Path(run))
-    return open_predictor(predictor_folder(run))
+        return open_predictor(Path(run) / "predictor", Path(run), features)
+    return open_predictor(predictor_folder(run), features=features)
 
 
-def open_predictor(folder: Path, release: Path | None = None) -> Predictor:
+def open_predictor(folder: Path, release: Path | None = None, features: Any = None) -> Predictor:
     """The predictor of its own folder; `release`: the verified folder around it, which may hold the base."""
-def load(run: str | Path, features: Any = None) -> Predictor:
-    """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
-
-    `features`: what it reads its base through; a store of its own in memory when left out.
-    """
-    folder = predictor_folder(run)
     record = read_json(folder / "predictor.json")
     if record.get("format") != FORMAT:
         raise RunError(

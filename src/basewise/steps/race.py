@@ -3,9 +3,6 @@
 A rung is a fold. Arms are always compared on rows that both predicted; an arm is dropped when the paired comparison with the
 leader proves it worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck).
 What does not fit into the budget is skipped before it starts, with its predicted time in the reason.
-A rung is a fold. Arms are always compared on rows that both predicted; an arm is dropped when the paired comparison with the leader
-proves it worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck). What does
-not fit into the budget is skipped before it starts, with its predicted time in the reason.
 """
 
 from __future__ import annotations
