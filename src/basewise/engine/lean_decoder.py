@@ -105,7 +105,9 @@ class Lean:
         known = self._tables.get(kind)
         if known is not None and len(known[0]) >= room:
             return known
-        more = {"layer_type": kind} if "layer_type" in inspect.signature(self.rotary.forward).parameters else {}
+        more = (
+            {"layer_type": kind} if "layer_type" in inspect.signature(self.rotary.forward).parameters else {}
+        )
         cos, sin = self.rotary(like, torch.arange(room)[None], **more)
         few, _ = self.rotary(like, torch.arange(2)[None], **more)
         width = self.blocks[0].width
@@ -146,7 +148,9 @@ class Lean:
         return self.norm(x)
 
 
-def mask_of(lengths: torch.Tensor, longest: int, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
+def mask_of(
+    lengths: torch.Tensor, longest: int, window: int | None, dtype: torch.dtype
+) -> torch.Tensor | None:
     """Additive (B, 1, 1, S): each row sees its own tokens, the new one among them; None where every row sees all."""
     places = torch.arange(longest)[None]
     hidden = places > lengths[:, None]

@@ -19,7 +19,6 @@ from basewise.engine.paths import How, Kept, PathState, Unsupported, attention
 from basewise.engine.scoring import most_rows
 from basewise.engine.trie import Pass, Trie, build, plan, stop_of
 
-
 LEAN_BOUND = CHECK_BOUND | {"fp32": 1e-3}
 """Largest difference in nats over the whole vocabulary between the two ways to step."""
 
