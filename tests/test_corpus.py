@@ -252,7 +252,7 @@ def test_a_smaller_vocabulary_is_a_prefix_of_a_larger_one(tokenizer: object) -> 
 
 
 def test_a_vocabulary_that_the_text_cannot_fill_says_what_it_supports() -> None:
-    with pytest.raises(InputError, match="supports a vocabulary of 2[67][0-9] tokens, 5000"):
+    with pytest.raises(InputError, match=r"supports a vocabulary of 2[67][0-9] tokens, 5000"):
         bpe.check_size(bpe.train(["ab ab ab abc abc"], 5000), 5000)
 
 
@@ -475,7 +475,7 @@ def test_a_build_stopped_anywhere_ends_bit_for_bit_the_same(tmp_path: Path) -> N
     class Stop(Exception):
         pass
 
-    for stop in range(1, len(calls), 2):
+    for stop in (2, len(calls) // 2, len(calls) - 3):
         left = stop
 
         def progress(done: int, total: int, what: str) -> None:
@@ -525,7 +525,7 @@ def test_what_is_removed_scrubbed_and_matched_is_in_the_account(tmp_path: Path) 
     texts[3] += "\nWrite to someone@somewhere.org about it."
     item = "the harbour of the silver island is closed in winter every year"
     texts[5] += f"\n{item}\nand the end of it"
-    source = jsonl(
+    jsonl(
         tmp_path / "in" / "data.jsonl",
         [*texts, texts[0].upper(), "too short", "der Fluss ist nicht da und die Stadt " * 9],
     )
