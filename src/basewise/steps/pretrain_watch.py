@@ -50,6 +50,7 @@ class PretrainWatch(Watch):
     def __post_init__(self) -> None:
         self.writer = Writer(self.folder / CHECKPOINTS, self.recipe.keep, self.announce)
         self._last = (0, 0.0)
+        self._aside = self._aside_before = 0.0
         self._page = 0.0
         self._budget = self.recipe.tokens_at_once
         self._told: set[str] = set()
@@ -92,7 +93,7 @@ class PretrainWatch(Watch):
         self.total = seen.total
         if seen.step % r.evaluate_every == 0 and not last:
             line |= self.evaluate()
-        if seen.step % max(1, seen.total // MOST_LINES) == 0 or len(line) > 11:
+        if seen.step % max(1, seen.total // MOST_LINES) == 0 or len(line) > 12:
             self._write(line)
         stable = self._leaves_stable(seen)
         if (seen.step % r.checkpoint_every == 0 or last or stable) and seen.verdict == "take":
@@ -118,8 +119,8 @@ class PretrainWatch(Watch):
 
     def _line(self, seen: Seen) -> dict[str, Any]:
         before, then = self._last
-        seconds = max(seen.seconds - then, 1e-9)
-        self._last = (seen.step, seen.seconds)
+        seconds = max(seen.seconds - then - (self._aside - self._aside_before), 1e-9)
+        self._last, self._aside_before = (seen.step, seen.seconds), self._aside
         rate = (seen.step - before) * self.recipe.rows * self.recipe.context / seconds
         return {
             "step": seen.step,
@@ -131,6 +132,7 @@ class PretrainWatch(Watch):
             "tokens_per_second": rate,
             "share_of_peak": rate * self.flop_per_token / self.peak,
             "seconds": seen.seconds,
+            "evaluation_seconds": self._aside,
             "drawn": seen.drawn,
             "verdict": seen.verdict,
         }
@@ -142,9 +144,11 @@ class PretrainWatch(Watch):
         """
         from basewise.steps.pretrain_scores import ON_THE_WAY, score
 
+        began = time.perf_counter()
         self.network.eval()
         found = score(self.network, self.corpus, self.recipe, self.bf16, 0 if whole else ON_THE_WAY)
         self.network.train()
+        self._aside += time.perf_counter() - began
         return found
 
     def _write(self, line: dict[str, Any]) -> None:
