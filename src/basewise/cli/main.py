@@ -13,6 +13,7 @@ import typer.core
 
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
+from basewise.cli.plan import plan as plan_command
 from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.prompt import prompt as prompt_command
 from basewise.core.errors import BasewiseError
@@ -241,6 +242,7 @@ def predict(
 
 app.command("prompt")(prompt_command)
 app.command("bench")(bench_command)
+app.command("plan")(plan_command)
 app.command("pretrain")(pretrain_command)
 
 

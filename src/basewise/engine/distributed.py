@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,8 +22,18 @@ import torch
 from basewise.core.errors import InputError, RunError
 
 TIMEOUT_SECONDS = 600.0
-LOST = ("closed by peer", "reset by peer", "broken pipe", "timed out", "timeout", "refused", "remote process", "aborted")
+LOST = (
+    "closed by peer",
+    "reset by peer",
+    "broken pipe",
+    "timed out",
+    "timeout",
+    "refused",
+    "remote process",
+    "aborted",
+)
 """What gloo, NCCL and the store say when another rank is gone."""
+AGAIN = "run the same command again: it goes on from the last checkpoint, on any number of ranks"
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
@@ -68,12 +79,20 @@ class Ranks:
         dist.all_reduce(shared)
         return [float(v) for v in shared]
 
+    def mean(self, value: float) -> float:
+        """The mean over all ranks; the value itself where there is one."""
+        return self.total(value)[0] / self.world
+
     def wait(self) -> None:
         """All ranks get here before any goes on."""
         if self.many:
             import torch.distributed as dist
 
             dist.barrier()
+
+
+ALONE = Ranks()
+"""One process."""
 
 
 def launched() -> bool:
@@ -113,7 +132,7 @@ def joined(device: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Ra
 
     if ranks.device.startswith("cuda"):
         torch.cuda.set_device(ranks.device)
-    with told(ranks):
+    with told(ranks), _ended_with_a_word(ranks):
         dist.init_process_group(
             "nccl" if ranks.device.startswith("cuda") else "gloo",
             timeout=timedelta(seconds=timeout_seconds),
@@ -123,6 +142,22 @@ def joined(device: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Ra
             dist.barrier()
         finally:
             dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _ended_with_a_word(ranks: Ranks) -> Iterator[None]:
+    """torchrun ends the other ranks with SIGTERM when one is lost: each then says so instead of vanishing."""
+
+    def say(number: int, frame: Any) -> None:
+        line = f"error: rank {ranks.rank} of {ranks.world} was told to end, most likely because another rank was lost; {AGAIN}"
+        os.write(2, (line + "\n").encode())
+        os._exit(2)
+
+    before = signal.signal(signal.SIGTERM, say)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -136,7 +171,7 @@ def told(ranks: Ranks) -> Iterator[None]:
             raise
         raise RunError(
             f"rank {ranks.rank} of {ranks.world} lost another rank ({said[:120]})",
-            "run the same command again: it goes on from the last checkpoint, on any number of ranks",
+            AGAIN,
         ) from error
 
 
@@ -176,6 +211,14 @@ def synchronise(model: torch.nn.Module, last: bool) -> None:
         model.set_requires_gradient_sync(last)
 
 
+def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The blocks of a transformer: the module list that holds the most parameters."""
+    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m)]
+    if not lists:
+        return []
+    return list(max(lists, key=lambda m: sum(p.numel() for p in m.parameters())))
+
+
 def clip(parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:
     """Scale gradients to a norm of at most `limit` over all shards; the norm before, the same on every rank."""
     norm = torch.nn.utils.clip_grad_norm_(list(parameters), limit)
@@ -190,3 +233,46 @@ def whole(tensor: Any) -> torch.Tensor:
 def local(tensor: Any) -> torch.Tensor:
     """This rank's part of a sharded tensor, sharing its memory; a plain tensor as it is."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def part_of(value: torch.Tensor, like: Any) -> torch.Tensor:
+    """This rank's part of a whole tensor, for a parameter `like` that may be sharded by rows; a view."""
+    if not hasattr(like, "to_local"):
+        return value
+    rows = -(
+        -like.shape[0] // like.device_mesh.size()
+    )  # FSDP2 gives each rank an equal run of rows, the last ones fewer
+    first = min(like.device_mesh.get_local_rank() * rows, like.shape[0])
+    return value[first : first + rows]
+
+
+def sharded_as(value: torch.Tensor, like: Any) -> torch.Tensor:
+    """A whole tensor sharded as the parameter `like` is; as it is where that is not sharded."""
+    if not hasattr(like, "to_local"):
+        return value
+    from torch.distributed.tensor import DTensor
+
+    mine = part_of(value, like).to(like.device).clone()
+    return DTensor.from_local(mine, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
+
+
+@torch.no_grad()
+def fill(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Put whole weights into a model, sharded or not."""
+    own = model.state_dict()
+    if set(own) != set(weights):
+        raise RunError(
+            f"the checkpoint is of another network: {sorted(set(own) ^ set(weights))[0]} does not fit",
+            "give the recipe that the run began with, or another folder",
+        )
+    for name, tensor in own.items():
+        local(tensor).copy_(part_of(weights[name], tensor))
+
+
+def shard_state(optimiser: torch.optim.Optimizer) -> None:
+    """Cut an optimiser's whole state, as a checkpoint has it, down to this rank's part."""
+    for one in getattr(optimiser, "members", (optimiser,)):
+        for p in (p for group in one.param_groups for p in group["params"]):
+            for key, value in one.state[p].items():
+                if isinstance(value, torch.Tensor) and value.shape == p.shape and value.ndim:
+                    one.state[p][key] = sharded_as(value, p)

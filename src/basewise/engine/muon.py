@@ -3,7 +3,7 @@
 The update of a matrix is its momentum made orthogonal by five Newton-Schulz steps (Jordan et al. 2024), which needs all rows
 at once. Sharded momenta are gathered matrix by matrix; matrix i is orthogonalised by rank i mod W alone and sent to the
 others, so the work is divided by W instead of repeated, and each rank applies its own rows. On one process this is
-torch.optim.Muon to the bit.
+torch.optim.Muon.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from basewise.engine.distributed import local, whole
+from basewise.engine.distributed import local, part_of, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic: steepest at zero, singular values end in about 0.7 to 1.2."""
@@ -35,33 +35,25 @@ def orthogonal(matrix: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> tor
     return x.T if tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; decoupled weight decay. Takes matrices only, sharded by rows or whole."""
+class Muon(torch.optim.Muon):
+    """torch's Muon where the matrices are whole; where they are sharded by rows, or in another `dtype`, the same by shares."""
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 0.02,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-        dtype: torch.dtype = torch.bfloat16,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, params: Any, dtype: torch.dtype = torch.bfloat16, **more: Any) -> None:
+        super().__init__(params, **more)
         self.dtype = dtype
-        for group in self.param_groups:
-            if wrong := [tuple(p.shape) for p in group["params"] if p.ndim != 2]:
-                raise ValueError(f"Muon takes matrices, {wrong[0]} came")
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One step; all ranks must take it together."""
-        loss = closure() if closure is not None else None
         work = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if self.dtype == torch.bfloat16 and not any(hasattr(p, "full_tensor") for _, p in work):
+            return super().step(closure)
+        loss = closure() if closure is not None else None
         updates = self._orthogonal([self._momentum(p, group["momentum"]) for group, p in work])
         for (group, p), update in zip(work, updates, strict=True):
             mine = local(p)
             mine.mul_(1 - group["lr"] * group["weight_decay"])
-            mine.add_(_rows(update, p), alpha=-group["lr"] * math.sqrt(max(1.0, p.size(0) / p.size(1))))
+            mine.add_(part_of(update, p), alpha=-group["lr"] * math.sqrt(max(1.0, p.size(0) / p.size(1))))
         return loss
 
     def _momentum(self, p: torch.Tensor, momentum: float) -> torch.Tensor:
@@ -91,13 +83,3 @@ class Muon(torch.optim.Optimizer):
         for one in waiting:
             one.wait()
         return updates
-
-
-def _rows(update: torch.Tensor, p: Any) -> torch.Tensor:
-    """The rows of a whole update that this rank's shard of `p` holds."""
-    if not hasattr(p, "to_local"):
-        return update
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    shape, offset = compute_local_shape_and_global_offset(p.shape, p.device_mesh, p.placements)
-    return update[offset[0] : offset[0] + shape[0], offset[1] : offset[1] + shape[1]]

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+
+from basewise.core.shapes import Shape
+from basewise.engine.distributed import blocks_of
 
 
 def available() -> str:
@@ -23,6 +26,43 @@ def available() -> str:
     except ImportError as error:
         return f"torch {torch.__version__} has no memory tracker: {error}"
     return ""
+
+
+def network_of(s: Shape) -> Callable[[], torch.nn.Module]:
+    """Builds the stock transformers network of a shape with its chunked loss, as pretraining trains it."""
+    import transformers as t
+
+    from basewise.engine.cross_entropy import summed
+    from basewise.engine.networks import LanguageModel, quiet
+
+    class AllTargets(LanguageModel):
+        """A language model that learns from every token: which ones are left out cannot be asked of fake numbers."""
+
+        def forward(
+            self, ids_BT: torch.Tensor, targets_BT: torch.Tensor, causal: bool = True
+        ) -> torch.Tensor:
+            states = self.states(ids_BT, causal)
+            return summed(states.reshape(-1, states.shape[-1]), *self._output(targets_BT.reshape(-1)))
+
+    special = {"vocab_size": s.vocabulary, "bos_token_id": None, "eos_token_id": None}
+    if s.kind == "gpt2":
+        config = t.GPT2Config(
+            n_positions=s.context, n_embd=s.width, n_layer=s.layers, n_head=s.heads, n_inner=s.inner,
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **special,
+        )  # fmt: skip
+    else:
+        kind = {"llama": t.LlamaConfig, "qwen3": t.Qwen3Config}[s.kind]
+        config = kind(
+            hidden_size=s.width, num_hidden_layers=s.layers, num_attention_heads=s.heads, num_key_value_heads=s.kv_heads,
+            head_dim=s.head_width or s.width // s.heads, intermediate_size=s.inner, tie_word_embeddings=s.tied,
+            max_position_embeddings=s.context, **special,
+        )  # fmt: skip
+
+    def build() -> torch.nn.Module:
+        with quiet():
+            return AllTargets(t.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"))
+
+    return build
 
 
 @contextlib.contextmanager
@@ -68,12 +108,6 @@ def peak(network: Any, world: int, rows: int, context: int, recompute: bool = Fa
             model(ids, ids).backward()
         found = tracker.get_tracker_snapshot("peak")
     return {str(getattr(kind, "value", kind)): int(size) for kind, size in next(iter(found.values())).items()}
-
-
-def blocks_of(model: torch.nn.Module) -> torch.nn.ModuleList:
-    """The blocks of a transformer: the module list that holds the most parameters."""
-    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
-    return max(lists, key=lambda m: sum(p.numel() for p in m.parameters()))
 
 
 def recomputed(block: torch.nn.Module) -> None:

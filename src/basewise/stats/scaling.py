@@ -40,7 +40,9 @@ class Law:
         """(N, D) of the lowest loss with 6 N D = flop; closed form (Hoffmann et al. 2022, equation 4)."""
         a, b = self.size_power, self.data_power
         product = flop / FLOP_PER_PARAMETER_TOKEN
-        n = (a * self.size_scale / (b * max(self.data_scale, 1e-300))) ** (1 / (a + b)) * product ** (b / (a + b))
+        n = (a * self.size_scale / (b * max(self.data_scale, 1e-300))) ** (1 / (a + b)) * product ** (
+            b / (a + b)
+        )
         return float(n), float(product / n)
 
 
@@ -61,7 +63,11 @@ def fit(n: np.ndarray, d: np.ndarray, loss: np.ndarray) -> Law:
     for step in (0.01, 0.002):
         around = np.arange(-5, 6) * step
         found = _search(
-            n, d, loss, np.clip(found.size_power + around, 0.01, 2), np.clip(found.data_power + around, 0.01, 2)
+            n,
+            d,
+            loss,
+            np.clip(found.size_power + around, 0.01, 2),
+            np.clip(found.data_power + around, 0.01, 2),
         )
     return found
 
@@ -71,7 +77,9 @@ def check_ladder(n: np.ndarray, d: np.ndarray, loss: np.ndarray) -> None:
     if len(loss) < LEAST_RUNS:
         raise ValueError(f"{len(loss)} runs came, at least {LEAST_RUNS} are needed for five unknowns")
     if not (np.isfinite(loss).all() and (loss > 0).all() and (n > 0).all() and (d > 0).all()):
-        raise ValueError("a run without a finite loss above zero, or without parameters or tokens, is in the ladder")
+        raise ValueError(
+            "a run without a finite loss above zero, or without parameters or tokens, is in the ladder"
+        )
     if len(np.unique(n)) < 3 or len(np.unique(d)) < 3:
         raise ValueError(
             f"{len(np.unique(n))} sizes and {len(np.unique(d))} numbers of tokens came, at least three of each are needed"
@@ -166,3 +174,22 @@ def backtest(n: np.ndarray, d: np.ndarray, loss: np.ndarray) -> list[dict[str, f
         {"flop": float(f), "times": float(f / flop[~held].max()), "loss": float(y), "predicted": float(g), "error": float(g / y - 1)}
         for f, y, g in zip(flop[held], loss[held], guessed, strict=True)
     ]  # fmt: skip
+
+
+def labels_at(loss: np.ndarray, log_factor: np.ndarray, at: float, confidence: float = 0.95) -> Band | None:
+    """log of the labels-saved factor at the loss `at`, by a line through k runs, with Student's interval of a new run.
+
+    None where the losses do not vary. The line is a working assumption: the interval is wide where `at` lies far outside.
+    """
+    from scipy.stats import t
+
+    x, y = np.asarray(loss, np.float64), np.asarray(log_factor, np.float64)
+    spread = ((x - x.mean()) ** 2).sum()
+    if len(x) < 3 or spread <= 1e-12:
+        return None
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
+    guess = y.mean() + slope * (at - x.mean())
+    rest = y - y.mean() - slope * (x - x.mean())
+    sd = np.sqrt((rest**2).sum() / (len(x) - 2) * (1 + 1 / len(x) + (at - x.mean()) ** 2 / spread))
+    half = float(t.ppf(0.5 + confidence / 2, len(x) - 2)) * float(sd)
+    return Band(float(guess), float(guess - half), float(guess + half))

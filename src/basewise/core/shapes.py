@@ -101,5 +101,7 @@ def thresholds_passed(flop: float, base_flop: float | None = None) -> list[str]:
     """What a training run of so many FLOP passes; `base_flop`: the training of the base that this run goes on from."""
     passed = [f"above {limit:.0e} FLOP: {what}" for limit, what in THRESHOLDS if flop >= limit]
     if base_flop is not None and flop > base_flop / 3.0:
-        passed.append("more than a third of the base's training compute: whoever modifies it so far is its provider")
+        passed.append(
+            "more than a third of the base's training compute: whoever modifies it so far is its provider"
+        )
     return passed
