@@ -127,7 +127,8 @@ def bootstrap(
     Exponents are searched around those of the full fit in two passes, which is what keeps 200 draws within seconds.
     """
     n, d, loss = (np.asarray(x, np.float64) for x in (n, d, loss))
-    rng, full, laws = np.random.default_rng(seed), fit(n, d, loss), []
+    rng, full = np.random.default_rng(seed), fit(n, d, loss)
+    laws: list[Law] = []
     while len(laws) < draws:
         rows = rng.integers(len(loss), size=len(loss))
         if len(np.unique(n[rows])) < 2 or len(np.unique(d[rows])) < 2:
