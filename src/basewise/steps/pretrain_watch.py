@@ -55,7 +55,7 @@ class PretrainWatch(Watch):
         self.writer = Writer(self.folder / CHECKPOINTS, self.recipe.keep, self.announce)
         self._last = (0, 0.0)
         self._page = 0.0
-        self._budget = self.recipe.tokens_at_once
+        self._budget = self.recipe.tokens_at_once // self.ranks.world
         self._told: set[str] = set()
 
     # -------------------------------------------------------- the loop's questions
