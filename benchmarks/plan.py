@@ -54,7 +54,10 @@ def memory(smoke: bool) -> common.Json:
             "parameters": parameters(shape), "ranks": world, "planned": planned, "tracked": real["Total"],
             "error": planned / real["Total"] - 1, "moment": moment, "planned_parts": parts, "tracked_parts": real,
         }  # fmt: skip
-        print(f"{name}: {planned / 1e9:.2f} GB planned, {real['Total'] / 1e9:.2f} tracked ({cells[name]['error']:+.1%})", flush=True)
+        print(
+            f"{name}: {planned / 1e9:.2f} GB planned, {real['Total'] / 1e9:.2f} tracked ({cells[name]['error']:+.1%})",
+            flush=True,
+        )
     worst = max(abs(c["error"]) for c in cells.values())
     return {"cells": cells, "worst": worst, "met": worst < MEMORY_WITHIN and len(cells) == len(five())}
 
@@ -70,7 +73,12 @@ def shapes() -> tuple[list[common.Json], list[common.Json]]:
         }  # fmt: skip
 
     return (
-        [one(2, 128, 2048, 128, 8, 1), one(4, 256, 4096, 256, 4, 1), one(6, 256, 2048, 128, 16, 2), one(4, 384, 4096, 128, 4, 1)],
+        [
+            one(2, 128, 2048, 128, 8, 1),
+            one(4, 256, 4096, 256, 4, 1),
+            one(6, 256, 2048, 128, 16, 2),
+            one(4, 384, 4096, 128, 4, 1),
+        ],
         [one(4, 192, 4096, 128, 8, 2), one(6, 320, 2048, 256, 4, 1), one(3, 256, 8192, 128, 8, 1)],
     )
 
@@ -87,9 +95,17 @@ def times(steps: int, smoke: bool) -> common.Json:
     with tempfile.TemporaryDirectory() as name:
         job, answer = Path(name) / "job.json", Path(name) / "answer.json"
         job.write_text(json.dumps({"shapes": asked, "steps": steps}))
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
+        launcher = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={RANKS}",
+        ]
         script = str(common.ROOT / "benchmarks" / "ours_steps.py")
-        done = subprocess.run([*launcher, script, str(job), str(answer)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*launcher, script, str(job), str(answer)], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             return {"error": done.stderr[-1500:]}
         measured = json.loads(answer.read_text())
@@ -100,7 +116,11 @@ def times(steps: int, smoke: bool) -> common.Json:
         shape = Shape(**values)
         flop, fetched, micro = work(shape, layout, machine)
         laid.append((shape, layout))
-        runs.append(Seen(ranks=RANKS, flop=flop, fetched=fetched, micro_batches=micro, predicted=0.0, measured=seconds))
+        runs.append(
+            Seen(
+                ranks=RANKS, flop=flop, fetched=fetched, micro_batches=micro, predicted=0.0, measured=seconds
+            )
+        )
     count = 1 if smoke else len(known)
     learned = calibrated(machine, runs[:count])
     cells = []
@@ -108,7 +128,10 @@ def times(steps: int, smoke: bool) -> common.Json:
         guess = step_time(shape, layout, learned).total
         cells.append({"shape": asdict(shape), "rows": layout.rows, "micro_batches": layout.micro_batches,
                       "measured": run.measured, "predicted": guess, "error": guess / run.measured - 1})  # fmt: skip
-        print(f"{shape.layers} x {shape.width}: {guess:.3f} s predicted, {run.measured:.3f} measured ({cells[-1]['error']:+.1%})", flush=True)
+        print(
+            f"{shape.layers} x {shape.width}: {guess:.3f} s predicted, {run.measured:.3f} measured ({cells[-1]['error']:+.1%})",
+            flush=True,
+        )
     worst = max(abs(c["error"]) for c in cells)
     return {
         "calibration": {"share": learned.share, "bytes_a_second": learned.near_rate, "overhead": learned.step_overhead,

@@ -26,8 +26,12 @@ def losses(folder: Path, ranks: int, **job: Any) -> np.ndarray:
     """(steps, 2) losses and gradient norms of the worker on so many ranks."""
     path, out = folder / "job.json", folder / "losses.json"
     path.write_text(json.dumps({**job, "to": str(out)}))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    done = subprocess.run([sys.executable, *launcher, str(WORKER), str(path)], capture_output=True, text=True, check=False)
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    )
+    done = subprocess.run(
+        [sys.executable, *launcher, str(WORKER), str(path)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{ranks} ranks failed: {done.stderr[-1500:]}")
     return np.array(json.loads(out.read_text()))

@@ -31,10 +31,17 @@ def start(folder: Path, job: dict[str, Any], ranks: int = 1) -> subprocess.Compl
     path = folder / "job.json"
     path.write_text(json.dumps(job))
     worker = [str(HERE / "rank_worker.py"), str(path)]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    )
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *launcher, *worker], env=variables, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, *launcher, *worker],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
 
 
@@ -98,21 +105,34 @@ rate = 0.003
 
 def pretrain(folder: Path, to: str, ranks: int) -> subprocess.CompletedProcess[str]:
     """`basewise pretrain` as its own processes."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    command = [sys.executable, *launcher, "-m", "basewise", "pretrain", str(folder / "r.toml"), "--to", str(folder / to)]
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    )
+    command = [
+        sys.executable,
+        *launcher,
+        "-m",
+        "basewise",
+        "pretrain",
+        str(folder / "r.toml"),
+        "--to",
+        str(folder / to),
+    ]
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900, check=False)
 
 
 def metrics(folder: Path) -> np.ndarray:
     """Losses of the steps that were written down."""
-    return np.array([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
+    return np.array(
+        [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    )
 
 
 @pytest.mark.slow
 def test_pretrain_runs_under_torchrun_and_goes_on_with_other_ranks(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    words = "the cat sat on a mat and ran after dogs who like milk".split()
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "ran", "after", "dogs", "who", "like", "milk"]
     (tmp_path / "t.txt").write_text("\n".join(" ".join(draw.choice(words, 8)) + "." for _ in range(120)))
     (tmp_path / "r.toml").write_text(RECIPE.format(corpus=tmp_path / "t.txt"))
     for to, ranks in (("one", 1), ("two", 2)):

@@ -13,6 +13,7 @@ import typer.core
 
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
+from basewise.cli.corpus import app as corpus_app
 from basewise.cli.plan import plan as plan_command
 from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.prompt import prompt as prompt_command
@@ -41,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bases_app, name="bases")
+app.add_typer(corpus_app, name="corpus")
 
 Source = Annotated[
     str,

@@ -142,8 +142,8 @@ def progress_bars(console: Console) -> Iterator[Progress]:
     def progress(done: int, total: int, what: str) -> None:
         nonlocal last, current, began, width
         now = time.monotonic()
-        if what != current:
-            current, began = what, now
+        if what.partition(",")[0] != current:  # what stands after a comma changes while the work is the same
+            current, began = what.partition(",")[0], now
         live = console.is_terminal
         if now - started < QUIET_SECONDS or now - last < (0.2 if live else LINE_SECONDS):
             return

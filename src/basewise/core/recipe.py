@@ -146,6 +146,7 @@ def recipe_of(values: dict[str, Any], where: str = "the recipe") -> Recipe:
             raise InputError(f"{where} has no {key}", f'write {key} = "…"')
     made = {key: _value(key, value, known[key].default, where) for key, value in values.items()}
     recipe = Recipe(**made)
+    _ = recipe.seconds_limit  # one that cannot be read is an error now, not after an hour
     for problem, fix in _contradictions(recipe, set(values)):
         raise InputError(f"{where}: {problem}", fix)
     return recipe

@@ -22,14 +22,35 @@ ROWS = 16
 
 @dataclass(frozen=True)
 class Documents:
-    """Held-out documents of one source: token ids of each (the begin token first, if there is one) and its UTF-8 bytes."""
+    """Held-out documents of one source: token ids of each, the begin token first if there is one.
+
+    `token_bytes` (V,): the UTF-8 bytes that each token stands for.
+    """
 
     source: str
     ids: Sequence[np.ndarray]
-    bytes: np.ndarray
+    token_bytes: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def bytes(self) -> np.ndarray:
+        """(n,) bytes of each document."""
+        return np.array([self.token_bytes[ids].sum() for ids in self.ids], np.float64)
+
+    def shortened(self, most_tokens: int) -> Documents:
+        """The beginnings of all documents, of one length, `most_tokens` together at most."""
+        lengths = np.sort([len(ids) for ids in self.ids])
+        if lengths.sum() <= most_tokens:
+            return self
+        room, cut = most_tokens, 2
+        for place, length in enumerate(lengths):  # short ones leave their share to the others
+            cut = max(2, room // (len(lengths) - place))
+            if length > cut:
+                break
+            room -= int(length)
+        return Documents(self.source, [ids[:cut] for ids in self.ids], self.token_bytes)
 
 
 def windows(ids: np.ndarray, context: int) -> list[np.ndarray]:

@@ -306,7 +306,7 @@ def train(
             ended = watch.after(seen, functools.partial(_state, model, optimiser, run))
             run.shorten()
     model.eval()
-    last = run.losses[-max(1, len(run.losses) // 10) :]
+    last = run.losses[-max(1, len(run.losses) // 10) :] or list(run.recent)
     return Outcome(
         run.step,
         time.perf_counter() - run.began,

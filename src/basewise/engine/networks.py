@@ -226,6 +226,8 @@ def save_as_encoder(decoder: Path, folder: Path) -> None:
         if path.name == "config.json" or not path.is_file():
             continue
         target = folder / path.name
+        if target == path:
+            continue
         target.unlink(missing_ok=True)
         try:
             os.link(path, target)

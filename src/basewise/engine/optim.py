@@ -21,6 +21,8 @@ from basewise.engine.muon import Muon
 
 MATRIX_RATE, EMBEDDING_RATE, HEAD_RATE = 0.02, 0.1, 0.004
 """Rates at width 768 (modded-nanogpt, nanochat); Muon's does not depend on the width."""
+CONTINUED = 0.1
+"""Share of these rates where a run starts from a trained base."""
 
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|blocks?)\.(\d+)\.")
 _HEAD = re.compile(r"(?:^|\.)(?:classifier|score|pooler|head)(?:\.|$)")
@@ -129,7 +131,7 @@ def for_pretraining(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
             {"params": roles["rest"], "lr": recipe.rate, "rate": recipe.rate, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW([g for g in made if g["params"]], betas=(0.9, 0.95), eps=1e-8, fused=True)
-    scale = (recipe.hidden / 768) ** -0.5
+    scale = (recipe.hidden / 768) ** -0.5 * (CONTINUED if recipe.start else 1.0)
     head = recipe.rate_head or HEAD_RATE * scale
     embeddings = recipe.rate_embeddings or (
         head if recipe.tied or recipe.network == "bert" else EMBEDDING_RATE * scale
@@ -143,7 +145,7 @@ def for_pretraining(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
     adam = torch.optim.AdamW(made, betas=(0.8, 0.95), eps=1e-10, fused=True)
     if not roles["matrices"]:
         return adam
-    rate = recipe.rate or MATRIX_RATE
+    rate = recipe.rate or MATRIX_RATE * (CONTINUED if recipe.start else 1.0)
     muon = Muon(roles["matrices"], lr=rate, momentum=0.95, weight_decay=recipe.weight_decay)
     muon.param_groups[0]["rate"] = rate
     return Together([muon, adam])

@@ -109,7 +109,8 @@ def pretrain(
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise InputError where objective and network do not go together, UnknownName for an objective that is not there."""
-    networks = part("objectives", recipe.objective).NETWORKS
+    objective = part("objectives", recipe.objective)
+    networks = objective.NETWORKS
     if recipe.network not in networks:
         raise InputError(
             f"objective {recipe.objective} cannot train a {recipe.network}",
@@ -145,6 +146,11 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
 
     check_enough(corpus.rows, recipe.rows, recipe.context)
     objective = part("objectives", recipe.objective)
+    if (objective.DATA == "images") != bool(corpus.shape):
+        raise InputError(
+            f"objective {recipe.objective} learns from {objective.DATA}, and {recipe.corpus} holds something else",
+            "give it a corpus of the right kind",
+        )
     steps = recipe.steps_for(len(corpus.rows))
     model = objective.build(recipe, corpus).to(device())
     setting = Setting(
@@ -209,7 +215,7 @@ def _run(recipe: Recipe, folder: Path, branch: tuple[Path, int] | None, options:
         if not ranks.first:
             corpus = open_corpus(recipe, folder)
         made, outcome, watch = _train(recipe, corpus, folder, branch, options, ranks)
-        scores = watch.evaluate()
+        scores = watch.evaluate(whole=True)
         if ranks.first and (seconds := _seconds_a_step(folder, recipe)):
             from basewise.steps.plan import look_back
 

@@ -22,11 +22,14 @@ def save_bases(result: Any, recipe: Recipe, corpus: Corpus, network: Any, folder
     base = folder / "base"
     save(network.model, corpus.tokenizer, base)
     found = {"base": base}
+    if recipe.objective == "contrastive" and recipe.network == "decoder":
+        save_as_encoder(base, base)
     if recipe.objective == "mixed":
         save_as_encoder(base, folder / "encoder")
         found["encoder"] = folder / "encoder"
     for name, path in found.items():
-        write_json(path / CARD, card_of(name, path, result, recipe, corpus).to_dict())
+        if corpus.tokenizer is not None:  # the catalogue's verbs read text
+            write_json(path / CARD, card_of(name, path, result, recipe, corpus).to_dict())
         write_json(
             path / "pretraining.json",
             {"recipe": recipe.to_dict(), "recipe_digest": recipe.digest(), "corpus": {"digest": corpus.digest, **corpus.facts},

@@ -10,26 +10,32 @@ import numpy as np
 from basewise.core.recipe import Recipe
 from basewise.steps.pretrain_data import Corpus
 
+ON_THE_WAY = 65_536
+"""Held-out tokens of all sources together that are scored while a run goes on; at its end all are."""
 
-def score(network: Any, corpus: Corpus, recipe: Recipe, bf16: bool = False) -> dict[str, Any]:
+
+def score(
+    network: Any, corpus: Corpus, recipe: Recipe, bf16: bool = False, most_tokens: int = 0
+) -> dict[str, Any]:
     """{"bits_per_byte": {source: interval}, "nats_per_token": …, "masked_nats": …, "samples": …} as the objective allows.
 
-    Intervals are 95 %, over documents; a source with one document has none.
+    Intervals are 95 %, over documents; a source with one document has none. `most_tokens`: the beginnings of the documents only.
     """
     from basewise.engine.held_out import masked_nats, nats, sample
 
     found: dict[str, Any] = {}
     causal = recipe.objective in ("next_token", "mixed")
-    if causal and corpus.held_out:
-        parts = [(d.source, *nats(network, d, recipe.context, bf16), d.bytes) for d in corpus.held_out]
+    held_out = corpus.held_out
+    if most_tokens and held_out:
+        held_out = tuple(d.shortened(most_tokens // len(held_out)) for d in held_out)
+    if causal and held_out:
+        parts = [(d.source, *nats(network, d, recipe.context, bf16), d.bytes) for d in held_out]
         found["bits_per_byte"] = _by_source([(s, n / np.log(2), b) for s, n, _, b in parts])
         found["nats_per_token"] = _by_source([(s, n, c) for s, n, c, _ in parts])
-    if recipe.objective in ("masked", "mixed") and corpus.held_out:
+    if recipe.objective in ("masked", "mixed") and held_out:
         shifted = recipe.objective == "mixed"
         mask = corpus.special["mask"]
-        parts2 = [
-            (d.source, *masked_nats(network, d, recipe.context, mask, shifted, bf16)) for d in corpus.held_out
-        ]
+        parts2 = [(d.source, *masked_nats(network, d, recipe.context, mask, shifted, bf16)) for d in held_out]
         found["masked_nats"] = _by_source(parts2)
     if causal and recipe.samples and corpus.tokenizer:
         tokenizer = _tokenizer(corpus.tokenizer)

@@ -19,7 +19,8 @@ import numpy as np
 from basewise.core.errors import BasewiseError
 from basewise.core.recipe import Recipe
 from basewise.engine.checkpoint import Writer, at_step, latest
-from basewise.engine.distributed import ALONE, Ranks, fill, whole
+from basewise.engine.distributed import ALONE, Ranks, fill
+from basewise.engine.distributed import whole as gather
 from basewise.engine.loop import Seen, State, Watch
 from basewise.steps.pretrain_data import Corpus
 
@@ -54,6 +55,7 @@ class PretrainWatch(Watch):
     def __post_init__(self) -> None:
         self.writer = Writer(self.folder / CHECKPOINTS, self.recipe.keep, self.announce)
         self._last = (0, 0.0)
+        self._aside = self._aside_before = 0.0
         self._page = 0.0
         self._budget = self.recipe.tokens_at_once // self.ranks.world
         self._told: set[str] = set()
@@ -93,9 +95,10 @@ class PretrainWatch(Watch):
                 f"memory ran out with {self._budget} tokens at once; {seen.budget} fit: write tokens_at_once = {seen.budget}"
             )
             self._budget = seen.budget
-        if seen.step % r.evaluate_every == 0 or last:
+        self.total = seen.total
+        if seen.step % r.evaluate_every == 0 and not last:
             line |= self.evaluate()
-        if seen.step % max(1, seen.total // MOST_LINES) == 0 or len(line) > 11:
+        if seen.step % max(1, seen.total // MOST_LINES) == 0 or len(line) > 12:
             self._write(line)
         stable = self._leaves_stable(seen)
         if (seen.step % r.checkpoint_every == 0 or last or stable) and seen.verdict == "take":
@@ -124,8 +127,8 @@ class PretrainWatch(Watch):
 
     def _line(self, seen: Seen) -> dict[str, Any]:
         before, then = self._last
-        seconds = max(seen.seconds - then, 1e-9)
-        self._last = (seen.step, seen.seconds)
+        seconds = max(seen.seconds - then - (self._aside - self._aside_before), 1e-9)
+        self._last, self._aside_before = (seen.step, seen.seconds), self._aside
         rate = (seen.step - before) * self.recipe.rows * self.recipe.context / seconds
         return {
             "step": seen.step,
@@ -137,22 +140,29 @@ class PretrainWatch(Watch):
             "tokens_per_second": rate,
             "share_of_peak": rate * self.flop_per_token / self.peak,
             "seconds": seen.seconds,
+            "evaluation_seconds": self._aside,
             "drawn": seen.drawn,
             "verdict": seen.verdict,
         }
 
-    def evaluate(self) -> dict[str, Any]:
-        """Bits per byte (or the loss at hidden tokens) per source and in all, with an interval over documents; samples."""
-        from basewise.steps.pretrain_scores import score
+    def evaluate(self, whole: bool = False) -> dict[str, Any]:
+        """Bits per byte (or the loss at hidden tokens) per source and in all, with an interval over documents; samples.
 
+        On the way the beginnings of the documents are scored, at the end (`whole`) all of them. A sharded network is gathered
+        into its plain twin first, by all ranks; the others than the first have nothing to say.
+        """
+        from basewise.steps.pretrain_scores import ON_THE_WAY, score
+
+        began = time.perf_counter()
         if self.sharded is not None:
-            gathered = {name: whole(value.detach()) for name, value in self.sharded.state_dict().items()}
+            gathered = {name: gather(value.detach()) for name, value in self.sharded.state_dict().items()}
             if not self.ranks.first:
                 return {}
             fill(self.network, gathered)
         self.network.eval()
-        found = score(self.network, self.corpus, self.recipe, self.bf16)
+        found = score(self.network, self.corpus, self.recipe, self.bf16, 0 if whole else ON_THE_WAY)
         self.network.train()
+        self._aside += time.perf_counter() - began
         return found
 
     def _say(self, line: str) -> None:

@@ -33,7 +33,14 @@ def render(folder: Path) -> str:
     refresh = "" if result else f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
     name = escape(str(recipe.get("name", folder.name)))
     body = "".join(
-        [_strip(lines), _plots(lines), _scores(lines), _worth(result), _samples(lines), _settings(recipe)]
+        [
+            _strip(lines),
+            _plots(lines),
+            _scores(lines, result),
+            _worth(result),
+            _samples(lines),
+            _settings(recipe),
+        ]
     )
     state = "finished" if result else "running"
     return (
@@ -134,8 +141,10 @@ def _plot(
     return title, frame(x, y, f"{title} by step", body)
 
 
-def _scores(lines: list[dict[str, Any]]) -> str:
+def _scores(lines: list[dict[str, Any]], result: dict[str, Any] | None) -> str:
     found = next((e for e in reversed(lines) if "bits_per_byte" in e or "masked_nats" in e), None)
+    if result:
+        found = {"step": result["steps"], **result["scores"]}
     if not found:
         return ""
     rows = ""
