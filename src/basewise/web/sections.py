@@ -37,9 +37,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: int = 99,
         "<tr>" + "".join(f"<td{c}>{v}</td>" for c, v in zip(side, r, strict=True)) + "</tr>" for r in rows
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f'<div class="scroll" tabindex="0"><table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -225,7 +223,7 @@ def confusion(d: Decision) -> str:
             for v in row
         )
         body += f'<tr><th class="row">{cut(name, NAME_SHOWN)}</th>{cells}</tr>'
-    grid = f'<div class="scroll"><table class="heat"><thead><tr><th>true ↓ given →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    grid = f'<div class="scroll" tabindex="0"><table class="heat"><thead><tr><th>true ↓ given →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return (
         how(
             "Rows are the true classes, columns what was given, on held-out train rows; the diagonal is right."
