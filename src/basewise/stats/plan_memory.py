@@ -33,6 +33,8 @@ STATISTICS = {
 """Bytes a token for sums of norms and softmax: per query head, per key head, per block."""
 OUTSIDE = {"gpt2": 4, "bert": 14, "modernbert": 14, "llama": 8, "qwen3": 8}
 """Bytes a token and unit of d kept outside the blocks: last norm, states and their gradient; encoders' layer before the table."""
+NORM = {"gpt2": 4, "bert": 4, "modernbert": 4, "llama": 20, "qwen3": 20}
+"""Bytes a token and unit of d that the way back through a norm takes for a moment; RMS norms of transformers compute in fp32."""
 CHUNK_LOGITS = 1 << 22
 """Logits in memory at once (engine/cross_entropy.py)."""
 STATE_BYTES = {"adamw": 12.0, "muon": 8.0}
@@ -70,8 +72,9 @@ def kept_per_token(s: Shape) -> float:
 def moments(s: Shape, layout: Layout, optimiser: str = "adamw") -> dict[str, dict[str, float]]:
     """Bytes of one rank by part at each moment that can be the fullest; the rank with the output matrix and the first micro-batch.
 
-    "loss": the way back begins, every block's tensors are there. "block": inside the last block. "end": the tables' gradients are
-    added over the ranks. Tensor parallelism divides blocks and tables, pipelines divide the layers, sequences the tokens.
+    "forward": the loss of a chunk. "loss": the way back begins, every block's tensors are there. "last block": its feed-forward layer.
+    "block before": the last block's gradients wait to be added while this one's are complete. "end": the tables' gradients are added.
+    Tensor parallelism divides blocks and tables, pipelines divide the layers, sequences the tokens.
     """
     t, ranks = layout.tensor, layout.data * layout.sequence
     layers = s.layers / layout.pipeline
@@ -86,33 +89,47 @@ def moments(s: Shape, layout: Layout, optimiser: str = "adamw") -> dict[str, dic
     matrices = (here - root) / max(here, 1.0)
     states = (STATE_BYTES["adamw"] * (1 - matrices) + STATE_BYTES[optimiser] * matrices) * here / ranks
     common = {"weights and optimiser": states, "tables in bf16": 2.0 * root}
-    activations = waiting * layers * tokens * each
+    kept = waiting * layers * tokens * each
     outside = tokens * (OUTSIDE[s.kind] * s.width / t + 8) + rope
-    later = max(0.0, activations - tokens * each)
     one = tokens * kept_per_token(s) / t
-    gathered = {"blocks in bf16": 4.0 * block, "sums of gradients": 4.0 * block}
+    width = tokens * s.width / t
+    norm = NORM[s.kind] * width
+    inside = one + 4.0 * width if layout.recompute else norm + 2.0 * width
     return {
         "forward": {
             **common,
-            "activations": activations + outside,
+            "activations": kept + outside,
             "blocks in bf16": 2.0 * block,
-            "loss": 6.0 * table + CHUNK_LOGITS * 8.0,
+            "loss": 6.0 * table + 8.0 * CHUNK_LOGITS,
         },
         "loss": {
             **common,
-            "activations": activations + outside,
+            "activations": kept + outside,
             "blocks in bf16": 2.0 * block,
             "loss": 10.0 * table + 2.0 * tokens * s.width,
         },
-        "block": {
+        "last norm": {
             **common,
-            "activations": later + one + tokens * (6.0 * s.inner + 4.0 * s.width) / t,
-            "gradients": 2.0 * table + 4.0 * block / ranks,
-            **gathered,
+            "activations": kept + outside + norm,
+            "blocks in bf16": 2.0 * block,
+            "gradients": 2.0 * table,
+        },
+        "last block": {
+            **common,
+            "activations": kept + (one if layout.recompute else 0.0) + 6.0 * tokens * s.inner / t + rope,
+            "blocks in bf16": 4.0 * block,
+            "gradients": 2.0 * table,
+        },
+        "block before": {
+            **common,
+            "activations": max(0.0, kept - 2.0 * tokens * each) + inside + rope,
+            "blocks in bf16": 4.0 * block,
+            "gradients": 2.0 * table + 2.0 * block + 4.0 * block / ranks,
+            "sums of gradients": 4.0 * block,
         },
         "end": {
             **common,
-            "activations": tokens * 4.0 * s.width / t,
+            "activations": 4.0 * width,
             "gradients": 2.0 * root + 4.0 * here / ranks,
             "sums of gradients": 4.0 * (root + block),
         },
