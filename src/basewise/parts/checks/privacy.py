@@ -1,4 +1,4 @@
-"""Personal and verbatim text in what goes out: addresses, numbers, pieces of them, rows; memorised text of generative releases.
+"""Personal and verbatim text in what goes out; text that a generative release gives back by heart.
 
 Every string of every released file is read. Pieces count too: a vocabulary that holds half a phone number tells it. A model that
 generates is asked to go on from the rows it learned, and for canaries whose like it never saw (exposure, Carlini et al. 2019).
