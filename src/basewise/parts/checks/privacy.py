@@ -146,7 +146,9 @@ def _rows(subject: Subject, evidence: list[Json]) -> list[tuple[str, str]]:
     for kind, places in rows.items():
         share = wilson(len(places), len(train))
         evidence.append(
-            interval(f"train rows with {kind}", share, rows=[int(train.row_ids[i]) for i in places[:200]])
+            interval(
+                f"train rows with {kind}", share, {"rows": [int(train.row_ids[i]) for i in places[:200]]}
+            )
         )
     said = ", ".join(f"{kind} in {len(places)}" for kind, places in rows.items())
     return [(WARN, f"it learned from rows with personal data: {said} of {len(train)}")] if rows else []

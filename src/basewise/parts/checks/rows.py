@@ -48,7 +48,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     found["foreign"] = foreign_rows(subject.task)
     for kind, rows in found.items():
         share = wilson(min(len(rows), n), n)
-        evidence.append(interval(f"rows that {WORDS[kind]}", share, rows=rows[:1000]))
+        evidence.append(interval(f"rows that {WORDS[kind]}", share, {"rows": rows[:1000]}))
         if rows:
             verdict = FAIL if share.low > limits[kind] else WARN
             said.append((verdict, f"{len(rows)} of {n} {WORDS[kind]}"))

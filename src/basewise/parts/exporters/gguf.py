@@ -43,15 +43,17 @@ def write(exported: Exported, folder: Path) -> None:
     write_pins(
         exported,
         folder,
-        file=name,
-        card=card,
-        template=tokenizer.decode(list(prompt.prefix))
-        + prompt.head
-        + "{text}"
-        + tokenizer.decode(list(prompt.between)),
-        labels=[tokenizer.decode(list(label)) for label in prompt.labels],
-        end_token=getattr(tokenizer, "eos_token", None),
-        bound=BOUND,
+        {
+            "file": name,
+            "card": card,
+            "template": tokenizer.decode(list(prompt.prefix))
+            + prompt.head
+            + "{text}"
+            + tokenizer.decode(list(prompt.between)),
+            "labels": [tokenizer.decode(list(label)) for label in prompt.labels],
+            "end_token": getattr(tokenizer, "eos_token", None),
+            "bound": BOUND,
+        },
     )
 
 

@@ -38,7 +38,7 @@ def write(exported: Exported, folder: Path) -> None:
     for path in inner.iterdir():
         shutil.move(str(path), folder / path.name)
     inner.rmdir()
-    write_pins(exported, folder, pooling="the release's own", bound=BOUND)
+    write_pins(exported, folder, {"pooling": "the release's own", "bound": BOUND})
 
 
 def answers(folder: Path, texts: Sequence[str]) -> np.ndarray:
