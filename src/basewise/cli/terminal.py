@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from basewise.cli.progress_file import told
 from basewise.core.base import Card
 from basewise.core.decision import Decision
 from basewise.core.files import Progress
@@ -157,7 +158,7 @@ def progress_bars(console: Console) -> Iterator[Progress]:
             console.print(text, markup=False)
 
     try:
-        yield progress
+        yield told(progress)
     finally:
         if width:
             console.file.write("\r" + " " * width + "\r")

@@ -223,7 +223,7 @@ class FeatureStore:
         """A function (tokens, views, progress) -> (n, views, width); the last few stay loaded."""
         key = (self._place(base), precision)
         if key not in self._encoders:
-            self._keep_open(base, precision, _open(base, precision))
+            self._keep_open(base, precision, open_encoder(base, precision))
         self._encoders.move_to_end(key)
         return self._encoders[key]
 
@@ -316,8 +316,8 @@ def _as_rows(keys: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(keys).view([("a", np.uint64), ("b", np.uint64)]).reshape(-1)
 
 
-def _open(base: Base, precision: str) -> Any:
-    """Load a base for the forward pass."""
+def open_encoder(base: Base, precision: str) -> Any:
+    """Load a base for the forward pass: a function (tokens, views, progress) -> (n, views, width) float32."""
     if base.card.family == "static":
         from basewise.engine.static import StaticEncoder
 

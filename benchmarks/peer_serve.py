@@ -1,0 +1,34 @@
+"""The rival of the service: FastAPI and a transformers pipeline, as its tutorials write it. Run: peer_serve.py FOLDER PORT [COPIES]."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """One route a copy of the pipeline; a text in, its class out."""
+    import uvicorn
+    from fastapi import FastAPI
+    from pydantic import BaseModel
+    from transformers import pipeline
+
+    folder, port, copies = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    app = FastAPI()
+    pipes = [pipeline("text-classification", model=folder, truncation=True) for _ in range(copies)]
+
+    class Request(BaseModel):
+        text: str
+
+    @app.get("/ready")
+    def ready() -> dict[str, bool]:
+        return {"ready": True}
+
+    @app.post("/predict/{number}")
+    def predict(number: int, request: Request) -> list[dict[str, object]]:
+        return pipes[number](request.text)
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+
+
+if __name__ == "__main__":
+    main()

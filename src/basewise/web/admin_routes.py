@@ -1,0 +1,104 @@
+"""Changing releases while requests run: replace, shadow, canary, roll back, remove; for admin keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from basewise.web import contract
+from basewise.web.documents import ERRORS, body
+from basewise.web.limits import Refusal
+from basewise.web.service import Service
+
+
+def lane_line(service: Service, name: str) -> dict[str, Any]:
+    """A lane as JSON, with the evidence for harm as e-values."""
+    lane = service.traffic.lane(name)
+    record = lane.to_dict()
+    record["shadow_evidence"]["log_e"] = round(lane.shadow_evidence.log_e, 4)
+    record["canary_evidence"]["log_e"] = round(lane.canary_evidence.log_e, 4)
+    return {"name": name, **record}
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add these routes. A release is opened beside the running ones first; only an opened one is put in place."""
+    described = body(contract.Change)
+
+    async def opened(request: Request, name: str | None) -> tuple[contract.Change, dict[str, Any]]:
+        service.admit(request, admin=True)
+        asked = contract.read(contract.Change, await service.body(request))
+        if "\x00" in asked.folder:
+            raise Refusal(422, "folder", "a folder's name holds no NUL; give another")
+        live = None if name is None else service.about[service.traffic.lane(name).live]
+        about = await service.open(asked.folder)
+        if live is not None and about["inputs"] != live["inputs"]:
+            await service.forget_unused()
+            raise Refusal(
+                422, "other_inputs", "the release reads other columns than the live one; serve it as a task"
+            )
+        return asked, about
+
+    async def done(name: str) -> dict[str, Any]:
+        await service.forget_unused()
+        return lane_line(service, name)
+
+    @app.post("/v1/admin/tasks", responses=ERRORS, openapi_extra=described, tags=["admin"])
+    async def add(request: Request) -> dict[str, Any]:
+        """Serve a folder as a task of its own name; where that task is served already, the folder takes its place."""
+        async with service.changing:
+            _, about = await opened(request, None)
+            service.traffic.live(about["task"], about["version"], about["folder"])
+            return await done(about["task"])
+
+    @app.post("/v1/admin/tasks/{name}/replace", responses=ERRORS, openapi_extra=described, tags=["admin"])
+    async def replace(name: str, request: Request) -> dict[str, Any]:
+        """Put a release in the place of the live one at once."""
+        async with service.changing:
+            _, about = await opened(request, name)
+            service.traffic.live(name, about["version"], about["folder"])
+            return await done(name)
+
+    @app.post("/v1/admin/tasks/{name}/shadow", responses=ERRORS, openapi_extra=described, tags=["admin"])
+    async def shadow(name: str, request: Request) -> dict[str, Any]:
+        """Let a release answer the same rows unseen; it is dropped when labels prove it worse (e-value 20)."""
+        async with service.changing:
+            _, about = await opened(request, name)
+            service.traffic.shadow(name, about["version"], about["folder"])
+            return await done(name)
+
+    @app.post("/v1/admin/tasks/{name}/canary", responses=ERRORS, openapi_extra=described, tags=["admin"])
+    async def canary(name: str, request: Request) -> dict[str, Any]:
+        """Give a release 1, 5, 25 or 100 % of the rows; rolled back when labels prove it worse (e-value 20)."""
+        async with service.changing:
+            asked, about = await opened(request, name)
+            service.traffic.canary(name, about["version"], about["folder"], asked.percent or 1)
+            return await done(name)
+
+    _add_backwards(app, service)
+
+
+def _add_backwards(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/admin/tasks/{name}/rollback", responses=ERRORS, tags=["admin"])
+    async def rollback(name: str, request: Request) -> dict[str, Any]:
+        """Take back the canary, else the shadow, else the live release; what was before is open still."""
+        service.admit(request, admin=True)
+        async with service.changing:
+            service.traffic.roll_back(name)
+            return lane_line(service, name)
+
+    @app.delete("/v1/admin/tasks/{name}", responses=ERRORS, tags=["admin"])
+    async def remove(name: str, request: Request) -> dict[str, Any]:
+        """Serve a task no longer."""
+        service.admit(request, admin=True)
+        async with service.changing:
+            service.traffic.remove(name)
+            await service.forget_unused()
+        return {"removed": name}
+
+    @app.get("/v1/admin/tasks", responses=ERRORS, tags=["admin"])
+    async def lanes(request: Request) -> dict[str, Any]:
+        """Every lane with its evidence, and what happened."""
+        service.admit(request, admin=True)
+        found = [lane_line(service, name) for name in service.traffic.lanes]
+        return {"tasks": found, "events": service.traffic.events, "worker_restarts": service.link.restarts}

@@ -1,0 +1,200 @@
+"""Predictions: POST /v1/tasks/{name}/predict, what tasks there are, health, readiness, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from basewise.steps.predict import join_inputs
+from basewise.web import contract
+from basewise.web.documents import ERRORS, body
+from basewise.web.limits import Refusal
+from basewise.web.link import WorkerError
+from basewise.web.service import Service
+
+
+def texts_of(rows: str | list[contract.Row], inputs: list[str], most: int) -> list[str]:
+    """One text a row; Refusal for too many rows or a column that is missing."""
+    rows = [rows] if isinstance(rows, str) else rows
+    if len(rows) > most:
+        raise Refusal(
+            413, "too_many_rows", f"{len(rows):,} rows came, at most {most:,} are allowed; send fewer"
+        )
+    texts = []
+    for i, row in enumerate(rows):
+        if isinstance(row, str):
+            texts.append(row)
+            continue
+        missing = [name for name in inputs if name not in row]
+        if missing:
+            raise Refusal(
+                422, "no_column", f"row {i} lacks an input column; the task reads {', '.join(inputs)}"
+            )
+        texts.append(join_inputs({k: None if v is None else str(v) for k, v in row.items()}, inputs))
+    return texts
+
+
+def answers_of(
+    probabilities: np.ndarray, about: dict[str, Any], top: int | None, request_id: str
+) -> list[dict[str, Any]]:
+    """The answer of each row. `set`: the classes that hold the truth with 1 - alpha, None where no held-out rows are known."""
+    classes, threshold = about["classes"], about["threshold"]
+    least = about["conformal"]["least"] if about["conformal"] else None
+    out = []
+    for i, row in enumerate(probabilities):
+        order = np.argsort(-row, kind="stable")
+        shown = order if top is None else order[:top]
+        best = int(order[0])
+        p = float(row[best])
+        answer: dict[str, Any] = {
+            "id": f"{request_id}-{i}",
+            "label": classes[best],
+            "probability": round(p, 6),
+            "abstained": threshold is not None and p < threshold,
+            "set": None,
+            "probabilities": {classes[c]: round(float(row[c]), 6) for c in shown},
+        }
+        if least is not None:
+            answer["set"] = [classes[c] for c in order if row[c] >= least] or [classes[best]]
+        out.append(answer)
+    return out
+
+
+class Predicting:
+    """From texts to answers: the version of the lane, the worker, the watch; a canary that fails gives way to the live one."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def __call__(
+        self, task: str, texts: list[str], seconds: float, request_id: str
+    ) -> tuple[np.ndarray, str, int]:
+        """((n, C) probabilities, version, tokens)."""
+        service = self.service
+        lane = service.traffic.lanes[task]
+        version = lane.pick(texts[0])
+        try:
+            values, features, tokens = await self._rows(version, texts, seconds)
+        except WorkerError as error:
+            if version != lane.canary or error.kind in ("Late", "TooManyTokens"):
+                raise
+            values, features, tokens = await self._rows(lane.live, texts, seconds)
+            service.outcomes(task, [(version, False, None)])
+            version = lane.live
+        answers = values.argmax(1)
+        service.watch.answered(task, service.about[version], request_id, values, features)
+        if lane.shadow is not None and version == lane.live and service.room.rows < service.room.most // 2:
+            service.later(self._beside(task, lane.shadow, texts, seconds, request_id))
+        metrics = service.metrics
+        metrics.rows.labels(task, version).inc(len(texts))
+        threshold = service.about[version]["threshold"]
+        if threshold is not None:
+            unsure = int((values[np.arange(len(values)), answers] < threshold).sum())
+            metrics.abstained.labels(task).inc(unsure)
+        return values, version, tokens
+
+    async def _rows(self, version: str, texts: list[str], seconds: float) -> Any:
+        header = {"version": version, "texts": texts, "most_tokens": self.service.limits.tokens}
+        self.service.using[version] += 1
+        try:
+            return await self.service.link.rows({**header, "watched": True}, seconds)
+        finally:
+            self.service.using[version] -= 1
+
+    async def _beside(
+        self, task: str, version: str, texts: list[str], seconds: float, request_id: str
+    ) -> None:
+        """The shadow's answers, for the watch alone; its failure counts as wrong."""
+        try:
+            values, _, _ = await self._rows(version, texts, seconds)
+        except WorkerError:
+            return
+        self.service.watch.shadowed(task, request_id, self.service.about[version], values)
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add these routes."""
+    predicting = Predicting(service)
+
+    @app.post(
+        "/v1/tasks/{name}/predict", responses=ERRORS, openapi_extra=body(contract.Predict), tags=["tasks"]
+    )
+    async def predict(name: str, request: Request) -> Response:
+        """Answer rows: label, probability, abstention, conformal set, probabilities, and the version that said so."""
+        service.admit(request, name)
+        lane = service.traffic.lanes.get(name)
+        if lane is None:
+            raise Refusal(404, "no_task", "no such task is served; see /v1/tasks")
+        asked = contract.read(contract.Predict, await service.body(request))
+        about = service.about[lane.live]
+        texts = texts_of(asked.rows, about["inputs"], service.limits.rows)
+        seconds = min(service.limits.seconds, (asked.deadline_ms or 600_000) / 1000)
+        request_id, state = request.state.id, request.state
+        if not texts:
+            return JSONResponse({"task": name, "version": lane.live, "answers": [], "tokens": 0})
+        service.room.enter(len(texts))
+        try:
+            work = predicting(name, texts, seconds, request_id)
+            values, version, tokens = await service.unless_gone(request, work)
+        finally:
+            service.room.leave(len(texts))
+        state.task, state.version, state.rows, state.tokens = name, version, len(texts), tokens
+        service.metrics.tokens.labels("predict").inc(tokens)
+        answers = answers_of(values, service.about[version], asked.top, request_id)
+        found = {"task": name, "version": version, "answers": answers, "tokens": tokens}
+        text = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return Response(text, media_type="application/json", headers={"X-Basewise-Version": version})
+
+    @app.get("/v1/tasks", responses=ERRORS, tags=["tasks"])
+    async def tasks(request: Request) -> dict[str, Any]:
+        """The tasks that the key opens: inputs, classes, base, thresholds, and the releases in use."""
+        key = service.admit(request)
+        return {"tasks": [_line(service, n) for n in service.traffic.lanes if key is None or key.may(n)]}
+
+    _add_state(app, service)
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    """Health, readiness and counters."""
+
+    @app.get("/health", tags=["state"])
+    async def health() -> dict[str, Any]:
+        """The process is alive; the digests of what it serves."""
+        versions = {name: lane.live for name, lane in service.traffic.lanes.items()}
+        return {"status": "alive", "versions": versions, "bases": _digests(service)}
+
+    @app.get("/ready", responses={503: ERRORS[503]}, tags=["state"])
+    async def ready() -> dict[str, Any]:
+        """Whether requests are answered at once: releases are open and a worker is there."""
+        if not service.link.ready.is_set():
+            raise Refusal(503, "not_ready", "a worker is being started; come again", 1.0)
+        return {"status": "ready", "tasks": len(service.traffic.lanes)}
+
+    @app.get("/metrics", tags=["state"], responses=ERRORS, response_class=Response)
+    async def metrics(request: Request) -> Response:
+        """Counters for Prometheus; where keys are set, for a key of all tasks."""
+        key = service.admit(request)
+        if key is not None and not key.may("*"):
+            raise Refusal(403, "other_task", "the key is for some tasks only; use one for all")
+        service.metrics.waiting.set(service.room.rows)
+        for name, lane in service.traffic.lanes.items():
+            service.metrics.percent.labels(name).set(lane.percent)
+        text, kind = await asyncio.to_thread(service.metrics.text)
+        return Response(text, headers={"Content-Type": kind})
+
+
+def _digests(service: Service) -> dict[str, str]:
+    return {key: found["digest"] for key, found in service.bases.items() if found.get("digest")}
+
+
+def _line(service: Service, name: str) -> dict[str, Any]:
+    lane = service.traffic.lanes[name]
+    about = service.about[lane.live]
+    shown = ("version", "method", "base", "base_digest", "classes", "inputs", "threshold", "conformal")
+    line = {"name": name, **{k: about[k] for k in shown}}
+    return {**line, "shadow": lane.shadow, "canary": lane.canary, "percent": lane.percent}

@@ -1,0 +1,315 @@
+"""The service: one address for many tasks on shared bases. Routes live in files of their own; here is what they share.
+
+Two processes: this one speaks HTTP and decides who may ask what; its worker (`link.py`) computes. `Service` holds what both need to
+know, `create_app` joins the routes, `run` serves until stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from basewise import __version__
+from basewise.core.errors import BasewiseError, RunError
+from basewise.steps.serve import ServeOptions
+from basewise.web import documents
+from basewise.web.keys import Key, Keys
+from basewise.web.limits import Buckets, Refusal, Room, check_depth, headers_of, read_body
+from basewise.web.link import Link, WorkerError
+from basewise.web.metrics import Metrics
+from basewise.web.traffic import Traffic
+from basewise.web.watch import Watch
+
+T = TypeVar("T")
+LOG = logging.getLogger("basewise.serve")
+STATUS = {"Late": 504, "TooManyTokens": 413, "WorkerGone": 503, "OutOfMemory": 413}
+
+
+class Service:
+    """What the routes share: worker, traffic, watch, keys, limits, counters; `tasks` and `bases` by name, as the worker tells of them."""
+
+    def __init__(self, folders: tuple[str, ...], options: ServeOptions) -> None:
+        self.options, self.limits = options, options.limits
+        state = Path(options.state)
+        self.keys = Keys(state / "keys.json")
+        self.traffic = Traffic(state / "traffic.json")
+        self.metrics = Metrics()
+        self.watch = Watch(state / "watch.db", self.metrics)
+        self.link = Link(on_restart=self.metrics.restarts.inc)
+        self.room, self.buckets = Room(self.limits.waiting_rows), Buckets()
+        self.about: dict[str, dict[str, Any]] = {}
+        self.bases: dict[str, dict[str, Any]] = {}
+        self.using: Counter[str] = Counter()
+        self.background: set[asyncio.Task[Any]] = set()
+        self.changing = asyncio.Lock()
+        self._folders = folders
+
+    async def start(self) -> None:
+        """Open everything: what the state says is served, then the folders that were given."""
+        await self.link.start()
+        for version, folder in list(self.traffic.folders.items()):
+            await self._reopen(version, folder)
+        for task in [t for t, lane in self.traffic.lanes.items() if lane.live not in self.about]:
+            self.traffic.remove(task)
+        for folder in self._folders:
+            about = await self.open(folder)
+            self.traffic.start(about["task"], about["version"], about["folder"])
+        for name in self.options.bases:
+            found = await self.link.open_base(name)
+            self.bases[found["key"]] = found
+        self.watch.start()
+
+    async def stop(self) -> None:
+        """End the worker; what the watch has is written."""
+        for task in self.background:
+            task.cancel()
+        await self.link.stop()
+        await asyncio.to_thread(self.watch.stop)
+
+    async def _reopen(self, version: str, folder: str) -> None:
+        """A release of the state; one that is gone or changed is told and left out."""
+        try:
+            self._known(await self.link.open(folder, version))
+        except WorkerError as error:
+            LOG.warning(json.dumps({"event": "not reopened", "version": version, "why": error.message}))
+            for task, lane in list(self.traffic.lanes.items()):
+                if version in (lane.canary, lane.shadow):
+                    self.traffic.roll_back(task, f"version {version} could not be opened again")
+
+    async def open(self, folder: str) -> dict[str, Any]:
+        """Open a folder in the worker; BasewiseError says what is wrong with it."""
+        try:
+            return self._known(await self.link.open(str(Path(folder).resolve())))
+        except WorkerError as error:
+            raise RunError(error.message if error.mendable else f"{folder} cannot be opened", "") from error
+
+    def _known(self, about: dict[str, Any]) -> dict[str, Any]:
+        self.about[about["version"]] = about
+        self.watch.refer(about)
+        if about["base"]:
+            self.bases.setdefault(
+                about["base"], {"key": about["base"], "digest": about["base_digest"], "provides": ["embed"]}
+            )
+        return about
+
+    def outcomes(self, task: str, found: list[tuple[str, bool, bool | None]]) -> str | None:
+        """Truths to the lane of a task; a state that cannot be written costs this evidence and no answer."""
+        try:
+            return self.traffic.outcomes(task, found)
+        except BasewiseError as error:
+            LOG.warning(json.dumps({"event": "evidence not kept", "task": task, "why": error.message}))
+            return None
+
+    async def forget_unused(self) -> None:
+        """Close versions that no lane names and no request uses any more."""
+        for version in set(self.about) - set(self.traffic.folders):
+            if self.using[version]:
+                continue  # the next change closes it
+            del self.about[version]
+            await self.link.close(version)
+
+    def admit(self, request: Request, task: str | None = None, admin: bool = False) -> Key | None:
+        """The key of a request. Refusal: 401 without a good one, 403 for another task or no admin, 429 too often."""
+        given = request.headers.get("authorization", "")
+        scheme, _, secret = given.partition(" ")
+        key = None
+        if admin or self.keys.any:
+            key = self.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+            if key is None or key.expired:
+                said = "the key has expired" if key else "no valid key came"
+                raise Refusal(401, "no_key", f"{said}; send one as: Authorization: Bearer KEY")
+            if admin and not key.admin:
+                raise Refusal(403, "not_admin", "the key may not change releases; use an admin key")
+            if task is not None and not key.may(task):
+                raise Refusal(403, "other_task", "the key is for other tasks; use one for this task")
+            self.buckets.take(key.id, key.rate)
+            request.state.key = key.id
+        return key
+
+    async def body(self, request: Request) -> bytes:
+        """The body within the limits."""
+        limits = self.limits
+        body = await read_body(
+            request.stream(), request.headers.get("content-length"), limits.body_bytes, limits.seconds
+        )
+        check_depth(body, limits.depth)
+        return body
+
+    async def unless_gone(self, request: Request, work: Awaitable[T]) -> T:
+        """The result of `work`, which is given up when the client goes away."""
+        task = asyncio.ensure_future(work)
+        done, _ = await asyncio.wait({task}, timeout=0.1)
+        if not done:
+            gone = asyncio.ensure_future(_until_gone(request))
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                raise Refusal(499, "gone", "the client went away")
+            gone.cancel()
+        return task.result()
+
+    def later(self, work: Any) -> None:
+        """Run something beside the requests."""
+        task = asyncio.ensure_future(work)
+        self.background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self.background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.warning(json.dumps({"event": "background work failed", "error": type(error).__name__}))
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What a client is told of an error: never more than a message for users."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, WorkerError):
+        status = STATUS.get(error.kind, 422 if error.mendable else 500)
+        message = error.message if error.mendable or error.kind in STATUS else "internal error"
+        return Refusal(status, error.kind.lower(), message, 1.0 if status == 503 else None)
+    if isinstance(error, BasewiseError):
+        status = 404 if type(error).__name__ == "UnknownName" else 422
+        return Refusal(status, type(error).__name__.lower(), str(error))
+    if isinstance(error, HTTPException):
+        return Refusal(error.status_code, "http", str(error.detail))
+    return Refusal(500, "internal", "internal error")
+
+
+def answer_of(refusal: Refusal, request_id: str) -> JSONResponse:
+    """A refusal as JSON; the shape is that of OpenAI's errors, so that its clients understand it."""
+    error = {"message": refusal.message, "type": refusal.code, "code": refusal.code, "request": request_id}
+    return JSONResponse({"error": error}, refusal.status, headers_of(refusal))
+
+
+class Outermost:
+    """Around all routes: a request id, a line in the log without user text, counters, and no error without an answer."""
+
+    def __init__(self, app: Any, service: Service) -> None:
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+        request_id = secrets.token_hex(8)
+        state = scope.setdefault("state", {})
+        state["id"] = request_id
+
+        async def sending(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:  # noqa: BLE001 - a client gets an answer, the log the kind of error
+            LOG.error(json.dumps({"event": "error", "request": request_id, "error": type(error).__name__}))
+            if not status:
+                await answer_of(refusal_of(error), request_id)(scope, receive, sending)
+        spent = time.perf_counter() - began
+        route = getattr(scope.get("route"), "path", "unknown")
+        self.service.metrics.seen(route, status, spent)
+        if LOG.isEnabledFor(logging.INFO):
+            line = {"request": request_id, "method": scope["method"], "route": route, "status": status}
+            line |= {"ms": round(1000 * spent, 1)}
+            line |= {k: state[k] for k in ("key", "task", "version", "rows", "tokens") if k in state}
+            LOG.info(json.dumps(line))
+
+
+def create_app(service: Service) -> Any:
+    """The ASGI application of a service."""
+    from basewise.web import admin_routes, openai_routes, predict_routes, watch_routes
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(title="basewise", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        return answer_of(refusal_of(error), request.state.id)
+
+    for kind in (Refusal, WorkerError, BasewiseError, HTTPException, Exception):
+        app.add_exception_handler(kind, refuse)
+    for routes in (predict_routes, openai_routes, admin_routes, watch_routes):
+        routes.add_routes(app, service)
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> str:
+        return documents.page(app.openapi())
+
+    documents.describe(app)
+    return Outermost(app, service)
+
+
+def run(folders: tuple[str, ...], options: ServeOptions) -> None:
+    """Serve until stopped; one JSON line a request on standard error unless quiet."""
+    import uvicorn
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    LOG.handlers, LOG.propagate = [handler], False
+    LOG.setLevel(logging.WARNING if options.quiet else logging.INFO)
+    service = Service(folders, options)
+    app = create_app(service)
+    failed: list[BaseException] = []
+    start = service.start
+
+    async def starting() -> None:
+        try:
+            await start()
+        except BasewiseError as error:
+            failed.append(error)
+            await service.stop()
+            raise
+
+    service.start = starting  # type: ignore[method-assign]
+    config = uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        log_level="critical",
+        access_log=False,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=30,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return
+    except SystemExit:
+        if failed:
+            raise failed[0] from None
+        raise
+    if failed:
+        raise failed[0]

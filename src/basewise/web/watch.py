@@ -1,0 +1,260 @@
+"""The watch's memory: every answer without its text, truths that come later, and what each window of rows showed.
+
+One thread writes to an SQLite file what requests put into a queue, so that a full disk or a slow one costs rows of the watch and never
+an answer. The file survives a kill: what was committed is there.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.errors import RunError
+from basewise.core.hashing import generator
+from basewise.web.metrics import Metrics
+from basewise.web.windows import MOST_POOLED, WINDOW, Rows, look
+
+MOST_WAITING = 50_000
+MOST_KEPT = 200_000
+"""Answers kept a task; older ones go, their windows stay."""
+EVERY_SECONDS = 0.25
+TABLES = """
+create table if not exists answers(
+  n integer primary key, id text unique, task text, version text, at real, label integer, p real, abstained integer, features blob);
+create index if not exists by_task on answers(task, version, n);
+create table if not exists shadows(id text, version text, label integer, primary key(id, version));
+create table if not exists truths(id text primary key, label integer, at real);
+create table if not exists windows(task text, version text, number integer, at real, last integer, found text,
+  primary key(task, version, number));
+"""
+_Row = tuple[Any, ...]
+
+
+class Watch:
+    """What was answered, by task; `refer` tells it of a version, `answered` and `shadowed` of rows, `truths` of labels."""
+
+    def __init__(self, path: Path, metrics: Metrics) -> None:
+        self.path, self.metrics = Path(path), metrics
+        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(MOST_WAITING)
+        self._versions: dict[str, dict[str, Any]] = {}
+        self._thread: threading.Thread | None = None
+        self._counts: dict[tuple[str, str], int] = {}
+        self._said: dict[str, dict[str, Any]] = {}
+
+    def start(self) -> None:
+        """Start the writing thread."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is waiting, then end."""
+        if self._thread is not None:
+            self._queue.put(("stop", None))
+            self._thread.join(10)
+
+    def refer(self, about: dict[str, Any]) -> None:
+        """A version that may answer."""
+        self._versions[about["version"]] = about
+
+    def answered(
+        self,
+        task: str,
+        about: dict[str, Any],
+        request_id: str,
+        probabilities: np.ndarray,
+        features: np.ndarray | None,
+    ) -> None:
+        """Rows that a version has answered; (n, C) and (n, F). Never waits: rows that the queue cannot take are counted as lost."""
+        now, threshold = time.time(), about["threshold"]
+        labels = probabilities.argmax(1)
+        rows: list[_Row] = []
+        for i, label in enumerate(labels):
+            p = float(probabilities[i, label])
+            blob = features[i].astype(np.float16).tobytes() if features is not None else None
+            unsure = int(threshold is not None and p < threshold)
+            rows.append((f"{request_id}-{i}", task, about["version"], now, int(label), p, unsure, blob))
+        self._put("answers", rows)
+
+    def shadowed(self, task: str, request_id: str, about: dict[str, Any], probabilities: np.ndarray) -> None:
+        """What the shadow would have said of the rows of a request."""
+        labels = probabilities.argmax(1)
+        rows = [(f"{request_id}-{i}", about["version"], int(label)) for i, label in enumerate(labels)]
+        self._put("shadows", rows)
+
+    def _put(self, table: str, rows: list[_Row]) -> None:
+        try:
+            self._queue.put_nowait((table, rows))
+        except queue.Full:
+            self.metrics.lost.inc(len(rows))
+
+    def flush(self, seconds: float = 5.0) -> None:
+        """Until everything put so far is written."""
+        if self._thread is None or not self._thread.is_alive():
+            return
+        done = threading.Event()
+        self._queue.put(("flush", done))
+        done.wait(seconds)
+
+    def truths(
+        self, task: str, given: Sequence[tuple[str, str]]
+    ) -> tuple[list[tuple[str, bool, bool | None]], int]:
+        """Keep labels by the id of their answer; ((version, right, shadow right or None) of each new one, how many ids are unknown)."""
+        self.flush()
+        found: list[tuple[str, bool, bool | None]] = []
+        unknown = 0
+        try:
+            with closing(self._open()) as file, file:
+                for id_, label in given:
+                    row = file.execute(
+                        "select version, label from answers where id = ? and task = ?", (id_, task)
+                    ).fetchone()
+                    if row is None:
+                        unknown += 1
+                        continue
+                    truth = self._index(row[0], label)
+                    new = file.execute(
+                        "insert or ignore into truths values (?, ?, ?)", (id_, truth, time.time())
+                    )
+                    if not new.rowcount:
+                        continue
+                    beside = file.execute(
+                        "select version, label from shadows where id = ?", (id_,)
+                    ).fetchone()
+                    shadow = None if beside is None else beside[1] == self._index(beside[0], label)
+                    found.append((row[0], row[1] == truth, shadow))
+        except sqlite3.Error as error:
+            raise RunError(
+                f"the watch cannot keep labels: {error}", "free some space and post them again"
+            ) from error
+        return found, unknown
+
+    def _index(self, version: str, label: str) -> int:
+        """Place of a class by its name; -1 for one that the version does not know, which is then wrong."""
+        classes = self._versions.get(version, {}).get("classes", ())
+        return classes.index(label) if label in classes else -1
+
+    def windows(self, task: str, version: str, last: int = 50) -> list[dict[str, Any]]:
+        """What the latest windows of a version showed, oldest first."""
+        return self._read(
+            "select number, at, found from windows where task = ? and version = ? order by number desc limit ?",
+            (task, version, last),
+        )
+
+    def _read(self, statement: str, values: Iterable[Any]) -> list[dict[str, Any]]:
+        try:
+            with closing(self._open()) as file:
+                rows = file.execute(statement, tuple(values)).fetchall()
+        except sqlite3.Error:
+            return []
+        return [{"number": n, "at": at, **json.loads(found)} for n, at, found in reversed(rows)]
+
+    def totals(self, task: str) -> dict[str, Any]:
+        """Rows, abstentions and labels of each version of a task."""
+        statement = """select a.version, count(*), sum(a.abstained), count(t.id), sum(t.label = a.label), min(a.at), max(a.at)
+            from answers a left join truths t on t.id = a.id where a.task = ? group by a.version"""
+        try:
+            with closing(self._open()) as file:
+                rows = file.execute(statement, (task,)).fetchall()
+        except sqlite3.Error as error:
+            return {"error": f"the watch cannot be read: {error}"}
+        names = ("rows", "abstained", "labelled", "right", "first", "last")
+        return {version: dict(zip(names, [x or 0 for x in rest], strict=True)) for version, *rest in rows}
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = sqlite3.connect(self.path, timeout=5)
+        file.execute("pragma journal_mode=wal")
+        file.execute("pragma synchronous=normal")
+        file.executescript(TABLES)
+        return file
+
+    def _run(self) -> None:
+        """The writing thread: batches of rows, then a look at windows that are full."""
+        going = True
+        while going:
+            taken = [self._queue.get()]
+            stop = time.monotonic() + EVERY_SECONDS
+            while taken[-1][0] in ("answers", "shadows") and (left := stop - time.monotonic()) > 0:
+                try:
+                    taken.append(self._queue.get(timeout=left))
+                except queue.Empty:
+                    break
+            rows: dict[str, list[_Row]] = {"answers": [], "shadows": []}
+            for what, value in taken:
+                if what in rows:
+                    rows[what].extend(value)
+            self._write(rows)
+            for what, value in taken:
+                if what == "flush":
+                    value.set()
+                going = going and what != "stop"
+
+    def _write(self, rows: dict[str, list[_Row]]) -> None:
+        """One transaction; a disk that is full or a file that is broken costs these rows."""
+        if not rows["answers"] and not rows["shadows"]:
+            return
+        try:
+            with closing(self._open()) as file:
+                with file:
+                    file.executemany(
+                        "insert or ignore into answers(id, task, version, at, label, p, abstained, features)"
+                        " values (?, ?, ?, ?, ?, ?, ?, ?)",
+                        rows["answers"],
+                    )
+                    file.executemany("insert or ignore into shadows values (?, ?, ?)", rows["shadows"])
+                for task, version in dict.fromkeys((r[1], r[2]) for r in rows["answers"]):
+                    self._look(file, task, version)
+        except (sqlite3.Error, OSError):
+            self.metrics.lost.inc(len(rows["answers"]))
+
+    def _look(self, file: sqlite3.Connection, task: str, version: str) -> None:
+        """Judge the next window of a version once its rows are there."""
+        about = self._versions.get(version)
+        number, last = file.execute(
+            "select count(*), coalesce(max(last), 0) from windows where task = ? and version = ?",
+            (task, version),
+        ).fetchone()
+        rows = file.execute(
+            "select n, label, p, abstained, features from answers where task = ? and version = ? and n > ? order by n limit ?",
+            (task, version, last, WINDOW),
+        ).fetchall()
+        if about is None or len(rows) < WINDOW:
+            return
+        columns = "select n, label, p, abstained, features from answers where task = ? and version = ?"
+        first = file.execute(f"{columns} order by n limit ?", (task, version, WINDOW)).fetchall()
+        earlier = file.execute(
+            "select n from answers where task = ? and version = ? and n < ?", (task, version, rows[0][0])
+        ).fetchall()
+        drawn = generator("pool", version, number).permutation(len(earlier))[:MOST_POOLED]
+        marks = ",".join("?" * len(drawn))
+        pool = file.execute(
+            f"select n, label, p, abstained, features from answers where n in ({marks})",
+            [earlier[i][0] for i in drawn],
+        ).fetchall()
+        before = self.windows(task, version, 1)
+        found = look(about, Rows(first, pool, rows), number, before[0] if before else None)
+        with file:
+            values = (task, version, number, time.time(), rows[-1][0], json.dumps(found))
+            file.execute("insert or replace into windows values (?, ?, ?, ?, ?, ?)", values)
+            if number % 50 == 49:
+                self._trim(file, task, version)
+        self.metrics.watched(task, found)
+
+    @staticmethod
+    def _trim(file: sqlite3.Connection, task: str, version: str) -> None:
+        """Forget old answers, but for the reference of this version."""
+        latest = "select n from answers where task = ? order by n desc limit ?"
+        reference = "select n from answers where task = ? and version = ? order by n limit ?"
+        file.execute(
+            f"delete from answers where task = ? and n not in ({latest}) and n not in ({reference})",
+            (task, task, MOST_KEPT, task, version, WINDOW),
+        )

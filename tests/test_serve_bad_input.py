@@ -1,0 +1,268 @@
+"""Every bad input of the service is refused in one shape, before any compute, without a trace of the inside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
+from served import body, call, message, stood_in
+
+PATH = "/v1/tasks/tickets/predict"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Any:
+    return stood_in(tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"   ", 400),
+        (b"{", 400),
+        (b"not json", 400),
+        (b"\xff\xfe{}", 400),
+        (b'{"rows": "\xff"}', 400),
+        (b'{"rows": "\\ud800"}', 400),
+        (b"null", 422),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"rows": 3}', 422),
+        (b'{"rows": [1]}', 422),
+        (b'{"rows": [null]}', 422),
+        (b'{"rows": [["a"]]}', 422),
+        (b'{"rows": "a", "more": 1}', 422),
+        (b'{"rows": "a", "top": 0}', 422),
+        (b'{"rows": "a", "deadline_ms": -1}', 422),
+        (b'{"rows": [{"other": "a"}]}', 422),
+        (b'{"rows": [{"text": {"a": 1}}]}', 422),
+        (b'{"rows": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
+        (b'{"rows": NaN}', 422),
+    ],
+)
+def test_a_wrong_body_is_refused_before_any_compute(made: Any, content: bytes, status: int) -> None:
+    _, app, worker = made
+    answer = call(app, "POST", PATH, content=content)
+    assert answer.status_code == status, answer.text
+    assert message(answer)
+    assert not worker.asked
+
+
+def test_too_many_rows_and_too_many_bytes(made: Any) -> None:
+    _, app, worker = made
+    many = call(app, "POST", PATH, content=body(["a"] * 10_000))
+    assert many.status_code == 413
+    assert "10,000 rows" in message(many)
+    huge = call(app, "POST", PATH, content=body(["a" * 10_000_000]))
+    assert huge.status_code == 413
+    assert "1,048,576 bytes" in message(huge)
+    assert not worker.asked
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes(made: Any) -> None:
+    _, app, worker = made
+
+    async def endless() -> Any:
+        for _ in range(10_000):
+            yield b"x" * 65_536
+
+    assert call(app, "POST", PATH, content=endless()).status_code == 413
+    assert not worker.asked
+
+
+def test_nul_emoji_and_empty_texts_are_texts(made: Any) -> None:
+    _, app, _ = made
+    answer = call(app, "POST", PATH, content=body(["\x00", "", "🙂", "1 of b"]))
+    assert answer.status_code == 200
+    assert [a["label"] for a in answer.json()["answers"]] == ["a", "a", "a", "b"]
+    assert call(app, "POST", PATH, content=body([])).json()["answers"] == []
+
+
+def test_unknown_tasks_routes_and_methods(made: Any) -> None:
+    _, app, _ = made
+    for method, path, status in (
+        ("POST", "/v1/tasks/nobody/predict", 404),
+        ("GET", "/nowhere", 404),
+        ("GET", PATH, 405),
+        ("POST", "/v1/tasks/%00/predict", 404),
+        ("POST", "/v1/tasks/../predict", 404),
+    ):
+        answer = call(app, method, path, content=body("a") if method == "POST" else None)
+        assert answer.status_code == status, path
+        assert message(answer)
+
+
+def test_keys_open_their_own_tasks_until_they_expire(made: Any) -> None:
+    service, app, worker = made
+    keys = {
+        "all": service.keys.add("all"),
+        "other": service.keys.add("other", tasks=("another",)),
+        "old": service.keys.add("old", seconds=1e-9),
+        "admin": service.keys.add("admin", admin=True),
+    }
+
+    def status(key: str | None, path: str = PATH, content: bytes = body("a")) -> int:
+        headers = {"Authorization": f"Bearer {key}".encode()} if key is not None else {}
+        answer = call(app, "POST", path, content=content, headers=headers)
+        if answer.status_code == 401:
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+        return answer.status_code
+
+    assert status(keys["all"]) == 200
+    wrong = (
+        None,
+        "",
+        "x",
+        keys["all"][:-1],
+        keys["all"] + "x",
+        "bw--",
+        keys["old"],
+        "ключ",
+    )
+    asked = len(worker.asked)
+    assert [status(key) for key in wrong] == [401] * len(wrong)
+    assert status(keys["other"]) == 403
+    assert len(worker.asked) == asked
+    assert status(keys["all"], "/v1/admin/tasks/tickets/replace", b'{"folder": "/x"}') == 403
+    assert status(keys["admin"], "/v1/admin/tasks/tickets/rollback") == 422  # nothing to go back to
+    stored = (service.keys.path).read_text()
+    assert not any(key.rpartition("-")[2] in stored for key in keys.values())
+    assert service.keys.path.stat().st_mode & 0o077 == 0
+    service.keys.remove(keys["all"].split("-")[1])
+    assert status(keys["all"]) == 401
+
+
+def test_a_flood_is_sent_away_with_the_time_to_wait(made: Any) -> None:
+    service, app, _ = made
+    key = service.keys.add("eager", rate=30)
+    headers = {"Authorization": f"Bearer {key}"}
+    answers = [call(app, "POST", PATH, content=body("a"), headers=headers) for _ in range(9)]
+    refused = [a for a in answers if a.status_code == 429]
+    assert refused
+    assert all(int(a.headers["Retry-After"]) >= 1 for a in refused)
+
+
+def test_rows_beyond_the_room_are_sent_away_and_the_others_answered(tmp_path: Path) -> None:
+    _, app, worker = stood_in(tmp_path / "state", waiting_rows=4)
+    worker.seconds = 0.2
+
+    async def many() -> list[httpx.Response]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://127.0.0.1"
+        ) as client:
+            return await asyncio.gather(*(client.post(PATH, content=body(["a", "b"])) for _ in range(6)))
+
+    answers = asyncio.run(many())
+    found = sorted(a.status_code for a in answers)
+    assert found == [200, 200, 503, 503, 503, 503]
+    assert all("Retry-After" in a.headers for a in answers if a.status_code == 503)
+
+
+def test_a_slow_client_is_not_waited_for(tmp_path: Path) -> None:
+    _, app, worker = stood_in(tmp_path / "state", seconds=0.05)
+
+    async def dripping() -> Any:
+        yield b'{"rows'
+        await asyncio.sleep(30)
+
+    assert call(app, "POST", PATH, content=dripping()).status_code == 408
+    assert not worker.asked
+
+
+def test_a_client_that_goes_away_frees_the_worker(made: Any) -> None:
+    service, app, worker = made
+    worker.seconds = 60
+    sent: list[Any] = []
+
+    async def one() -> None:
+        messages = [
+            {"type": "http.request", "body": body("a"), "more_body": False},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": PATH,
+            "raw_path": PATH.encode(),
+            "query_string": b"",
+        }
+        scope |= {"headers": [], "http_version": "1.1", "scheme": "http", "root_path": "", "server": ("x", 1)}
+        await asyncio.wait_for(app(scope, receive, send), 20)
+
+    asyncio.run(one())
+    assert sent[0]["status"] == 499
+    assert worker.cancelled == 1
+    assert service.room.rows == 0
+
+
+def test_an_error_inside_shows_nothing_of_the_inside(made: Any) -> None:
+    _, app, worker = made
+    worker.fails["v1"] = ValueError("secret /path/inside")
+    answer = call(app, "POST", PATH, content=body("a"))
+    assert answer.status_code == 500
+    assert message(answer) == "internal error"
+
+
+def test_the_log_holds_no_text_of_users(made: Any, caplog: pytest.LogCaptureFixture) -> None:
+    _, app, _ = made
+    with caplog.at_level("INFO", logger="basewise.serve"):
+        call(app, "POST", PATH, content=body("1 very private words"))
+        call(app, "POST", PATH, content=b'{"rows": {"private": 1}}')
+        call(app, "GET", "/v1/tasks/private/watch")
+    assert len(caplog.records) == 3
+    lines = [json.loads(r.message) for r in caplog.records]
+    assert lines[0]["task"] == "tickets"
+    assert lines[0]["rows"] == 1
+    assert "private" not in caplog.text
+
+
+def test_the_body_is_refused_as_soon_as_it_is_too_long() -> None:
+    async def chunks() -> Any:
+        yield b"12345"
+        raise AssertionError("read on")
+
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(read_body(chunks(), None, 4, 1.0))
+    assert refused.value.status == 413
+
+
+def test_depth_counts_brackets_outside_of_strings() -> None:
+    assert depth_of(b'{"a": "[[[[", "b": [1, {"c": "\\"]"}]}') == 3
+    check_depth(b'{"a": "' + b"[" * 100 + b'"}', 16)
+    with pytest.raises(Refusal, match="deeper than 2"):
+        check_depth(b"[[[1]]]", 2)
+
+
+def test_a_bucket_fills_steadily() -> None:
+    buckets = Buckets()
+    for _ in range(10):
+        buckets.take("a", 60, now=0.0)
+    with pytest.raises(Refusal) as refused:
+        buckets.take("a", 60, now=0.0)
+    assert refused.value.retry_after == pytest.approx(1.0)
+    buckets.take("a", 60, now=1.0)
+    buckets.take("b", 60, now=0.0)
+    buckets.take("a", 0, now=1.0)
+
+
+def test_an_empty_service_takes_a_request_of_any_allowed_size() -> None:
+    room = Room(4)
+    room.enter(10)
+    with pytest.raises(Refusal):
+        room.enter(1)
+    room.leave(10)
+    room.enter(4)

@@ -1,0 +1,363 @@
+"""Lanes, evidence for harm, and the watch: state that is whole or not there, rollbacks that are proven, a full disk that costs no answer."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basewise.core import frames
+from basewise.core.errors import BasewiseError, InputError, RunError, UnknownName
+from basewise.stats.harm import ODDS, Canary, Shadow, proven
+from basewise.steps.queueing import SLICE_TOKENS, STEP_TOKENS, Job, take
+from basewise.web.link import WorkerError
+from basewise.web.metrics import Metrics
+from basewise.web.traffic import Traffic
+from basewise.web.watch import Watch
+from served import about, body, call, stood_in
+
+# --- lanes
+
+
+@pytest.fixture
+def traffic(tmp_path: Path) -> Traffic:
+    made = Traffic(tmp_path / "traffic.json")
+    made.live("t", "a", "/a")
+    return made
+
+
+def test_a_canary_grows_becomes_live_and_goes_back(traffic: Traffic) -> None:
+    traffic.canary("t", "b", "/b", 1)
+    for percent in (5, 25):
+        traffic.canary("t", "b", "/b", percent)
+        assert traffic.lane("t").live == "a"
+    traffic.canary("t", "b", "/b", 100)
+    assert traffic.lane("t").live == "b"
+    assert traffic.lane("t").before == ("a",)
+    assert traffic.roll_back("t") == "a"
+    with pytest.raises(InputError, match="no earlier release"):
+        traffic.roll_back("t")
+    with pytest.raises(InputError, match="live already"):
+        traffic.shadow("t", "a", "/a")
+    with pytest.raises(InputError, match="share of 7"):
+        traffic.canary("t", "b", "/b", 7)
+    with pytest.raises(UnknownName):
+        traffic.canary("u", "b", "/b", 5)
+
+
+def test_the_state_is_the_same_after_a_restart(traffic: Traffic) -> None:
+    traffic.shadow("t", "s", "/s")
+    traffic.canary("t", "b", "/b", 5)
+    traffic.outcomes("t", [("a", True, True), ("b", False, None), ("a", True, False)])
+    again = Traffic(traffic.path)
+    assert again.lanes == traffic.lanes
+    assert again.folders == {"a": "/a", "b": "/b", "s": "/s"}
+    assert [e["event"] for e in again.events] == ["added", "shadow", "canary"]
+
+
+def test_a_restart_with_the_same_words_keeps_what_was_changed_since(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "traffic.json")
+    traffic.start("t", "a", "/a")
+    traffic.live("t", "b", "/b")
+    again = Traffic(traffic.path)
+    again.start("t", "a", "/a")
+    assert again.lane("t").live == "b"
+    again.start("t", "c", "/c")
+    assert again.lane("t").live == "c"
+
+
+def test_a_state_that_cannot_be_written_changes_nothing(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, value: Any) -> None:
+        raise RunError("the disk is full", "free some space")
+
+    monkeypatch.setattr("basewise.web.traffic.write_json", full)
+    with pytest.raises(RunError):
+        traffic.live("t", "b", "/b")
+    assert traffic.lane("t").live == "a"
+
+
+def test_a_damaged_state_is_an_error_with_the_fix(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.json"
+    for content in (
+        "{",
+        "[]",
+        '{"format": 99}',
+        '{"format": 1, "tasks": {"t": {}}, "folders": {}, "events": []}',
+    ):
+        path.write_text(content)
+        with pytest.raises(BasewiseError) as error:
+            Traffic(path)
+        assert error.value.fix
+
+
+def test_the_same_text_goes_the_same_way_while_the_share_grows(traffic: Traffic) -> None:
+    texts = [f"text {i}" for i in range(2000)]
+    before: set[str] = set()
+    for percent in (1, 5, 25):
+        traffic.canary("t", "b", "/b", percent)
+        now = {t for t in texts if traffic.lane("t").pick(t) == "b"}
+        assert before <= now
+        assert len(now) == pytest.approx(20 * percent, abs=5 * np.sqrt(20 * percent) + 1)
+        before = now
+
+
+# --- harm
+
+
+def test_a_harmful_canary_is_rolled_back_and_an_equal_one_is_not(traffic: Traffic) -> None:
+    rng = np.random.default_rng(0)
+    traffic.canary("t", "b", "/b", 25)
+    why = None
+    for _ in range(300):
+        rows = [("b" if rng.random() < 0.25 else "a", bool(rng.random() < 0.9), None) for _ in range(4)]
+        why = why or traffic.outcomes("t", rows)
+    assert why is None
+    for _ in range(300):
+        version = "b" if rng.random() < 0.25 else "a"
+        why = why or traffic.outcomes(
+            "t", [(version, bool(rng.random() < (0.5 if version == "b" else 0.9)), None)]
+        )
+    assert why
+    assert "proven harm" in why
+    assert traffic.lane("t").canary is None
+    assert traffic.events[-1]["event"] == "rolled back"
+
+
+def test_a_harmful_shadow_is_dropped(traffic: Traffic) -> None:
+    traffic.shadow("t", "s", "/s")
+    found = [traffic.outcomes("t", [("a", True, False)]) for _ in range(12)]
+    assert any(found)
+    assert traffic.lane("t").shadow is None
+    assert traffic.lane("t").live == "a"
+
+
+@given(st.integers(0, 6), st.integers(0, 6))
+def test_a_bet_is_fair_where_both_err_alike(right: int, wrong: int) -> None:
+    """Given the errors of a block, the new outcome is a draw from it: the expected factor of each bet is 1."""
+    size = right + wrong + 1
+    factors = np.zeros(len(ODDS))
+    for new_right in (False, True):
+        # the same total of errors in the block, with the new outcome among them or not
+        old_wrong = wrong if not new_right else wrong + 1
+        block = Canary(old_right=size - 1 - old_wrong, old_wrong=old_wrong) if size - 1 >= old_wrong else None
+        if block is None:
+            continue
+        errors = wrong + 1
+        chance = errors / size if not new_right else 1 - errors / size
+        factors += chance * np.exp(block.new(new_right).logs)
+    assert factors == pytest.approx(np.ones(len(ODDS)))
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 1000))
+def test_alarms_without_harm_are_as_rare_as_promised(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    alarms = 0
+    for _ in range(60):
+        evidence = Canary()
+        for _ in range(150):
+            right = bool(rng.random() < 0.7)
+            evidence = evidence.new(right) if rng.random() < 0.3 else evidence.old(right)
+            if proven(evidence.log_e):
+                alarms += 1
+                break
+    assert alarms <= 12  # at most 1 in 20 by proof: 3 of 60 expected at most, 12 has a chance below 1e-4
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_evidence_survives_json(a: int, b: int) -> None:
+    canary = Canary()
+    for i in range(a):
+        canary = canary.old(i % 3 > 0)
+    for i in range(b % 7):
+        canary = canary.new(i % 2 > 0)
+    assert Canary.from_dict(json.loads(json.dumps(canary.to_dict()))) == canary
+    shadow = Shadow().add([(i % 2 > 0, i % 3 > 0) for i in range(a)])
+    assert Shadow.from_dict(json.loads(json.dumps(shadow.to_dict()))) == shadow
+
+
+# --- the watch
+
+
+def test_labels_reach_the_lane_once(tmp_path: Path) -> None:
+    service, app, _ = stood_in(tmp_path / "state")
+    service.watch.start()
+    first = call(app, "POST", "/v1/tasks/tickets/predict", content=body(["0", "1", "2"])).json()["answers"]
+    labels = [{"id": a["id"], "label": t} for a, t in zip(first, ("a", "b", "a"), strict=True)]
+    labels.append({"id": "nobody-0", "label": "a"})
+    content = json.dumps({"labels": labels}).encode()
+    kept = call(app, "POST", "/v1/tasks/tickets/labels", content=content).json()
+    assert kept == {"kept": 3, "unknown": 1, "rolled_back": None}
+    assert call(app, "POST", "/v1/tasks/tickets/labels", content=content).json()["kept"] == 0
+    state = call(app, "GET", "/v1/tasks/tickets/watch").json()
+    accuracy = state["versions"]["v1"]["accuracy"]
+    assert accuracy["n"] == 3
+    assert accuracy["estimate"] == pytest.approx(2 / 3)
+    assert accuracy["low"] < 2 / 3 < accuracy["high"]
+    page = call(app, "GET", "/watch/tickets").text
+    assert "0.667" in page
+    service.watch.stop()
+
+
+def test_a_full_disk_under_the_watch_costs_no_answer(tmp_path: Path) -> None:
+    service, app, _ = stood_in(tmp_path / "state")
+    with closing(service.watch._open()) as file:
+        pages = file.execute("pragma page_count").fetchone()[0]
+    whole = sqlite3.connect
+
+    def small(*arguments: Any, **more: Any) -> Any:
+        file = whole(*arguments, **more)
+        file.execute(f"pragma max_page_count = {pages}")
+        return file
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", small)
+        service.watch.start()
+        for _ in range(5):
+            answer = call(app, "POST", "/v1/tasks/tickets/predict", content=body(["0"] * 200))
+            assert answer.status_code == 200
+        service.watch.stop()
+    lost = service.metrics.registry.get_sample_value("basewise_watch_lost_rows_total")
+    assert lost
+    assert lost > 0
+    assert "basewise_watch_lost_rows_total" in call(app, "GET", "/metrics").text
+
+
+def test_a_watch_that_is_no_database_costs_no_answer(tmp_path: Path) -> None:
+    service, app, _ = stood_in(tmp_path / "state")
+    service.watch.path.write_bytes(b"this is no database" * 100)
+    service.watch.start()
+    assert call(app, "POST", "/v1/tasks/tickets/predict", content=body("0")).status_code == 200
+    answer = call(app, "POST", "/v1/tasks/tickets/labels", content=b'{"labels": [{"id": "x", "label": "a"}]}')
+    assert answer.status_code == 422
+    assert call(app, "GET", "/v1/tasks/tickets/watch").status_code == 200
+    service.watch.stop()
+
+
+def test_windows_show_a_shift_and_survive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("basewise.web.watch.WINDOW", 100)
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    reference = {"rows": 90, "confusion": (np.eye(3) * 25 + 2).tolist()}
+    reference |= {"confidence": np.linspace(0.4, 1, 90).tolist(), "right": [1] * 75 + [0] * 15}
+    told = {**about("v1"), "reference": reference}
+    watch.refer(told)
+    watch.start()
+    rng = np.random.default_rng(0)
+
+    def answer(shift: float, prior: tuple[float, ...]) -> None:
+        values = rng.dirichlet(np.array(prior) * 20, 100)
+        features = rng.normal(size=(100, 24)).astype(np.float32) + shift
+        watch.answered("tickets", told, f"r{rng.integers(10**9)}", values, features)
+        watch.flush(60)
+
+    for shift, prior in ((0.0, (1, 1, 1)), (0.0, (1, 1, 1)), (1.0, (3, 1, 1))):
+        answer(shift, prior)
+    watch.stop()
+    windows = Watch(watch.path, Metrics()).windows("tickets", "v1")
+    assert [w["number"] for w in windows] == [0, 1, 2]
+    assert windows[0]["p_values"] == {}
+    assert windows[2]["p_values"]["joint"] == pytest.approx(1 / 200)
+    assert windows[2]["level"] > windows[1]["level"]
+    assert windows[2]["estimated_accuracy"]["low"] <= windows[2]["estimated_accuracy"]["high"]
+    assert windows[2]["shares"]["now"][0] > windows[2]["shares"]["before"][0]
+
+
+# --- the way of a request
+
+
+def test_a_canary_that_fails_gives_way_to_the_live_release(tmp_path: Path) -> None:
+    service, app, worker = stood_in(tmp_path / "state")
+    service._known(about("v2"))
+    service.traffic.canary("tickets", "v2", "/releases/v2", 25)
+    worker.fails["v2"] = WorkerError("ValueError", "internal error", False)
+    answers = [call(app, "POST", "/v1/tasks/tickets/predict", content=body(f"1 text {i}")) for i in range(60)]
+    assert [a.status_code for a in answers] == [200] * 60
+    assert {a.json()["version"] for a in answers} == {"v1"}
+    tried = {h["version"] for h in worker.asked if "version" in h}
+    assert "v2" in tried
+    assert service.traffic.lane("tickets").canary_evidence.seen_new[1] > 0
+
+
+def test_changes_by_an_admin_key(tmp_path: Path) -> None:
+    service, app, worker = stood_in(tmp_path / "state")
+    headers = {"Authorization": f"Bearer {service.keys.add('boss', admin=True)}"}
+
+    def change(path: str, value: Any = None, method: str = "POST") -> Any:
+        content = json.dumps(value).encode() if value is not None else None
+        answer = call(app, method, f"/v1/admin/tasks{path}", content=content, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def version(text: str = "0") -> str:
+        answer = call(app, "POST", "/v1/tasks/tickets/predict", content=body(text), headers=headers)
+        assert answer.headers["X-Basewise-Version"] == answer.json()["version"]
+        return str(answer.json()["version"])
+
+    assert version() == "v1"
+    assert change("/tickets/replace", {"folder": "/releases/v2"})["live"] == "v2"
+    assert version() == "v2"
+    assert change("/tickets/rollback")["live"] == "v1"
+    assert version() == "v1"
+    assert change("/tickets/shadow", {"folder": "/releases/v3"})["shadow"] == "v3"
+    assert change("/tickets/canary", {"folder": "/releases/v4", "percent": 5})["percent"] == 5
+    found = change("", method="GET")
+    assert [e["event"] for e in found["events"]] == ["added", "replaced", "rolled back", "shadow", "canary"]
+    assert change("/tickets", method="DELETE") == {"removed": "tickets"}
+    closed = {h["closed"] for h in worker.asked if "closed" in h}
+    assert {"v1", "v3", "v4"} <= closed
+
+
+# --- messages and the queue
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), st.text(max_size=40) | st.integers(), max_size=5),
+    st.binary(max_size=64),
+)
+def test_a_message_comes_out_as_it_went_in(header: dict[str, Any], content: bytes) -> None:
+    import io
+
+    packed = frames.pack(header, content)
+    assert frames.read(io.BytesIO(packed)) == (header, content)
+    assert frames.read(io.BytesIO(packed[:-1])) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(1, 600), min_size=1, max_size=30), st.floats(0, 100)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_a_batch_keeps_the_budget_and_starves_nobody(jobs: list[tuple[list[int], float]]) -> None:
+    waiting = [
+        Job(i, "v", [""] * len(lengths), None, np.array(lengths), deadline)
+        for i, (lengths, deadline) in enumerate(jobs)
+    ]
+    steps = 0
+    while waiting:
+        batch = take(waiting)
+        assert batch
+        total = sum(int(job.lengths[job.done : job.done + rows].sum()) for job, rows in batch)
+        assert total <= STEP_TOKENS
+        first = min(waiting, key=lambda j: j.deadline)
+        assert any(job is first for job, _ in batch)
+        if len(waiting) > 1:
+            several = [job for job, _ in batch]
+            small = [j for j in waiting if j.lengths[j.done :].sum() <= SLICE_TOKENS]
+            assert several or not small
+        for job, rows in batch:
+            assert 0 < rows <= job.left
+            job.done += rows
+        waiting = [j for j in waiting if j.left]
+        steps += 1
+        assert steps < 10_000
