@@ -71,9 +71,7 @@ def plan(
 
         written = write(found, emit, to or Path())
     show_plan(found, out)
-    if written:
-        typer.echo(f"written: {written}")
-    _write(found.to_dict(), to)
+    _write(found.to_dict(), to, written)
 
 
 def _flop(text: str) -> float:
@@ -87,7 +85,9 @@ def _flop(text: str) -> float:
     return value
 
 
-def _write(value: Any, to: Path | None) -> None:
+def _write(value: Any, to: Path | None, written: Path | None = None) -> None:
+    if written is not None:
+        typer.echo(f"written: {written}")
     if to is not None:
         from basewise.core.files import write_json
 
