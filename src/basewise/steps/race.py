@@ -217,7 +217,7 @@ class Race:
         entry.status = "dropped" if entry.outcomes else "skipped"
         how = "measured" if entry.outcomes else "predicted"
         entry.why = (
-            f"{needed} fits and a last one on all rows at {how} {self.seconds_a_fold(entry):.0f} s a fit"
+            f"{needed} fit{'s' * (needed > 1)} and a last one on all rows, {how} {self.seconds_a_fold(entry):.0f} s each,"
             f" do not fit into the {max(0.0, self.clock.left):.0f} s left"
         )
 

@@ -57,58 +57,6 @@ def number(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def leaderboard(d: Decision) -> str:
-    """Arms with intervals on one axis."""
-    scores = [e["score"] for e in d.leaderboard if e.get("score")]
-    if not scores:
-        return ""
-    # majority would press all others against the right end
-    shown = [e["score"] for e in d.leaderboard if e.get("score") and e["method"] != "majority"] or scores
-    low, high = min(s["low"] for s in shown), max(s["high"] for s in shown)
-    rows = []
-    for e in d.leaderboard:
-        chosen = e["name"] == d.chosen
-        mark = "■ chosen" if chosen else "= tied" if e["name"] in d.tied else e["status"]
-        s = e.get("score")
-        bar = (
-            plots.interval_bar(low, high, (s["estimate"], s["low"], s["high"]), chosen)
-            if s and s["low"] >= low
-            else "◂ below"
-            if s
-            else cut(e["why"])
-        )
-        why = f'<br><span class="small">{cut(e["why"])}</span>' if s and e["why"] else ""
-        spread = f"±{percent(e['seed_spread'])}" if e.get("seed_spread") is not None else "–"
-        gap = span(e["difference"]) if e.get("difference") else "–"
-        p = f"{e['difference']['p_holm']:.3g}" if e.get("difference") else "–"
-        best = f"{e['probability_best']:.2f}" if e.get("probability_best") is not None else "–"
-        cells = [
-            f"{'<b>' if chosen else ''}{escape(e['name'])}{'</b>' if chosen else ''}{why}",
-            escape(mark),
-            bar,
-            span(s),
-            f"{s['n']:,}" if s else "–",
-            f"{spread} ({e.get('seeds', 0)})",
-            gap,
-            p,
-            best,
-            cut(e.get("licence", "–"), NAME_SHOWN),
-        ]
-        rows.append(cells)
-    head = (
-        "arm",
-        "",
-        f"{percent(low)} to {percent(high)} %",
-        "% right [95 %]",
-        "n",
-        "spread (draws)",
-        "chosen better by",
-    )
-    note = "Dot and line: share right in cross-validation, 95 % interval; the square is the chosen arm. "
-    note += "“Chosen better by” is the paired difference in points, p is adjusted for all comparisons (Holm)."
-    return how(note) + table([*head, "p", "P(best)", "licence"], rows, 3)
-
-
 def pareto(d: Decision) -> str:
     """Score against milliseconds a row."""
     points = [e for e in d.leaderboard if e.get("score") and e.get("milliseconds_per_row")]
