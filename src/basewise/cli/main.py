@@ -264,8 +264,18 @@ app.command("ui")(ui_command)
 
 
 @app.command()
-def show(run: Run) -> None:
-    """Print the decision of a finished run again."""
+def show(
+    run: Run,
+    live: Annotated[
+        bool, typer.Option("--live", help="Serve the page of a pretraining run on this machine.")
+    ] = False,
+) -> None:
+    """Print the decision of a finished run again, or how a pretraining run stands."""
+    from basewise.cli.pretrain import is_pretraining, show_run
+
+    if live or is_pretraining(Path(run)):
+        show_run(Path(run), live, console())
+        return
     from basewise.cli.terminal import show_decision
     from basewise.core.decision import Decision
     from basewise.core.errors import RunError
