@@ -163,8 +163,8 @@ def test_from_a_dropped_file_to_an_answer_by_keyboard(browser: Any, world: World
         page.keyboard.type("15m")
         tab_to(page, "Bases, methods and more")
         page.keyboard.press("Enter")
-        for method in ("majority:", "probe:", "words:"):
-            tab_to(page, method)
+        for box in ("tiny-bert", "majority:", "probe:", "words:"):
+            tab_to(page, box)
             page.keyboard.press("Space")
         tab_to(page, "Start the run")
         page.keyboard.press("Enter")
