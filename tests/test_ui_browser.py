@@ -26,7 +26,7 @@ import ui_world
 
 pytestmark = pytest.mark.browser
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-WAIT_MS = 240_000
+WAIT_MS = 900_000
 TABLE = "tickets.csv"
 
 
