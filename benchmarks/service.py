@@ -13,8 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import common
 import numpy as np
+
+import common
 import serving
 
 
@@ -44,10 +45,14 @@ def save_runs(folder: Path, base_name: str, count: int, texts: list[str]) -> lis
     order, made = np.arange(min(len(texts), 240)), []
     for i in range(count):
         labels = np.random.default_rng(i).permutation(order % 6)
-        examples = Examples(tuple(texts[: len(order)]), labels, order, order, tuple(f"class {c}" for c in range(6)))
+        examples = Examples(
+            tuple(texts[: len(order)]), labels, order, order, tuple(f"class {c}" for c in range(6))
+        )
         fitted = part("methods", "probe").fit(examples, base, Context(seed=i, features=store))
         place = folder / f"task{i}"
-        save_predictor(place / "predictor", fitted, method="probe", base=base, inputs=("text",), threshold=None)
+        save_predictor(
+            place / "predictor", fitted, method="probe", base=base, inputs=("text",), threshold=None
+        )
         made.append(place)
     return made
 
@@ -77,13 +82,20 @@ def engine_speed(run: Path, texts: list[str], repeats: int) -> common.Json:
 def measure_ours(runs: list[Path], texts: list[str], clients: int, seconds: float) -> common.Json:
     """Load on some tasks at once, then a single client; memory after the load."""
     port = serving.free_port()
-    with tempfile.TemporaryDirectory(prefix="basewise-bench-") as state:
-        with serving.running(serving.service_command(runs, port, Path(state)), port, "/ready") as process:
-            requests = serving.predict_requests(texts, [r.name for r in runs])
-            serving.load(port, requests, clients, min(2.0, seconds))
-            many = serving.load(port, requests, clients, seconds)
-            one = serving.load(port, requests, 1, min(seconds, 10))
-            return {"tasks": len(runs), "many": many, "one": one, "memory_bytes": serving.memory_of(process.pid)}
+    with (
+        tempfile.TemporaryDirectory(prefix="basewise-bench-") as state,
+        serving.running(serving.service_command(runs, port, Path(state)), port, "/ready") as process,
+    ):
+        requests = serving.predict_requests(texts, [r.name for r in runs])
+        serving.load(port, requests, clients, min(2.0, seconds))
+        many = serving.load(port, requests, clients, seconds)
+        one = serving.load(port, requests, 1, min(seconds, 10))
+        return {
+            "tasks": len(runs),
+            "many": many,
+            "one": one,
+            "memory_bytes": serving.memory_of(process.pid),
+        }
 
 
 def measure_rival(base_name: str, texts: list[str], clients: int, seconds: float, copies: int) -> common.Json:
@@ -103,7 +115,12 @@ def measure_rival(base_name: str, texts: list[str], clients: int, seconds: float
             serving.load(port, requests, clients, min(2.0, seconds))
             many = serving.load(port, requests, clients, seconds)
             one = serving.load(port, requests, 1, min(seconds, 10))
-            return {"copies": copies, "many": many, "one": one, "memory_bytes": serving.memory_of(process.pid)}
+            return {
+                "copies": copies,
+                "many": many,
+                "one": one,
+                "memory_bytes": serving.memory_of(process.pid),
+            }
 
 
 def main() -> None:
@@ -137,8 +154,20 @@ def main() -> None:
         "nothing refused": set(ours["statuses"]) | set(many["many"]["statuses"]) == {"200"},
     }
     lines = [
-        (n, x["many"]["per_second"], x["many"]["median_ms"], x["many"]["p99_ms"], x["one"]["median_ms"], x["memory_bytes"] / 2**20)
-        for n, x in (("one task", one), (f"{tasks} tasks", many), ("pipeline", rival), (f"{rivals} pipelines", separate))
+        (
+            n,
+            x["many"]["per_second"],
+            x["many"]["median_ms"],
+            x["many"]["p99_ms"],
+            x["one"]["median_ms"],
+            x["memory_bytes"] / 2**20,
+        )
+        for n, x in (
+            ("one task", one),
+            (f"{tasks} tasks", many),
+            ("pipeline", rival),
+            (f"{rivals} pipelines", separate),
+        )
     ]
     header = ("what", "answers/s", "median ms", "p99 ms", "one client ms", "MiB")
     print(common.table(lines, header))

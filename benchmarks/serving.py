@@ -33,7 +33,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], port: int, ready: str, seconds: float = 600) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str], port: int, ready: str, seconds: float = 600
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server until the block ends, ready when `ready` answers 200."""
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -83,7 +85,12 @@ def load(port: int, requests: list[tuple[str, str]], clients: int, seconds: floa
 
 
 async def _client(
-    port: int, number: int, requests: list[tuple[str, str]], stop: float, took: list[float], seen: Counter[int]
+    port: int,
+    number: int,
+    requests: list[tuple[str, str]],
+    stop: float,
+    took: list[float],
+    seen: Counter[int],
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     at = number * 7
@@ -97,7 +104,9 @@ async def _client(
         answer = await reader.readuntil(b"\r\n\r\n")
         status = int(answer[9:12])
         length = next(
-            int(line.split(b":")[1]) for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length")
+            int(line.split(b":")[1])
+            for line in answer.split(b"\r\n")
+            if line.lower().startswith(b"content-length")
         )
         await reader.readexactly(length)
         took.append(time.perf_counter() - began)

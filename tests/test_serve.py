@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -69,14 +68,19 @@ def test_answers_are_those_of_predict(made: dict[str, Path], running: Running) -
             for answer in found["answers"]:
                 assert answer["abstained"] == (answer["probability"] < 0.5)
                 assert answer["label"] in answer["set"]
-        columns = client.post("/v1/tasks/tickets/predict", content=body([{"text": TEXTS[0], "more": 1}])).json()
-        assert columns["answers"][0]["label"] == client.post(
-            "/v1/tasks/tickets/predict", content=body(TEXTS[0])
-        ).json()["answers"][0]["label"]
+        columns = client.post(
+            "/v1/tasks/tickets/predict", content=body([{"text": TEXTS[0], "more": 1}])
+        ).json()
+        assert (
+            columns["answers"][0]["label"]
+            == client.post("/v1/tasks/tickets/predict", content=body(TEXTS[0])).json()["answers"][0]["label"]
+        )
 
 
 def test_many_clients_of_many_tasks_get_their_own_answers(made: dict[str, Path], running: Running) -> None:
-    expected = {n: dict(zip(TEXTS, load(made[n]).predict(TEXTS), strict=True)) for n in ("tickets", "mails", "words")}
+    expected = {
+        n: dict(zip(TEXTS, load(made[n]).predict(TEXTS), strict=True)) for n in ("tickets", "mails", "words")
+    }
 
     def ask(i: int) -> bool:
         name, text = ("tickets", "mails", "words")[i % 3], TEXTS[i % len(TEXTS)]
@@ -133,10 +137,14 @@ def test_the_curl_lines_of_the_guide_work(made: dict[str, Path], running: Runnin
             .replace("$ADMIN", running.keys["admin"])
             .replace("runs/", f"{made['tickets'].parent}/")
         )
-        done = subprocess.run([*words, "--fail-with-body"], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [*words, "--fail-with-body"], capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         assert done.stdout, line
-    with running.client("admin") as client:  # the guide ends with another live release: put the first one back
+    with running.client(
+        "admin"
+    ) as client:  # the guide ends with another live release: put the first one back
         client.post("/v1/admin/tasks/tickets/rollback")
 
 
@@ -183,7 +191,9 @@ def test_a_wrong_release_is_rolled_back_by_its_labels(made: dict[str, Path], run
     assert lane["version"] == good
 
 
-def test_a_folder_that_is_no_release_changes_nothing(made: dict[str, Path], running: Running, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_release_changes_nothing(
+    made: dict[str, Path], running: Running, tmp_path: Path
+) -> None:
     half = tmp_path / "half" / "predictor"
     half.mkdir(parents=True)
     for file in (made["mails"] / "predictor").iterdir():
@@ -207,7 +217,9 @@ def test_the_state_survives_a_kill(made: dict[str, Path], tmp_path: Path) -> Non
     try:
         first.keys = {"all": admin}
         with first.client() as client:
-            client.post("/v1/admin/tasks/words/replace", json={"folder": str(made["mails"])}).raise_for_status()
+            client.post(
+                "/v1/admin/tasks/words/replace", json={"folder": str(made["mails"])}
+            ).raise_for_status()
             answer = client.post("/v1/tasks/words/predict", content=body(TEXTS[0])).json()
             label = {"id": answer["answers"][0]["id"], "label": "billing"}
             assert client.post("/v1/tasks/words/labels", json={"labels": [label]}).json()["kept"] == 1
@@ -266,7 +278,9 @@ def test_an_upstream_is_passed_through(tmp_path: Path, running: Running) -> None
     async def ask() -> tuple[int, bytes, list[Any]]:
         upstream = Upstream(running.url)
         upstream._client.headers["Authorization"] = f"Bearer {running.keys['all']}"
-        answer = await upstream.post("/v1/completions", b'{"model":"smollm2-135m","prompt":"the","max_tokens":3}', False)
+        answer = await upstream.post(
+            "/v1/completions", b'{"model":"smollm2-135m","prompt":"the","max_tokens":3}', False
+        )
         models = await upstream.models()
         await upstream.close()
         return answer.status_code, bytes(answer.body), models
