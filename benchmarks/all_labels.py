@@ -5,17 +5,19 @@ On six public sets, the same rows, cold caches, each in a fresh process:
     probe    mean-pooled last layer of minilm-l6, logistic regression
     trainer  Hugging Face `Trainer`, full fine-tuning of minilm-l6, 3 epochs
     choose   basewise within --budget seconds, all methods, on --bases
-Run: python benchmarks/all_labels.py [--sets trec --budget 600]. It goes on where it stopped.
+Run: python benchmarks/all_labels.py [--sets trec --who words,trainer --budget 600 --keep runs]. It goes on where it stopped.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import common
 from few_labels import run_choose, scored
 
 PEERS = {"words": "peer_probe.py", "probe": "peer_probe.py", "trainer": "peer_trainer.py"}
+WHOS = (*PEERS, "choose")
 ALLOWED_LOSS = 0.005
 
 
@@ -63,33 +65,35 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the cells that are missing, print the table, write the result."""
-    o = common.options(__doc__, sets=common.SETS, budget=900.0, bases=common.BASES)
+    o = common.options(__doc__, sets=common.SETS, budget=900.0, bases=common.BASES, keep="", who=WHOS)
     sets, budget, steps = (("trec",), 20.0, 2) if o.smoke else (o.sets, o.budget, -1)
     journal, cells = common.Journal("all_labels", smoke=o.smoke), []
     for name in sets:
         train, test = common.read_set(name, "train"), common.read_set(name, "test")
         if o.smoke:
             train, test = common.draw(train, 20, 0), common.sample(test, 60, 0)
-        for who in PEERS:
+        for who in (w for w in PEERS if w in o.who):
             key = {"set": name, "who": who, "draw": 0}
             cells.append(journal.cell(key, lambda k=key, t=train, e=test: run_peer(k, t, e, steps)))
+        if "choose" not in o.who:
+            continue
         key = {"set": name, "who": "choose", "draw": 0}
+        chosen = {"bases": o.bases, **({"run": str(Path(o.keep).resolve() / name)} if o.keep else {})}
         cells.append(
-            journal.cell(key, lambda k=key, t=train, e=test: run_choose(k, t, e, budget, {"bases": o.bases}))
+            journal.cell(key, lambda k=key, t=train, e=test, c=chosen: run_choose(k, t, e, budget, c))
         )
     result = summary(cells)
-    whos = (*PEERS, "choose")
     lines = [
         (
             r["set"],
-            *(r[w]["accuracy"] for w in whos),
+            *(r[w]["accuracy"] for w in WHOS),
             r["lacks"],
             r["chosen"],
             *(r[w]["seconds"] for w in ("trainer", "choose")),
         )
         for r in result["rows"]
     ]
-    print("\n" + common.table(lines, ("set", *whos, "lacks", "chosen", "trainer s", "choose s")))
+    print("\n" + common.table(lines, ("set", *WHOS, "lacks", "chosen", "trainer s", "choose s")))
     print(result["met"])
     common.write_result(
         "all_labels",

@@ -44,7 +44,8 @@ def run_peer(key: dict[str, Any], train: common.Rows, test: common.Rows, steps: 
 def run_choose(
     key: dict[str, Any], train: common.Rows, test: common.Rows, seconds: float, chosen: dict[str, Any]
 ) -> dict[str, Any]:
-    """`choose` on one draw within `seconds`, nothing cached but the weights; `chosen`: bases and methods, if not all."""
+    """`choose` on one draw within `seconds`, nothing cached but the weights; `chosen`: bases and methods, if not all,
+    and "run", a folder to keep the run in."""
     with tempfile.TemporaryDirectory(prefix="basewise-bench-") as name:
         folder = Path(name)
         table = common.write_table(folder / "rows.parquet", train)

@@ -1,6 +1,6 @@
 """Our side of benchmarks/scoring.py, in a fresh process: ours_score.py job.json answer.json.
 
-job: {"base", "precision", "pairs": [[context, continuation]], "prompts", "most_tokens"}; wall and processor seconds of scoring and of
+job: {"base", "precision", "pairs": [[context, continuation]], "choices" a question, "prompts", "most_tokens"}; wall and processor seconds of scoring and of
 generating apart, what was computed, and the peak of matrix multiplication in the same process.
 """
 
@@ -39,7 +39,8 @@ def main(job_path: str, answer_path: str) -> None:
     answer: dict[str, Any] = {"precision": causal.precision, "context": causal.context}
     if job.get("pairs"):
         pairs = [(context, continuation) for context, continuation in job["pairs"]]
-        scores, wall, processor = timed(lambda: causal.score(pairs))
+        counts = [job["choices"]] * (len(pairs) // job["choices"])
+        scores, wall, processor = timed(lambda: causal.pick(pairs, counts))
         flop = 2.0 * block_parameters(base.card) * scores.unique
         peak = matmul_peak(DTYPES[causal.precision])
         answer |= {

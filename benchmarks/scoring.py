@@ -99,7 +99,13 @@ def scoring(o: Any, folder: str, python: Path) -> common.Json:
                 name, "harness", dtype, theirs[dtype].get("seconds", theirs[dtype].get("error")), flush=True
             )
         for precision in ("fp32", "bf16"):
-            job = {"base": o.base, "precision": precision, "pairs": pairs, "threads": o.threads}
+            job = {
+                "base": o.base,
+                "precision": precision,
+                "pairs": pairs,
+                "choices": choices,
+                "threads": o.threads,
+            }
             ours[precision] = common.run_worker("ours_score.py", job)
             print(
                 name,

@@ -33,6 +33,9 @@ KINDS = {
     "rankers": "What ranks a base before it is tried",
     "executors": "Where jobs run",
     "suites": "Benchmark suites, for `bench --suite`",
+    "checks": "What a release must pass",
+    "documents": "What a release says about itself",
+    "exporters": "What a release becomes, for `export --to`",
 }
 
 

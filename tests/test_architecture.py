@@ -234,6 +234,7 @@ def test_public_names_are_exact() -> None:
         "evaluate",
         "predict",
         "load",
+        "release",
         "Classifier",
         "Budget",
         "Task",

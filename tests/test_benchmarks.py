@@ -17,6 +17,7 @@ import all_labels  # noqa: E402
 import choice  # noqa: E402
 import common  # noqa: E402
 import few_labels  # noqa: E402
+import prompting  # noqa: E402
 import run_all  # noqa: E402
 
 ROWS = common.Rows([f"text {i}" for i in range(90)], ["abc"[i % 3] for i in range(90)])
@@ -110,3 +111,52 @@ def test_a_broken_worker_is_an_answer(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps({}), encoding="utf-8")
     answer = common.run_worker("peer_setfit.py", {"folder": "none"}, seconds=60)
     assert "error" in answer
+
+
+def _asked(name: str, draw: int, plain: list[int], batch: list[int]) -> dict:
+    right = {"uncalibrated": plain, "batch": batch, "chosen": batch}
+    key = {"set": name, "draw": draw, "who": "asked"}
+    return {"key": key, "right": right, "classes": 2, "seconds": 1.0}
+
+
+def test_prompting_pairs_its_answers_and_counts_rows_and_draws() -> None:
+    sets = [*common.SETS, "tweet_irony"]
+    cells = [_asked(name, d, [0, 1] * 50, [1, 1, 0, 1] * 25) for name in sets for d in range(3)]
+    found = prompting.summary(cells, [])
+    assert found["gains"]["batch"]["estimate"] == pytest.approx(0.25)
+    assert found["gains"]["batch"]["n"] == 7 * 3 * 100
+    assert found["met"]["calibrated beats uncalibrated on at least 5 of 7"] is True
+    assert found["met"]["by 5 points on average"] is True
+    assert found["met"]["where the probe wins, choose picks it"] is None, "no pick was measured"
+    apart = [_asked("sst2", d, [0] * 100, [int(d == 0)] * 100) for d in range(3)]
+    line = prompting.summary(apart, [])["rows"][0]["batch_gain"]
+    assert line["low"] < 0 < line["high"], "one lucky draw of three is no proof, however many rows"
+    assert prompting.summary(cells[:3], [])["met"]["by 5 points on average"] is None, "one set is not seven"
+    assert prompting.summary([{"key": {"set": "sst2"}, "error": "x"}], [])["met"] is None
+
+
+def test_prompting_asks_for_the_probe_only_where_it_is_shown_to_win() -> None:
+    def pick(prompt: float, probe: float, chosen: str) -> dict:
+        return {
+            "key": {"set": "trec"},
+            "arms": {"prompt": prompt, "probe": probe},
+            "n": 300,
+            "chosen": chosen,
+        }
+
+    wrong, open_, right = prompting.pick_lines(
+        [
+            pick(0.5, 0.8, "smollm2-135m + prompt"),
+            pick(0.7, 0.72, "smollm2-135m + prompt"),
+            pick(0.5, 0.8, "smollm2-135m + probe"),
+        ]
+    )
+    assert wrong["probe_wins"] and not wrong["as_it_should"]
+    assert not open_["probe_wins"] and open_["as_it_should"]
+    assert right["as_it_should"]
+
+
+def test_prompting_shows_the_classes_in_turn() -> None:
+    order = prompting.in_turn(ROWS.labels, (0, 90))
+    assert Counter(ROWS.labels[i] for i in order[:9]) == {"a": 3, "b": 3, "c": 3}
+    assert sorted(order.tolist()) == list(range(90))

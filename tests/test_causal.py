@@ -359,3 +359,15 @@ def test_bf16_is_near_and_auto_settles(tmp_path: Path, monkeypatch: pytest.Monke
     first = Causal(base, "auto").precision
     assert first in ("bf16", "fp32")
     assert Causal(base, "auto").precision == first
+
+
+def test_a_faster_precision_picks_what_fp32_picks(opened: dict[str, Causal]) -> None:
+    near, exact = Causal(opened["llama"].base, "bf16"), opened["llama"]
+    requests = [(f"the old house {i}", f" {w}") for i in range(12) for w in ("stands", "is red", "fell down")]
+    counts = [3] * 12
+    a, b = near.pick(requests, counts), exact.pick(requests, counts)
+    shape = (12, 3)
+    np.testing.assert_array_equal(
+        a.log_probability.reshape(shape).argmax(1), b.log_probability.reshape(shape).argmax(1)
+    )
+    assert a.computed > near.score(requests).computed  # some were scored again

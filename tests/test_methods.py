@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tiny as tiny_bases
 import tiny_decoders
 from basewise.core import registry
-from basewise.core.base import EMBED, SCORE, TRAIN, Base, Card
+from basewise.core.base import EMBED, FILL, SCORE, TRAIN, Base, Card
 from basewise.core.hashing import sha256_file
 from basewise.core.method import Context, Machine, compatible
 from basewise.core.task import Examples
 
-METHODS = ("majority", "words", "prototype", "probe", "contrast", "full", "scratch", "lora", "prompt")
+METHODS = ("majority", "words", "prototype", "probe", "contrast", "full", "scratch", "lora", "prompt", "fill")
 MACHINE = Machine(cores=2, memory_bytes=8 << 30, fp32_peak=1.5e11, bf16_peak=3e11)
 WORDS = {
     "card_arrival": "when does my new card come in the post",
@@ -82,10 +83,20 @@ def decoder(folder: Path) -> Base:
     return tiny_decoders.decoder(folder, "llama", max_position_embeddings=256)
 
 
+@functools.cache
+def masked(folder: Path) -> Base:
+    """A random masked language model, opened as a user's folder."""
+    from basewise.steps.bases import pull
+
+    return pull(str(tiny_bases.base_folder(folder, masked=True)))
+
+
 def base_for(method: str, tiny: Base) -> Base | None:
     requires = registry.part("methods", method).REQUIRES
     if SCORE in requires:
         return decoder(tiny.folder.parent / "decoder")
+    if FILL in requires:
+        return masked(tiny.folder.parent / "masked")
     return tiny if requires else None
 
 

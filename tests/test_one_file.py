@@ -67,6 +67,25 @@ def tasks(data):
     items = tuple(Item(context=f"{n}:", choices=(" a", " " + "a" * n), answer=1) for n in range(2, 9))
     return [BenchTask(name="toy/longer", items=items, about="toy")]
 '''
+OBJECTIVE = '''"""Toy: the first tokens of a row are told from the row itself."""
+import numpy as np
+from basewise.engine.feed import Prepared
+
+NETWORKS = frozenset({"decoder"})
+DATA = "text"
+WHOLE = False
+
+def build(recipe, corpus):
+    from basewise.engine.networks import build as language_model
+    return language_model(recipe, corpus.vocabulary, corpus.special)
+
+def prepare(rows, done, rng, setting):
+    return Prepared(arrays={"ids": rows[:, :-1], "targets": rows[:, :-1]}, count=float(rows[:, :-1].size))
+
+def loss(network, batch, places):
+    piece = batch.tensors(places, next(network.parameters()).device)
+    return network(piece["ids"], piece["targets"])
+'''
 TOYS = {
     "methods": METHOD,
     "rankers": RANKER,
@@ -74,6 +93,7 @@ TOYS = {
     "metrics": METRIC,
     "sources": SOURCE,
     "suites": SUITE,
+    "objectives": OBJECTIVE,
 }
 CONTRACT = {
     "methods": {"estimate": ("examples", "card", "machine"), "fit": ("examples", "base", "context"), "load": ("folder", "base", "context")},
@@ -82,6 +102,7 @@ CONTRACT = {
     "metrics": {"score": ("probabilities", "labels")},
     "sources": {"cards": (), "load": ("card", "store", "progress")},
     "suites": {"tasks": ("data",)},
+    "objectives": {"build": ("recipe", "corpus"), "prepare": ("rows", "done", "rng", "setting"), "loss": ("network", "batch", "places")},
 }  # fmt: skip
 
 
@@ -179,6 +200,18 @@ def test_bench_asks_a_dropped_suite(toys: Path, tmp_path: Path) -> None:
     assert result.cells[0]["score"]["n"] == 7
 
 
+def test_pretrain_learns_by_a_dropped_objective(toys: Path, tmp_path: Path) -> None:
+    from tests import tiny_corpus
+
+    from basewise.steps.pretrain import pretrain
+
+    recipe = tiny_corpus.recipe(tiny_corpus.corpus(tmp_path / "corpus"), objective="toy", steps=40)
+    result = pretrain(recipe, to=tmp_path / "run")
+    assert result.steps == 40
+    assert result.loss < 1.0
+    assert (tmp_path / "run" / "base" / "model.safetensors").exists()
+
+
 def test_an_installed_package_brings_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other door: an entry point of a distribution on the path."""
     (tmp_path / "toy_methods.py").write_text(METHOD, encoding="utf-8")
@@ -213,5 +246,11 @@ def test_every_part_keeps_the_contract_of_its_folder(kind: str, key: str) -> Non
     if kind == "methods":
         assert isinstance(module.REQUIRES, frozenset)
         assert module.RUNGS in ("rows", "none")
+    if kind == "objectives":
+        from basewise.core.recipe import NETWORKS
+
+        assert set(NETWORKS) >= module.NETWORKS
+        assert module.DATA in ("text", "images")
+        assert isinstance(module.WHOLE, bool)
     if kind == "metrics":
         assert isinstance(module.HIGHER_IS_BETTER, bool)

@@ -80,7 +80,7 @@ def test_only_arms_that_finish_together_are_started(make: Any) -> None:
     assert status(race) == {"first": "finished", "second": "skipped", "cheap": "finished"}
     assert "second" not in ran
     assert race.clock.left >= 0
-    assert "5 fits and a last one on all rows at predicted 10 s a fit" in race.entries[1].why
+    assert "5 fits and a last one on all rows, predicted 10 s each" in race.entries[1].why
 
 
 def test_an_arm_that_falls_makes_room_for_the_next(make: Any) -> None:

@@ -14,9 +14,9 @@ from basewise.core import registry
 from basewise.core import suite as s
 from basewise.core.errors import InputError, TableError, UnknownName
 from basewise.core.suite import BenchTask, Data, Item
-from basewise.steps.bench_items import balanced, draw, find_tasks
+from basewise.steps.bench_items import balanced, by_name, draw, find_tasks
 
-KEYS = registry.keys("suites")
+KEYS = [key for key in registry.keys("suites") if not by_name(key)]
 
 
 @pytest.fixture(scope="module")

@@ -71,11 +71,14 @@ def vocabulary() -> dict[str, int]:
     return {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
 
 
-def base_folder(folder: Path, seed: int = 0) -> Path:
-    """Write config.json, model.safetensors and tokenizer.json of a two-layer BERT of width 32 that reads 64 tokens."""
+def base_folder(folder: Path, seed: int = 0, masked: bool = False) -> Path:
+    """Write config.json, model.safetensors and tokenizer.json of a two-layer BERT of width 32 that reads 64 tokens.
+
+    `masked`: with its output matrix, as a masked language model that reads 256.
+    """
     import torch
     from safetensors.torch import save_file
-    from transformers import BertConfig, BertModel
+    from transformers import BertConfig, BertForMaskedLM, BertModel
 
     folder.mkdir(parents=True, exist_ok=True)
     pieces = vocabulary()
@@ -88,17 +91,18 @@ def base_folder(folder: Path, seed: int = 0) -> Path:
             num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=64,
-            max_position_embeddings=64,
+            max_position_embeddings=256 if masked else 64,
         )
-        model = BertModel(config)
-        words = model.embeddings.word_embeddings.weight
+        model = BertForMaskedLM(config) if masked else BertModel(config)
+        words = model.base_model.embeddings.word_embeddings.weight
         for topic in TOPICS.values():
             words[[pieces[word] for word in topic.split()]] += 0.03 * torch.randn(config.hidden_size)
         (folder / "config.json").write_text(
-            json.dumps(config.to_diff_dict() | {"architectures": ["BertModel"]})
+            json.dumps(config.to_diff_dict() | {"architectures": [type(model).__name__]})
         )
+        tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # the token table again
         save_file(
-            {name: value.contiguous() for name, value in model.state_dict().items()},
+            {name: value.contiguous() for name, value in model.state_dict().items() if name not in tied},
             folder / "model.safetensors",
         )
     return folder

@@ -17,6 +17,7 @@ _WHERE = {
     "evaluate": "steps.evaluate",
     "predict": "steps.predict",
     "load": "steps.predict",
+    "release": "steps.release",
     "Classifier": "steps.classifier",
     "Budget": "core.budget",
     "Task": "core.task",
@@ -35,6 +36,7 @@ __all__ = [
     "evaluate",
     "load",
     "predict",
+    "release",
 ]
 
 

@@ -57,13 +57,21 @@ def pull(
 
 
 @app.command()
-def add(card: Annotated[Path, typer.Argument(help="JSON file with the card of a base of your own.")]) -> None:
+def add(
+    card: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON file with the card of a base of your own, or a folder that pretrain saved."
+        ),
+    ],
+) -> None:
     """Add a base of your own to the catalogue."""
     from basewise.core.base import Card
     from basewise.core.errors import InputError
     from basewise.core.files import read_json
     from basewise.steps import bases
 
+    card = card / "card.json" if card.is_dir() else card
     try:
         value = Card.from_dict(read_json(card))
     except (TypeError, AttributeError) as error:

@@ -14,8 +14,12 @@ import typer.core
 from basewise.cli.access import app as access_app
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
+from basewise.cli.corpus import app as corpus_app
+from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.prompt import prompt as prompt_command
+from basewise.cli.release import register as register_release
 from basewise.cli.serve import serve as serve_command
+from basewise.cli.ui import ui as ui_command
 from basewise.core.errors import BasewiseError
 from basewise.core.files import explain_os_error
 
@@ -41,6 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bases_app, name="bases")
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(access_app, name="access")
 
 Source = Annotated[
@@ -160,13 +165,20 @@ def adapt(
     split: Split = None,
     seed: Seed = 0,
     to: To = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file as for choose: template, labels, limits.")
+    ] = None,
 ) -> None:
     """Adapt one base with one method, without a race; the controls run beside it."""
+    from basewise.cli.settings import read_settings
     from basewise.cli.terminal import progress_bars, show_decision
     from basewise.steps.adapt import adapt as run
 
+    more = read_settings(config)
     with progress_bars(console(stderr=True)) as progress:
-        options = _options_of(inputs, split, None, progress=progress)
+        options = _options_of(
+            inputs or more.inputs, split or more.split, more.query, progress=progress, **more.options()
+        )
         decision = run(source, method=method, base=base, target=target, to=to, seed=seed, options=options)
     show_decision(decision, console())
     typer.echo(f"report: {Path(decision.folder) / 'report.html'}")
@@ -243,7 +255,10 @@ def predict(
 
 app.command("prompt")(prompt_command)
 app.command("bench")(bench_command)
+app.command("pretrain")(pretrain_command)
+register_release(app)
 app.command("serve")(serve_command)
+app.command("ui")(ui_command)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from basewise.cli.progress_file import told
 from basewise.core.base import Card
 from basewise.core.decision import Decision
 from basewise.core.files import Progress
@@ -142,8 +143,8 @@ def progress_bars(console: Console) -> Iterator[Progress]:
     def progress(done: int, total: int, what: str) -> None:
         nonlocal last, current, began, width
         now = time.monotonic()
-        if what != current:
-            current, began = what, now
+        if what.partition(",")[0] != current:  # what stands after a comma changes while the work is the same
+            current, began = what.partition(",")[0], now
         live = console.is_terminal
         if now - started < QUIET_SECONDS or now - last < (0.2 if live else LINE_SECONDS):
             return
@@ -157,7 +158,7 @@ def progress_bars(console: Console) -> Iterator[Progress]:
             console.print(text, markup=False)
 
     try:
-        yield progress
+        yield told(progress)
     finally:
         if width:
             console.file.write("\r" + " " * width + "\r")

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-EMBED, SCORE, GENERATE, TRAIN = "embed", "score", "generate", "train"
+EMBED, SCORE, GENERATE, TRAIN, FILL = "embed", "score", "generate", "train", "fill"
+"""What a base can do. "fill": a masked language model says what stands at a mask."""
 
 
 @dataclass(frozen=True, kw_only=True)

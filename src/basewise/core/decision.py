@@ -18,7 +18,7 @@ Json = dict[str, Any]
 class Decision:
     """What was chosen and all that is needed to defend it.
 
-    verdict           "winner" | "tie" | "no base helps" | "unfinished"
+    verdict           "winner" | "tie" | "no base helps" | "unfinished" | "unproven" (too few labels to compare on)
     sentence          the decision in one plain sentence
     chosen            trial name of what was saved as the predictor; `tied`: names it cannot be told apart from
     winner            {"naive", "estimate", "low", "high", "n", "optimism", "probability_best"}: the validation score of the

@@ -10,6 +10,8 @@ BasewiseError
 ├── UnsafeWeights         pickles, remote code, a digest or a file that does not hold
 ├── LicenceRefused        terms that the user has not accepted or does not allow
 ├── RunError              a run folder that is in use, damaged or not writable
+├── ReleaseRefused        a gate that does not let a decision out
+├── ReleaseChanged        a release that is not what was released, byte for byte, or not by whom it should be
 ├── PredictorChanged      a saved predictor that no longer gives its golden answers
 ├── OutOfMemory           memory ran out even with the smallest batch
 └── MissingExtra          an optional library is not installed
@@ -80,6 +82,14 @@ class LicenceRefused(BasewiseError):
 
 class RunError(BasewiseError):
     """A run folder that is in use, damaged or not writable."""
+
+
+class ReleaseRefused(BasewiseError):
+    """A check of the gate failed and nobody answers for it."""
+
+
+class ReleaseChanged(BasewiseError):
+    """A release folder that was changed, is not whole, or does not carry the signature it should."""
 
 
 class PredictorChanged(BasewiseError):

@@ -101,7 +101,12 @@ def guess_language(text: str) -> str:
     return best if most - second >= LEAD and most >= 0.1 * len(words) else ""
 
 
+OTHER_SCRIPTS = re.compile("[" + "".join(f"{first}-{last}" for _, first, last in SCRIPTS) + "]")
+
+
 def _by_script(text: str) -> str:
+    if not OTHER_SCRIPTS.search(text):  # the usual case: Latin script with typographic signs
+        return ""
     letters = [ch for ch in text if ch.isalpha()]
     for code, first, last in SCRIPTS:  # kana before Han: Japanese uses both
         if sum(first <= ch <= last for ch in letters) > 0.3 * max(1, len(letters)):

@@ -38,11 +38,24 @@ class Wording:
     """How a task is put into words for methods that ask a base. Empty: the method's own words.
 
     `template`: one row with {text} and, at its end, {label}; what stands before its last empty line is said once.
-    `words`: (label name, words for it) pairs; labels that are left out keep their names.
+    `words`: (label name, words for it) pairs, "words" or "words: description"; labels that are left out keep their names. What is
+    asked answers with the words and is told the description; what embeds compares with both.
     """
 
     template: str = ""
     words: tuple[tuple[str, str], ...] = ()
+
+    def said(self, name: str) -> str:
+        """The words given for a label, or nothing."""
+        return dict(self.words).get(name, "").partition(": ")[0].strip()
+
+    def described(self, name: str) -> str:
+        """The description given for a label, or nothing."""
+        return dict(self.words).get(name, "").partition(": ")[2].strip()
+
+    def whole(self, name: str) -> str:
+        """Words and description, for what embeds them; nothing where none were given."""
+        return dict(self.words).get(name, "").strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +64,7 @@ class Context:
 
     `features`: engine.features.FeatureStore or None (then methods make an in-memory one); `seconds`: soft time limit
     for this fit, inf for none; a method that cannot finish in it stops early and still returns a valid Fitted.
+    `spare`: seconds that it may take beyond its estimate, for what is optional and costly; `answers`: rows that it will then answer.
     """
 
     seed: int = 0
@@ -59,6 +73,8 @@ class Context:
     progress: Progress = silent
     precision: str = "auto"
     wording: Wording = field(default_factory=Wording)
+    spare: float = 0.0
+    answers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 A suite is a module under parts/suites with
     FILES: tuple[str, ...]                 files it reads, relative to the data folder; empty: it makes its items
     tasks(data: Data) -> list[BenchTask]   every task, in reading order, the same for the same files
+or, where the tasks are another package's, BY_NAME = True and
+    named(name: str, data: Data) -> BenchTask      the task "<key>/<its name there>"; such a suite is no part of "all"
 It says what is asked and what counts as right; how a base is asked is the affair of steps/bench_ask.
 """
 

@@ -7,6 +7,7 @@ rolling windows are those of lm-evaluation-harness (Gao et al. 2024), so that nu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from basewise.engine.decoder import Decoder
 from basewise.engine.fidelity import settle
 from basewise.engine.generate import Answer, Generator, Sampling, generate, held_back
 from basewise.engine.scoring import Stem, sweep, sweep_plain
+from basewise.engine.ties import settled
 from basewise.engine.trie import build
 from basewise.engine.weights import load_tokenizer
 
@@ -104,6 +106,19 @@ class Causal:
                     "give every choice a text of its own",
                 )
         return self.score_tokens(pairs, progress)
+
+    def pick(
+        self, requests: Sequence[tuple[str, str]], counts: Sequence[int], progress: Progress = silent
+    ) -> Scores:
+        """As `score` for questions with `counts` choices each, one question's choices after another's: in a faster precision
+        close questions are scored again in fp32 (see engine/ties.py), so that the same choice is made."""
+        near = self.score(requests, progress)
+        return near if self.precision == "fp32" else settled(self, requests, counts, near)
+
+    @functools.cached_property
+    def exact(self) -> Causal:
+        """The same decoder in fp32, opened when it is first asked."""
+        return Causal(self.base, "fp32") if self.precision != "fp32" else self
 
     def _pairs(self, requests: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """`encode_pair` of every request, texts in batches and each context once."""

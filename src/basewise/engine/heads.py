@@ -19,7 +19,7 @@ import numpy as np
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 MEMORY = 10
 SMALL_FLOP = 3e7
-Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
+Objective = Callable[[Any], tuple[float, Any]]
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,8 @@ def solve(
     up; `energy` (D,) mean squares of the columns, for the diagonal start. Stops when the gradient's norm has fallen
     to `tolerance` of that at zero. Deterministic.
     """
+    import torch
+
     labels = np.asarray(labels)
     n, width = design.shape
     present = np.bincount(labels, minlength=n_classes) > 0
@@ -184,19 +186,21 @@ def solve(
     inverse[-1] = 1.0 / spread
 
     objective = _objective(design, target, decay)
-    first = np.zeros((width + 1, count), np.float32)
+    first = torch.zeros((width + 1, count))
     with threads_for(4.0 * n * count * (width if isinstance(design, np.ndarray) else 5)):
-        scale = float(np.linalg.norm(objective(first)[1]))
+        scale = float(objective(first)[1].norm())
         if start is not None:
-            first[:-1], first[-1] = start.weights[:, seen], start.bias[seen]
-        theta = _lbfgs(objective, first, inverse, tolerance * max(scale, 1e-12), iterations)
+            first[:-1] = torch.from_numpy(start.weights[:, seen])
+            first[-1] = torch.from_numpy(start.bias[seen])
+        goal = tolerance * max(scale, 1e-12)
+        theta = _lbfgs(objective, first, torch.from_numpy(inverse), goal, iterations).numpy()
     weights, bias = np.zeros((width, n_classes), np.float32), np.zeros(n_classes)
     weights[:, seen], bias[seen] = theta[:-1], theta[-1]
     return Head(weights, bias, present, floor)
 
 
 def _objective(design: Any, target: np.ndarray, decay: float) -> Objective:
-    """theta (D + 1, C) -> (penalised mean cross-entropy, its gradient); products run in torch, sparse ones in scipy."""
+    """theta (D + 1, C), a float32 tensor -> (penalised mean cross-entropy, its gradient); sparse products run in scipy."""
     import torch
 
     n = len(target)
@@ -205,38 +209,36 @@ def _objective(design: Any, target: np.ndarray, decay: float) -> Objective:
     transposed = design.T.tocsr() if sparse else None
     dense = None if sparse else torch.from_numpy(np.ascontiguousarray(design, np.float32))
 
-    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = torch.from_numpy(theta)
-        product = torch.from_numpy(design @ theta[:-1]) if dense is None else dense @ weights[:-1]
-        logits = torch.log_softmax(product + weights[-1], 1)
+    def objective(theta: Any) -> tuple[float, Any]:
+        weights = theta[:-1]
+        product = torch.from_numpy(design @ weights.numpy()) if dense is None else dense @ weights
+        logits = torch.log_softmax(product + theta[-1], 1)
         loss = -float((logits * target_).sum(dtype=torch.float64)) / n
         residual = logits.exp_().sub_(target_).div_(n)
-        gradient = np.empty_like(theta)
-        back = transposed @ residual.numpy() if dense is None else (dense.T @ residual).numpy()
-        gradient[:-1] = back + np.float32(decay) * theta[:-1]
-        gradient[-1] = residual.sum(0).numpy()
-        return loss + 0.5 * decay * float(np.vdot(theta[:-1], theta[:-1])), gradient
+        gradient = torch.empty_like(theta)
+        back = torch.from_numpy(transposed @ residual.numpy()) if dense is None else dense.T @ residual
+        torch.add(back, weights, alpha=decay, out=gradient[:-1])
+        gradient[-1] = residual.sum(0)
+        return loss + 0.5 * decay * _dot(weights, weights), gradient
 
     return objective
 
 
-def _lbfgs(
-    objective: Any, theta: np.ndarray, inverse: np.ndarray, goal: float, iterations: int
-) -> np.ndarray:
-    """Limited-memory BFGS with a diagonal start and Armijo backtracking; float32 state, float64 scalars."""
+def _lbfgs(objective: Objective, theta: Any, inverse: Any, goal: float, iterations: int) -> Any:
+    """Limited-memory BFGS with a diagonal start and Armijo backtracking; float32 tensors, float64 scalars."""
     value, gradient = objective(theta)
-    pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
+    pairs: list[tuple[Any, Any, float]] = []
     for _ in range(iterations):
-        if np.linalg.norm(gradient) <= goal:
+        if float(gradient.norm()) <= goal:
             break
-        direction = -_two_loop(gradient, pairs, inverse)
-        slope = float(np.vdot(direction, gradient))
+        direction = _two_loop(gradient, pairs, inverse).neg_()
+        slope = _dot(direction, gradient)
         if slope >= 0:  # rounding spoilt the memory: start it again
             pairs, direction = [], -inverse * gradient
-            slope = float(np.vdot(direction, gradient))
+            slope = _dot(direction, gradient)
         step = 1.0
         for _ in range(20):
-            candidate = theta + np.float32(step) * direction
+            candidate = theta.add(direction, alpha=step)
             new_value, new_gradient = objective(candidate)
             if new_value <= value + 1e-4 * step * slope:
                 break
@@ -244,31 +246,31 @@ def _lbfgs(
         else:
             break  # float32 has no further decrease to give
         moved, changed = candidate - theta, new_gradient - gradient
-        curvature = float(np.vdot(moved, changed))
-        if curvature > 1e-12 * float(np.linalg.norm(moved) * np.linalg.norm(changed)):
+        curvature = _dot(moved, changed)
+        if curvature > 1e-12 * float(moved.norm()) * float(changed.norm()):
             pairs = [*pairs, (moved, changed, 1.0 / curvature)][-MEMORY:]
         theta, value, gradient = candidate, new_value, new_gradient
     return theta
 
 
-def _two_loop(
-    gradient: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray, float]], inverse: np.ndarray
-) -> np.ndarray:
-    """The two-loop recursion: inverse Hessian estimate times `gradient`."""
-    vector = gradient.copy()
+def _dot(a: Any, b: Any) -> float:
+    return float(a.ravel().dot(b.ravel()))
+
+
+def _two_loop(gradient: Any, pairs: list[tuple[Any, Any, float]], inverse: Any) -> Any:
+    """The two-loop recursion: inverse Hessian estimate times `gradient`, a new tensor."""
+    vector = gradient.clone()
     factors = []
     for moved, changed, inverse_curvature in reversed(pairs):
-        factor = np.float32(inverse_curvature * float(np.vdot(moved, vector)))
-        vector -= factor * changed
+        factor = inverse_curvature * _dot(moved, vector)
+        vector.sub_(changed, alpha=factor)
         factors.append(factor)
+    vector.mul_(inverse)
     if pairs:
         _, changed, inverse_curvature = pairs[-1]
-        scaled = inverse * changed
-        vector = inverse * vector * np.float32(1.0 / (inverse_curvature * float(np.vdot(changed, scaled))))
-    else:
-        vector = inverse * vector
+        vector.mul_(1.0 / (inverse_curvature * _dot(changed, changed * inverse)))
     for (moved, changed, inverse_curvature), factor in zip(pairs, reversed(factors), strict=True):
-        vector += moved * (factor - np.float32(inverse_curvature * float(np.vdot(changed, vector))))
+        vector.add_(moved, alpha=factor - inverse_curvature * _dot(changed, vector))
     return vector
 
 
@@ -285,6 +287,19 @@ def folds_of(labels: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.n
         fold[rows] = (np.arange(len(rows)) + offset) % n_folds
         offset += len(rows)
     return fold
+
+
+def some_of_each(labels: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of at most about `most` rows, with at least four of every class that has them."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    order = rng.permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)
+    for c in np.unique(labels):
+        here = order[labels[order] == c]
+        rank[here] = np.arange(len(here))
+    kept = (rank < 4) | (np.argsort(order) < most)
+    return np.flatnonzero(kept)
 
 
 def out_of_fold(

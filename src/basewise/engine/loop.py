@@ -3,16 +3,18 @@
 A step's rows are cut into micro-batches of like length under a token budget; the sum of their losses over the step's
 row count gives exactly the gradient of the whole step, however it was cut. The learning rate follows the share of the
 run that is done, so a run that would overrun its seconds is shortened and still decays to zero. Memory running out
-halves the token budget; numbers that are not finite skip the step, and stop the run when they persist.
+halves the token budget; numbers that are not finite skip the step, and stop the run when they persist. A `Watch` makes a
+long run of it: it says where to go on, sees every step, keeps checkpoints, and gives the state to roll back to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,14 @@ from basewise.core.files import Progress, silent
 from basewise.core.method import Machine
 from basewise.engine.batches import batches
 from basewise.engine.encoder import out_of_memory
-from basewise.engine.optim import set_progress
+from basewise.engine.optim import set_factor, triangle
 from basewise.engine.tokens import Tokens
 
 BF16_GAIN = 1.3
 MOST_SKIPPED = 5
 MEASURED_STEPS = 3
+RECENT, ENOUGH_RECENT = 64, 32
+MOST_RETURNS = 2
 
 Loss = Callable[[np.ndarray], torch.Tensor]
 """`loss(rows)`: the sum of the losses of some rows, with a graph."""
@@ -45,6 +49,10 @@ class Plan:
     tokens: int = 2048
     bf16: bool = False
     seed: int = 0
+    schedule: Callable[[int, int], float] | None = None
+    """`schedule(step, steps)`: factor of the rates; None: up over `warmup`, then linear down."""
+    spike: float = 0.0
+    """Standard deviations above the recent mean from which a loss is not learned from; 0: all are."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +67,66 @@ class Outcome:
 
 @dataclass(frozen=True)
 class State:
-    """All that a run is at a step: weights, optimiser, step, random numbers. A value that can be saved and restored."""
+    """All that a run is at a step: weights, optimiser, step, random numbers. A value that can be saved and restored.
+
+    `drawn`: batches taken from the source (more than `step` after a roll-back); `spent` seconds; `recent` losses.
+    """
 
     model: dict[str, torch.Tensor]
     optimiser: dict[str, Any]
     step: int
     random: torch.Tensor
+    drawn: int = 0
+    spent: float = 0.0
+    recent: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What one step was: its number from 1, the mean loss, the gradient's norm before clipping, the factor of the rates.
+
+    `seconds` since the run began, with those of the sessions before; `verdict`: "take", or why the step was not learned
+    from; `budget`: tokens in a micro-batch now; `drawn`: batches taken from the source.
+    """
+
+    step: int
+    total: int
+    loss: float
+    norm: float
+    factor: float
+    seconds: float
+    verdict: str
+    budget: int
+    drawn: int
+
+
+class Watch:
+    """What looks at a long run from outside the loop; this one does not look."""
+
+    def start(self) -> State | None:
+        """Where to go on; None begins anew."""
+        return None
+
+    def after(self, seen: Seen, state: Callable[[], State]) -> bool:
+        """Called after every step; `state()` copies everything. True ends the run."""
+        return False
+
+    def back(self) -> State | None:
+        """The state to roll back to when losses stay bad; None where there is none."""
+        return None
 
 
 def snapshot(model: torch.nn.Module, optimiser: torch.optim.Optimizer, step: int) -> State:
     """A copy of the state before `step`."""
     weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
     return State(weights, _copied(optimiser.state_dict()), step, torch.get_rng_state())
+
+
+def restore(model: torch.nn.Module, optimiser: torch.optim.Optimizer, state: State) -> None:
+    """Put a state back, in place."""
+    model.load_state_dict(state.model)
+    optimiser.load_state_dict(_copied(state.optimiser))
+    torch.set_rng_state(state.random)
 
 
 def _copied(value: Any) -> Any:
@@ -134,6 +190,60 @@ def accumulate(
     return total / len(rows)
 
 
+@dataclass
+class _Run:
+    """The numbers that change while a run goes on."""
+
+    plan: Plan
+    total: int
+    budget: int
+    step: int = 0
+    drawn: int = 0
+    skipped: int = 0
+    began: float = 0.0
+    measured: float = 0.0
+    here: int = 0
+    recent: tuple[float, ...] = ()
+    losses: list[float] = field(default_factory=list)
+    returned: dict[int, int] = field(default_factory=dict)
+
+    def resume(self, state: State) -> None:
+        self.step, self.drawn, self.recent = state.step, state.drawn, state.recent
+        self.began -= state.spent
+
+    def factor(self) -> float:
+        if self.plan.schedule is not None:
+            return self.plan.schedule(self.step, self.total)
+        return triangle((self.step + 0.5) / self.total, self.plan.warmup)
+
+    def judge(self, value: float, norm: torch.Tensor) -> str:
+        """ "take" the step, or "skip" it: its loss is not finite, or far above the recent ones."""
+        if not np.isfinite(value) or not bool(torch.isfinite(norm)):
+            return "not finite"
+        if self.plan.spike and len(self.recent) >= ENOUGH_RECENT and self.returned.get(self.step, 0) < 2:
+            mean, sd = float(np.mean(self.recent)), float(np.std(self.recent))
+            if value > mean + self.plan.spike * max(sd, 0.01 * abs(mean)):
+                return "spike"
+        return "take"
+
+    def taken(self, value: float) -> None:
+        self.losses.append(value)
+        self.skipped = 0
+        if self.plan.spike:
+            self.recent = (*self.recent, value)[-RECENT:]
+
+    def shorten(self) -> None:
+        """Fewer steps where the seconds would not hold them all."""
+        now = time.perf_counter()
+        self.here += 1
+        if self.here == 1:
+            self.measured = now  # the first step pays for warming up
+        elif self.here >= MEASURED_STEPS and np.isfinite(self.plan.seconds):
+            each = (now - self.measured) / (self.here - 1)
+            left = int((self.plan.seconds - (now - self.began)) / max(each, 1e-9))
+            self.total = max(self.step, min(self.total, self.step + left))
+
+
 def train(
     model: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -142,50 +252,92 @@ def train(
     lengths: np.ndarray,
     plan: Plan,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Train `model` in place on the rows that `source` gives for each step; `lengths` (n,) tokens of all rows.
 
+    `model` may be wrapped for many processes; the loop asks nothing of it but parameters and state. A `watch` says where to
+    go on, sees every step, and may end the run; `source` must then give the batch after the `drawn` ones of its state.
     Raises BasewiseError when the loss stays not finite, OutOfMemory when one row alone does not fit. Without a time
     limit the result depends on `plan.seed` and `source` alone.
     """
     trained = [p for group in optimiser.param_groups for p in group["params"]]
-    device = trained[0].device.type
-    total, budget, skipped, step = max(plan.steps, 1), plan.tokens, 0, 0
-    losses: list[float] = []
-    started = measured = time.perf_counter()
+    device, watch = trained[0].device.type, watch or Watch()
+    run = _Run(plan, max(plan.steps, 1), plan.tokens, began=time.perf_counter())
+    ended = False
     model.train()
     with seeded(plan.seed):
-        while step < total:
+        if start := watch.start():
+            restore(model, optimiser, start)
+            run.resume(start)
+        while run.step < run.total and not ended:
             rows = next(source)
-            set_progress(optimiser, (step + 0.5) / total, plan.warmup)
-            value, budget = _gradients(loss, rows, lengths, budget, plan.bf16, device, optimiser)
+            run.drawn += 1
+            factor = run.factor()
+            set_factor(optimiser, factor)
+            value, run.budget = _gradients(loss, rows, lengths, run.budget, plan.bf16, device, optimiser)
             norm = torch.nn.utils.clip_grad_norm_(trained, plan.clip)
-            if np.isfinite(value) and bool(torch.isfinite(norm)):
+            verdict = run.judge(value, norm)
+            if verdict == "take":
                 optimiser.step()
-                losses.append(value)
-                skipped = 0
-            elif (skipped := skipped + 1) > MOST_SKIPPED:
-                raise BasewiseError(
-                    f"training broke down at step {step}: the loss is not a finite number",
-                    "use another base or method, or fp32",
-                )
+                run.taken(value)
             optimiser.zero_grad(set_to_none=True)
-            step += 1
-            progress(step, total, f"training, loss {value:.3f}")
-            now = time.perf_counter()
-            if step == 1:
-                measured = now  # the first step pays for warming up
-            elif step >= MEASURED_STEPS and np.isfinite(plan.seconds):
-                each = (now - measured) / (step - 1)
-                total = max(step, min(total, step + int((plan.seconds - (now - started)) / max(each, 1e-9))))
+            if verdict != "take" and _too_many(run, verdict, watch, model, optimiser):
+                continue
+            run.step += 1
+            progress(run.step, run.total, f"training, loss {value:.3f}")
+            seconds = time.perf_counter() - run.began
+            seen = Seen(
+                step=run.step, total=run.total, loss=value, norm=float(norm), factor=factor, seconds=seconds,
+                verdict=verdict, budget=run.budget, drawn=run.drawn,
+            )  # fmt: skip
+            ended = watch.after(seen, functools.partial(_state, model, optimiser, run))
+            run.shorten()
     model.eval()
-    last = losses[-max(1, len(losses) // 10) :]
+    last = run.losses[-max(1, len(run.losses) // 10) :] or list(run.recent)
     return Outcome(
-        step,
-        time.perf_counter() - started,
+        run.step,
+        time.perf_counter() - run.began,
         float(np.mean(last)) if last else float("nan"),
-        total < plan.steps,
+        run.total < plan.steps,
     )
+
+
+def _state(model: torch.nn.Module, optimiser: torch.optim.Optimizer, run: _Run) -> State:
+    """A copy of everything now."""
+    spent = time.perf_counter() - run.began
+    return replace(snapshot(model, optimiser, run.step), drawn=run.drawn, spent=spent, recent=run.recent)
+
+
+def _too_many(
+    run: _Run, verdict: str, watch: Watch, model: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> bool:
+    """Count a step that was not learned from; after MOST_SKIPPED in a row go back to the watch's last good state.
+
+    Losses that are too high a second time after going back are the data's and are learned from; losses that are not finite
+    end the run.
+    """
+    run.skipped += 1
+    if run.skipped <= MOST_SKIPPED:
+        return False
+    state = watch.back()
+    again = 0 if state is None else run.returned.get(state.step, 0)
+    if verdict == "not finite" and (state is None or again >= MOST_RETURNS):
+        first = "from the first step on" if not run.losses else f"at step {run.step + 1}"
+        raise BasewiseError(
+            f"training broke down at step {run.step + 1}: the loss is not a finite number {first}",
+            "use a lower rate, another base or method, or fp32",
+        )
+    run.skipped = 0
+    if state is None or again >= MOST_RETURNS:
+        run.recent = ()
+        return False
+    restore(model, optimiser, state)
+    run.step, run.recent = state.step, state.recent
+    run.returned[state.step] = again + 1
+    if again:
+        run.recent = ()
+    return True
 
 
 def _gradients(

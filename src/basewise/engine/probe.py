@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from basewise.core.base import Card
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import generator
 from basewise.engine.heads import (
@@ -24,6 +25,7 @@ from basewise.engine.heads import (
     rotate,
     softmax,
     solve,
+    some_of_each,
 )
 
 FIRST_STRENGTH = 5.0
@@ -145,7 +147,7 @@ def _best_sets(
     progress: Progress,
 ) -> list[tuple[str, ...]]:
     """The two sets of matrices with the lowest held-out log-loss at one strength, on a sample if rows are many."""
-    rows = _sample(labels, max(SAMPLE_ROWS, 12 * n_classes), rng)
+    rows = some_of_each(labels, max(SAMPLE_ROWS, 12 * n_classes), rng)
     some = labels[rows]
     fold = folds_of(some, 3 if len(rows) > 500 else 5, rng)
     held_out = [0] if len(rows) > 1500 else None
@@ -210,24 +212,24 @@ def _losses(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
     return -np.log(np.maximum(shares, 1e-12)), temperature
 
 
-def _sample(labels: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions of at most about `most` rows, with at least four of every class that has them."""
-    if len(labels) <= most:
-        return np.arange(len(labels))
-    order = rng.permutation(len(labels))
-    rank = np.empty(len(labels), np.int64)
-    for c in np.unique(labels):
-        here = order[labels[order] == c]
-        rank[here] = np.arange(len(here))
-    kept = (rank < 4) | (np.argsort(order) < most)
-    return np.flatnonzero(kept)
-
-
-def estimate_solving(rows: int, width: int, classes: int, peak: float) -> float:
-    """Seconds of choosing and fitting for one base; `peak` FLOP/s in fp32. Constants measured on two cores."""
-    deep = 5.0 * width
+def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
+    """Seconds of choosing and fitting on `counts` (C,) rows a class; `peak` FLOP/s in fp32. Constants measured on two
+    cores with one matrix of 256 columns and with six of 384, 100 to 6,000 rows, 2 to 77 classes."""
+    rows, classes, width = int(counts.sum()), len(counts), card.width
+    several = card.layers > 1
+    here = counts[counts > 0]
+    chosen = len(here) > 0 and int(here.min()) >= ENOUGH
     sampled = min(rows, max(SAMPLE_ROWS, 12 * classes))
-    passes = 18.0 * (2.0 + 6.0 * sampled / max(rows, 1)) * (1.0 if rows > MANY_ROWS else 4.0)
-    products = 4.0 * rows * min(deep / 2, rows) * classes * passes / (0.25 * peak)
-    turning = 3.0 * (2.0 * rows * width * min(rows, width) + 10.0 * min(rows, deep) ** 3) / (0.05 * peak)
-    return 0.05 + products + 5e-9 * rows * classes * passes * 4.0 + turning
+    passes = (
+        18.0 * (2.0 + 6.0 * sampled / max(rows, 1)) * (1.0 if rows > MANY_ROWS else 4.0) if chosen else 18.0
+    )
+    wide = (2.5 if several else 1.0) * width
+    each = 4.0 * rows * min(wide, rows) * classes / (0.25 * peak) + 2e-8 * rows * classes
+    deep = (5.0 if several and chosen else 2.0 if several else 1.0) * width
+    turning = (2.0 * rows * width * min(rows, width) + 10.0 * min(rows, deep) ** 3) / (0.05 * peak)
+    turning += 4e-4 * min(rows, SAMPLE_ROWS) * several
+    return (
+        0.05
+        + passes * (each * (0.4 if several else 1.0) + 5e-4)
+        + turning * (1.9 if several and chosen else 1.0)
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
+from typing import Any
 
 import numpy as np
 
@@ -61,15 +62,17 @@ class Template:
         return f"{self.head}{text}{self.between}{self.gap}{word}\n\n"
 
 
-def default_template(words: Sequence[str]) -> Template:
-    """An instruction that names the labels where they are few, and a row of two lines."""
-    named = f" one of these labels: {', '.join(words)}" if len(words) <= LISTED else " its label"
+def default_template(words: Sequence[str], described: Sequence[str] = ()) -> Template:
+    """An instruction that names the labels where they are few, each with what is said of it, and a row of two lines."""
+    meant = [f"{w} ({d})" if d else w for w, d in zip(words, described or [""] * len(words), strict=True)]
+    named = f" one of these labels: {', '.join(meant)}" if len(words) <= LISTED else " its label"
+    named = named.replace("{", "(").replace("}", ")")
     return Template.of(f"Give each text{named}.\n\nText: {{text}}\nLabel: {{label}}")
 
 
 def verbalise(classes: Sequence[str], wording: Wording) -> tuple[str, ...]:
     """Words for each label: given, or its name spoken; letters where names say nothing or are alike."""
-    given = dict(wording.words)
+    given = {name: wording.said(name) for name, _ in wording.words}
     for name in given:
         if name not in classes:
             raise UnknownName.of("label", name, classes)
@@ -82,6 +85,13 @@ def verbalise(classes: Sequence[str], wording: Wording) -> tuple[str, ...]:
     if given or (telling(classes) and all(words) and len(set(words)) == len(words)):
         return tuple(words)
     return tuple(_letters(i) for i in range(len(classes)))
+
+
+def check_wording(wording: Wording, classes: Sequence[str]) -> None:
+    """A template or words for labels that cannot be used are refused before anything runs."""
+    if wording.template:
+        Template.of(wording.template)
+    verbalise(classes, wording)
 
 
 def _letters(index: int) -> str:
@@ -100,7 +110,7 @@ class Prompt:
     labels: tuple[tuple[int, ...], ...]
     room: int
 
-    def requests(self, causal: Causal, texts: Sequence[str]) -> list[tuple[list[int], tuple[int, ...]]]:
+    def requests(self, causal: Any, texts: Sequence[str]) -> list[tuple[list[int], tuple[int, ...]]]:
         """n x C requests, text by text; those of a text hold the same list."""
         made = []
         for text in texts:
@@ -111,9 +121,9 @@ class Prompt:
 
 
 def build_prompt(
-    causal: Causal, template: Template, words: Sequence[str], shown: Sequence[tuple[str, str]]
+    causal: Any, template: Template, words: Sequence[str], shown: Sequence[tuple[str, str]]
 ) -> Prompt:
-    """The prompt with demonstrations (text, word). Labels that begin like another end with a line, so that they compare.
+    """The prompt with demonstrations (text, word) for what encodes, a `Causal` or a `Masked`. Labels that begin like another end with a line, so that they compare.
 
     Raises InputError where not even a short text fits beside it.
     """
@@ -123,9 +133,9 @@ def build_prompt(
         labels = [(*label, *end) for label in labels]
     between = tuple(causal.encode(template.between, special=False))
     instruction = template.instruction
-    if len(causal.encode(instruction)) > _most_prefix(causal):
+    if len(causal.encode(instruction)) > most_prefix(causal):
         instruction = ""
-    demonstrations = "".join(template.shown(_short(causal, text), word) for text, word in shown)
+    demonstrations = "".join(template.shown(short_text(causal, text), word) for text, word in shown)
     whole = instruction + demonstrations
     prefix = tuple(causal.encode(whole)) if whole else ()
     room = causal.context + 1 - len(prefix) - len(between) - max(map(len, labels))
@@ -137,11 +147,12 @@ def build_prompt(
     return Prompt(prefix, template.head, between, tuple(labels), min(room, TEXT_TOKENS))
 
 
-def _most_prefix(causal: Causal) -> int:
+def most_prefix(causal: Any) -> int:
+    """The most tokens that instruction and demonstrations take."""
     return int(min(PREFIX_SHARE * causal.context, PREFIX_TOKENS))
 
 
-def _short(causal: Causal, text: str) -> str:
+def short_text(causal: Any, text: str) -> str:
     """A text cut to SHOWN_TOKENS, or to an eighth of a short context, in one line."""
     most = min(SHOWN_TOKENS, max(causal.context // 8, 4))
     line = " ".join(text[: most * CHARACTERS_PER_TOKEN].split())
@@ -163,9 +174,9 @@ def demonstrations(examples: Examples, shots: int, rng: np.random.Generator) -> 
     return rounds
 
 
-def fits(causal: Causal, prompt: Prompt) -> bool:
+def fits(causal: Any, prompt: Prompt) -> bool:
     """Whether instruction and demonstrations stay within their share of the context."""
-    return len(prompt.prefix) <= _most_prefix(causal)
+    return len(prompt.prefix) <= most_prefix(causal)
 
 
 def label_scores(causal: Causal, prompt: Prompt, texts: Sequence[str]) -> np.ndarray:

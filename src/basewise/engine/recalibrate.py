@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.engine.heads import fit_temperature, folds_of, log_loss, softmax
+from basewise.engine.heads import fit_temperature, folds_of, softmax
 
 KINDS = ("none", "batch", "affine")
 NORMS = ("sum", "mean")
@@ -93,7 +93,8 @@ def _affine(z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def choose_calibration(
     scores: np.ndarray, labels: np.ndarray, lengths: np.ndarray, rng: np.random.Generator
 ) -> tuple[Calibration, dict[str, Any]]:
-    """The calibration with the least out-of-fold log-loss, fitted on all rows, and what was compared.
+    """The calibration with the least out-of-fold log-loss, fitted on all rows, and what was compared; "losses" (n,) are the
+    log-losses of the labelled rows, held out.
 
     With fewer than LEAST_ROWS labelled rows nothing is compared: the mean answer is taken off where texts are enough to know it.
     """
@@ -104,21 +105,24 @@ def choose_calibration(
         kind = "batch" if len(scores) >= 4 * scores.shape[1] else "none"
         return fit_calibration(scores, labels, lengths, kind, norms[-1]), {"out_of_fold_log_loss": None}
     fold = folds_of(true, min(5, len(true)), rng)
-    losses = {}
-    for norm in norms:
-        for kind in KINDS:
-            losses[kind, norm] = _out_of_fold(scored, true, lengths, fold, (kind, norm))
+    each = {
+        (kind, norm): _out_of_fold(scored, true, lengths, fold, (kind, norm))
+        for norm in norms
+        for kind in KINDS
+    }
+    losses = {key: float(rows.mean()) for key, rows in each.items()}
     best = min(losses, key=lambda key: losses[key])
     compared = {f"{kind} {norm}": round(loss, 4) for (kind, norm), loss in losses.items()}
-    record = {"out_of_fold_log_loss": round(losses[best], 4), "calibrations": compared}
+    record = {"out_of_fold_log_loss": round(losses[best], 4), "calibrations": compared, "losses": each[best]}
     return fit_calibration(scored, true, lengths, *best), record
 
 
 def _out_of_fold(
     scores: np.ndarray, labels: np.ndarray, lengths: np.ndarray, fold: np.ndarray, how: tuple[str, str]
-) -> float:
+) -> np.ndarray:
+    """(n,) log-loss of each row under a calibration fitted without its fold."""
     held = np.zeros_like(scores)
     for k in np.unique(fold):
         fitted = fit_calibration(scores[fold != k], labels[fold != k], lengths, *how)
         held[fold == k] = fitted.probabilities(scores[fold == k])
-    return log_loss(held, labels)
+    return -np.log(np.maximum(held[np.arange(len(labels)), labels], 1e-12))

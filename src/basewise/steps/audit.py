@@ -145,7 +145,8 @@ def _usable(
         )
     if missing.all():
         raise TargetError(
-            f"the target {target!r} has no value in any row", "name another target, or label some rows"
+            f"the target {target!r} has no value in any row",
+            'label some rows, or name the labels in the file of --config: labels = { billing = "billing" }',
         )
     if empty.any():
         findings.append(

@@ -123,7 +123,7 @@ class Asker:
             texts = generate(self.causal, prompts, task, progress)
             return np.zeros((len(items), 1)), {"texts": tuple(texts), "note": note}
         requests = [(p, choice) for p, item in zip(prompts, items, strict=True) for choice in item.choices]
-        scores = self.causal.score(requests, progress)
+        scores = self.causal.pick(requests, [len(item.choices) for item in items], progress)
         split = np.split(scores.log_probability, np.cumsum([len(item.choices) for item in items])[:-1])
         counts = {"computed": int(scores.computed), "unique": int(scores.unique)}
         return ragged(split), {"note": note, **counts}

@@ -57,6 +57,10 @@ def find_tasks(names: Sequence[str], data: Data) -> list[BenchTask]:
         if suite not in (ALL, *known):
             raise UnknownName.of("suite", name, [ALL, *known])
         for key in known if suite == ALL else (suite,):
+            if by_name(key):
+                if suite != ALL:
+                    found[name] = named(key, name, data)
+                continue
             made = {one.name: one for one in tasks_of(key, data)}
             if task and name not in made:
                 raise UnknownName.of("task", name, made)
@@ -67,6 +71,19 @@ def find_tasks(names: Sequence[str], data: Data) -> list[BenchTask]:
 def tasks_of(key: str, data: Data) -> list[BenchTask]:
     """All tasks of one suite."""
     made: list[BenchTask] = part("suites", key).tasks(data)
+    return made
+
+
+def by_name(key: str) -> bool:
+    """Whether the tasks of a suite are another package's: found by their names alone, and no part of "all"."""
+    return bool(vars(part("suites", key)).get("BY_NAME", False))
+
+
+def named(key: str, name: str, data: Data) -> BenchTask:
+    """One task of a suite whose tasks are found by name; InputError where none was named."""
+    if not name.partition("/")[2]:
+        raise InputError(f"the suite {key} has no tasks of its own", f"name one, such as {key}/TaskName")
+    made: BenchTask = part("suites", key).named(name, data)
     return made
 
 

@@ -25,6 +25,7 @@ from basewise.core.hashing import digest_json
 from basewise.core.method import Machine, Wording, compatible
 from basewise.core.registry import keys, part
 from basewise.core.rundir import RunDir, check_place, free_folder
+from basewise.core.table import read_table
 from basewise.core.task import Task
 from basewise.engine.device import machine
 from basewise.steps import bases as base_steps
@@ -34,13 +35,14 @@ from basewise.steps.jobs import Arm, feature_store
 from basewise.steps.predict import cache_folder
 from basewise.steps.race import Race
 from basewise.steps.shortlist import order_lines, rank_base, sample_rows
+from basewise.steps.standings import note
+from basewise.steps.unlabelled import few_labelled, zero_shot
 
 STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
 """Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
 FEW = 64  # labels a class under which every score gets its spread over five draws
-FEW_TO_TUNE = (
-    200  # labels a class under which a tuned body with a linear head is tried before tuning everything
-)
+FEW_TO_TUNE = 200
+"""Labels a class under which a tuned body with a linear head is tried before tuning everything."""
 ON_DECODERS = ("lora", "prompt")
 """What is tried on a decoder beside its features: tuning all of it costs too much where this package runs."""
 FOLDS = 5
@@ -88,6 +90,7 @@ def choose(
 
     source: a Task, or anything `audit` reads ("sample" is the embedded one). budget: seconds of wall time as "90s", "10m",
     "1h". bases, methods: keys to try; None tries what is here and fits. to: run folder; None makes runs/<name>.
+    Rows without labels will do where `options.wording` names the labels: nothing is then proven, and the verdict says so.
     Returns the Decision, whose `folder` holds report.html and predictor/. Raises BasewiseError in one line.
     """
     options = options or ChooseOptions()
@@ -99,8 +102,15 @@ def choose(
         part("methods", key)
     if to:
         check_place(Path(to))
+    if source == "-":  # a pipe can be read once only
+        source = read_table(source, query=options.query)
+    if unlabelled := few_labelled(source, target, options):
+        return zero_shot(unlabelled, (bases, methods), allowed, to, options)
     task = task_of(source, target, options, seed)
-    check_wording(options.wording, task.classes)
+    if options.wording != Wording():
+        from basewise.engine.prompting import check_wording
+
+        check_wording(options.wording, task.classes)
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
         bases = ()  # nothing would use one, so none is fetched
     found, notes = get_bases(bases, allowed, options, task)
@@ -208,7 +218,7 @@ def _run(
     save_task(task, run.folder)
     race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
     race.memory_bytes, race.wording = setup.budget.memory_bytes, setup.options.wording
-    race.look_rows = int((task.split == "test").sum())
+    race.look_rows, race.watch = int((task.split == "test").sum()), note
     ranks: list[dict[str, Any]] = []
     unfinished = False
     try:
@@ -354,7 +364,8 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
     from basewise.core.base import TRAIN
 
     few = float(np.median(race.train.counts[race.train.counts > 0])) < FEW_TO_TUNE
-    liking = ["contrast", "full", "prompt", "lora"] if few else ["full", "contrast", "lora", "prompt"]
+    liking = ["contrast", "full", "prompt", "fill", "lora"]
+    liking = liking if few else ["full", "contrast", "lora", "prompt", "fill"]
     methods = sorted(methods, key=lambda m: liking.index(m) if m in liking else len(liking))
     frozen = {
         b.key: max((race.accuracy(e) for e in race.entries if e.arm.base is b and e.outcomes), default=0.0)
@@ -381,17 +392,6 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
         key=lambda a: first[a.method] + (encoders.index(a.base) if a.base in encoders else len(encoders))
     )
     return [race.enter(arm) for arm in arms]
-
-
-def check_wording(wording: Wording, classes: tuple[str, ...]) -> None:
-    """A template or words for labels that cannot be used are refused before anything runs."""
-    if wording == Wording():
-        return
-    from basewise.engine.prompting import Template, verbalise
-
-    if wording.template:
-        Template.of(wording.template)
-    verbalise(classes, wording)
 
 
 def check_budget(budget: Budget) -> None:

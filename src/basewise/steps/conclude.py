@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,9 @@ def write_report(decision: Decision, folder: Path) -> None:
 
 
 def final_job(race: Race, entry: Entry) -> Job:
-    """The arm fitted on all train rows."""
-    return race.job_of(entry.arm, race.train)
+    """The arm fitted on all train rows; what time is left it may use, for the test rows too."""
+    job, spare = race.job_of(entry.arm, race.train), race.clock.left - race.last_seconds(entry)
+    return replace(job, spare=max(0.0, spare), answers=race.look_rows)
 
 
 def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str, Any]:
@@ -206,6 +207,11 @@ def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Tria
         notes.append(
             "There were no locked test rows: the score is cross-validated and corrected for the choice."
         )
+    notes += [
+        f"{t.base} + {t.method}, rows shown that are nearest to each text: {t.choices['nearest']}."
+        for t in on_bases
+        if t.choices.get("nearest")
+    ]
     notes += [
         f"On the test rows the advantage over {gap['name']} is not proven:"
         f" {100 * gap['estimate']:+.1f} points [{100 * gap['low']:.1f}, {100 * gap['high']:.1f}]."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from basewise.core.budget import Cost
 from basewise.steps.jobs import Arm, Outcome
@@ -35,3 +36,11 @@ class Clock:
     @property
     def left(self) -> float:
         return self.seconds - self.used
+
+
+def spare_of(race: Any, entry: Entry) -> float:
+    """Seconds that one fit of this arm may take beyond its estimate: what all that is planned leaves, shared over its fits."""
+    open_ = [e for e in race.entries if e.status in ("waiting", "partial")]
+    planned = sum(race.seconds_a_fold(e) * max(1, race.planned(e)) for e in open_)
+    left = race.clock.left - planned - max((race.last_seconds(e) for e in open_), default=0.0)
+    return float(max(0.0, left) / (max(1, race.planned(entry)) + 1))

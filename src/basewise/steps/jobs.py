@@ -39,7 +39,8 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Fit `arm` on `train`, then give probabilities for `texts`. `seconds`: soft limit of the fit."""
+    """Fit `arm` on `train`, then give probabilities for `texts`. `seconds`: soft limit of the fit; `spare`: seconds beyond its
+    estimate that it may take; `answers`: rows that the fit will answer, those of `texts` when None."""
 
     arm: Arm
     train: Examples
@@ -49,10 +50,12 @@ class Job:
     features: Path | None = None
     wording: Wording = field(default_factory=Wording)
     precision: str = "auto"
+    spare: float = 0.0
+    answers: int | None = None
 
     @functools.cached_property
     def name(self) -> str:
-        """Digest of what decides the result; the time limit is left out, for it is the machine's affair."""
+        """Digest of what decides the result; the time limits are left out, for they are the machine's affair."""
         base = self.arm.base.digest if self.arm.base else None
         what = [SCHEMA, self.arm.method, base, self.train.digest(), digest_texts(self.texts), self.draw]
         if self.wording != Wording():
@@ -95,6 +98,8 @@ def context_of(job: Job, progress: Progress = silent) -> Context:
         progress=progress,
         wording=job.wording,
         precision=job.precision,
+        spare=job.spare,
+        answers=len(job.texts) if job.answers is None else job.answers,
     )
 
 

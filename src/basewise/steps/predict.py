@@ -24,6 +24,7 @@ from basewise.core.files import Progress, explain_os_error, home, read_json, sil
 from basewise.core.hashing import sha256_file
 from basewise.core.method import Context, Fitted
 from basewise.core.registry import part
+from basewise.core.release import is_release
 
 GOLDEN = (
     "Where is my parcel? It should have been here on Tuesday.",
@@ -56,6 +57,7 @@ class Predictor:
     inputs: tuple[str, ...]
     record: dict[str, Any]
     threshold: float | None = None
+    base: Base | None = None
 
     def predict_proba(self, rows: Sequence[Any]) -> np.ndarray:
         """(n, C) probabilities for n texts, or n dicts that have the input columns."""
@@ -128,9 +130,21 @@ def predictor_folder(run: str | Path) -> Path:
 def load(run: str | Path, features: Any = None) -> Predictor:
     """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
 
+    A release is verified first: every byte against its manifest, and its signature against the keys trusted here.
     `features`: what it reads its base through; a store of its own in memory when left out.
     """
-    folder = predictor_folder(run)
+    if is_release(run):
+        from basewise.core.release import Release
+        from basewise.engine.signing import verify
+
+        verify(Path(run))
+        Release.load(run)  # a release of a newer version is refused before its files are opened
+        return open_predictor(Path(run) / "predictor", Path(run), features)
+    return open_predictor(predictor_folder(run), features=features)
+
+
+def open_predictor(folder: Path, release: Path | None = None, features: Any = None) -> Predictor:
+    """The predictor of its own folder; `release`: the verified folder around it, which may hold the base."""
     record = read_json(folder / "predictor.json")
     if record.get("format") != FORMAT:
         raise RunError(
@@ -143,13 +157,27 @@ def load(run: str | Path, features: Any = None) -> Predictor:
             raise PredictorChanged(
                 f"{path} is missing or changed since it was saved", "copy the predictor folder again"
             )
-    base = find_base(record["base"])
+    base = inside_base(record["base"], release) or find_base(record["base"])
     from basewise.engine.features import FeatureStore
 
     context = Context(features=features or FeatureStore(None))
     fitted = part("methods", record["method"]).load(folder, base, context)
     replay(fitted, np.asarray(record["golden"]), folder)
-    return Predictor(fitted, tuple(record["classes"]), tuple(record["inputs"]), record, record["threshold"])
+    return Predictor(
+        fitted, tuple(record["classes"]), tuple(record["inputs"]), record, record["threshold"], base
+    )
+
+
+def inside_base(value: dict[str, Any] | None, release: Path | None) -> Base | None:
+    """The base that a release carries in base/, by its digest; None where it carries none."""
+    if value is None or release is None or not (release / "base").is_dir():
+        return None
+    value = dict(value)
+    digest, seed = value.pop("digest"), value.pop("random_seed")
+    folder = (release / "base").absolute()
+    if sha256_file(folder / "model.safetensors") != digest:
+        raise PredictorChanged(f"{folder} holds other weights than {digest[:12]}", "copy the release again")
+    return Base(card=Card.from_dict(value), folder=folder, digest=digest, random_seed=seed)
 
 
 def find_base(value: dict[str, Any] | None) -> Base | None:

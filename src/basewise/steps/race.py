@@ -1,14 +1,13 @@
 """race: run arms over rising rungs under the budget and drop them by evidence that holds at every look.
 
-A rung is a fold. Arms are
-always compared on rows that both predicted; an arm is dropped when the paired comparison with the leader proves it
-worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck). What does not fit into the budget is
-skipped before it starts, with its predicted time in the reason.
+A rung is a fold. Arms are always compared on rows that both predicted; an arm is dropped when the paired comparison with the
+leader proves it worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck).
+What does not fit into the budget is skipped before it starts, with its predicted time in the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
@@ -25,7 +24,7 @@ from basewise.core.task import Examples
 from basewise.engine.costs import PROCESS_BYTES, encode_seconds, network_memory
 from basewise.engine.meter import resident_bytes
 from basewise.stats.luck import Luck
-from basewise.steps.entries import Clock, Entry
+from basewise.steps.entries import Clock, Entry, spare_of
 from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
@@ -49,6 +48,7 @@ class Race:
     memory_bytes: float | None = None
     features: object = None
     progress: Progress = silent
+    watch: Callable[[Race, Entry | None], None] = lambda race, now: None
     wording: Wording = field(default_factory=Wording)
     entries: list[Entry] = field(default_factory=list)
     forward: dict[str, float] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Race:
 
     def enter(self, arm: Arm) -> Entry:
         """Put an arm on the list, with its cost predicted for one fold; what is stored already is not paid again."""
-        card, rows = arm.base.card if arm.base else None, self.rows_of(self.wanted[0])[0]
+        card, (rows, held_out) = arm.base.card if arm.base else None, self.rows_of(self.wanted[0])
         # a head on stored features is small work, which a busy machine hardly slows; networks feel it in full
         on = self.machine_now(card) if self.network_runs(arm) else self.machine
         predicted = part("methods", arm.method).estimate(rows, card, on)
@@ -75,6 +75,9 @@ class Race:
                 seconds=max(predicted.seconds - forward, 0.01),
                 predict_seconds_per_row=self.forward.get(card.key, each),
             )
+        elif self.network_runs(arm):  # a fold also answers its held-out rows
+            answers = len(held_out) * predicted.predict_seconds_per_row
+            predicted = replace(predicted, seconds=predicted.seconds + answers)
         predicted = replace(predicted, memory_bytes=self.peak_memory(arm, predicted.memory_bytes))
         entry = Entry(arm, predicted)
         if self.memory_bytes and predicted.memory_bytes > self.memory_bytes:
@@ -181,12 +184,13 @@ class Race:
 
     def go(self, entry: Entry, fold: int) -> None:
         """Run one fold of one arm, or read it from the journal."""
-        job = self.job(entry, fold)
+        job = replace(self.job(entry, fold), spare=spare_of(self, entry))
         saved = self.run.saved(job.name)
         if saved is not None:
             outcome = outcome_from(*saved)
         else:
             self.progress(len(entry.outcomes), len(self.wanted), entry.arm.name)
+            self.watch(self, entry)
             outcome = run_job(job, self.progress)
             self.run.keep(job.name, *outcome_record(outcome))
         if outcome.error:
@@ -194,6 +198,7 @@ class Race:
             return
         entry.outcomes[fold] = outcome
         entry.status = "finished" if len(entry.outcomes) == len(self.wanted) else "partial"
+        self.watch(self, None)
 
     def run_plain(self, entry: Entry) -> None:
         """All folds of an arm that costs little; it is skipped as a whole when it does not fit."""
@@ -212,7 +217,7 @@ class Race:
         entry.status = "dropped" if entry.outcomes else "skipped"
         how = "measured" if entry.outcomes else "predicted"
         entry.why = (
-            f"{needed} fits and a last one on all rows at {how} {self.seconds_a_fold(entry):.0f} s a fit"
+            f"{needed} fit{'s' * (needed > 1)} and a last one on all rows, {how} {self.seconds_a_fold(entry):.0f} s each,"
             f" do not fit into the {max(0.0, self.clock.left):.0f} s left"
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 from basewise.core.decision import Decision
 from basewise.core.files import write_text
 from basewise.web import sections
+from basewise.web.leaderboard import leaderboard
 from basewise.web.style import CSS
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -44,7 +45,7 @@ def render(decision: Decision) -> str:
 
 def parts(decision: Decision) -> Iterable[tuple[str, str]]:
     """Sections in reading order; an empty one is left out."""
-    yield "Leaderboard", sections.leaderboard(decision)
+    yield "Leaderboard", leaderboard(decision)
     yield "Quality against cost", sections.pareto(decision)
     yield "The locked test rows", sections.test(decision)
     yield "Labels saved", sections.curves(decision)

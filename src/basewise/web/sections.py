@@ -37,9 +37,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: int = 99,
         "<tr>" + "".join(f"<td{c}>{v}</td>" for c, v in zip(side, r, strict=True)) + "</tr>" for r in rows
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f'<div class="scroll" tabindex="0"><table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -57,58 +55,6 @@ def span(value: dict[str, Any] | None) -> str:
 def number(value: float | None, digits: int = 1) -> str:
     """A number with thousands marked, or a dash."""
     return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def leaderboard(d: Decision) -> str:
-    """Arms with intervals on one axis."""
-    scores = [e["score"] for e in d.leaderboard if e.get("score")]
-    if not scores:
-        return ""
-    # majority would press all others against the right end
-    shown = [e["score"] for e in d.leaderboard if e.get("score") and e["method"] != "majority"] or scores
-    low, high = min(s["low"] for s in shown), max(s["high"] for s in shown)
-    rows = []
-    for e in d.leaderboard:
-        chosen = e["name"] == d.chosen
-        mark = "■ chosen" if chosen else "= tied" if e["name"] in d.tied else e["status"]
-        s = e.get("score")
-        bar = (
-            plots.interval_bar(low, high, (s["estimate"], s["low"], s["high"]), chosen)
-            if s and s["low"] >= low
-            else "◂ below"
-            if s
-            else cut(e["why"])
-        )
-        why = f'<br><span class="small">{cut(e["why"])}</span>' if s and e["why"] else ""
-        spread = f"±{percent(e['seed_spread'])}" if e.get("seed_spread") is not None else "–"
-        gap = span(e["difference"]) if e.get("difference") else "–"
-        p = f"{e['difference']['p_holm']:.3g}" if e.get("difference") else "–"
-        best = f"{e['probability_best']:.2f}" if e.get("probability_best") is not None else "–"
-        cells = [
-            f"{'<b>' if chosen else ''}{escape(e['name'])}{'</b>' if chosen else ''}{why}",
-            escape(mark),
-            bar,
-            span(s),
-            f"{s['n']:,}" if s else "–",
-            f"{spread} ({e.get('seeds', 0)})",
-            gap,
-            p,
-            best,
-            cut(e.get("licence", "–"), NAME_SHOWN),
-        ]
-        rows.append(cells)
-    head = (
-        "arm",
-        "",
-        f"{percent(low)} to {percent(high)} %",
-        "% right [95 %]",
-        "n",
-        "spread (draws)",
-        "chosen better by",
-    )
-    note = "Dot and line: share right in cross-validation, 95 % interval; the square is the chosen arm. "
-    note += "“Chosen better by” is the paired difference in points, p is adjusted for all comparisons (Holm)."
-    return how(note) + table([*head, "p", "P(best)", "licence"], rows, 3)
 
 
 def pareto(d: Decision) -> str:
@@ -225,7 +171,7 @@ def confusion(d: Decision) -> str:
             for v in row
         )
         body += f'<tr><th class="row">{cut(name, NAME_SHOWN)}</th>{cells}</tr>'
-    grid = f'<div class="scroll"><table class="heat"><thead><tr><th>true ↓ given →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    grid = f'<div class="scroll" tabindex="0"><table class="heat"><thead><tr><th>true ↓ given →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return (
         how(
             "Rows are the true classes, columns what was given, on held-out train rows; the diagonal is right."

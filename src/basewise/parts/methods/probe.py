@@ -56,7 +56,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     assert card is not None
     rows, classes = len(examples), len(examples.classes)
     forward, each, flop = encode_seconds(examples.texts, card, machine)
-    solving = estimate_solving(rows, card.width, classes, peak(machine) / fp32_slowdown(machine))
+    solving = estimate_solving(examples.counts, card, peak(machine) / fp32_slowdown(machine))
     memory = network_memory(card) + rows * card.width * 4.0 * 16.0 + rows * classes * 8.0 * 8.0
     disk = 5.0 * card.width * classes * 4.0
     return Cost(

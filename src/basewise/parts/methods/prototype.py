@@ -1,4 +1,4 @@
-"""Nearest class mean, drawn towards the embedded label name; works from no labels at all.
+"""Nearest class mean, drawn towards the embedded label name or description; works from no labels at all.
 
 score_c = cos(x, m_c) / tau with m_c = (sum of the class's rows + k0 e(name)) / (n_c + k0), k0 = 3: one formula from
 zero to few labels (after Snell et al. 2017). The means are centred on the rows seen, tau minimises the log-loss of
@@ -79,7 +79,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Prototypes:
     assert base is not None
     store = store_of(context)
     layer = name_layer(base.card)
-    names = [spoken(c) for c in examples.classes]
+    names = [context.wording.whole(c) or spoken(c) for c in examples.classes]
     found = store.features(
         base, [*examples.texts, *names], layers=layer, precision=context.precision, progress=context.progress
     )

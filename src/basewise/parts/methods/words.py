@@ -19,11 +19,20 @@ import numpy as np
 
 from basewise.core.base import Base, Card
 from basewise.core.budget import Cost
-from basewise.core.files import read_json, write_bytes, write_json
+from basewise.core.files import Progress, read_json, write_bytes, write_json
 from basewise.core.hashing import generator
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.heads import Head, fit_temperature, folds_of, log_loss, out_of_fold, softmax, solve
+from basewise.engine.heads import (
+    Head,
+    fit_temperature,
+    folds_of,
+    log_loss,
+    out_of_fold,
+    softmax,
+    solve,
+    some_of_each,
+)
 
 REQUIRES: frozenset[str] = frozenset()
 RUNGS = "none"
@@ -33,7 +42,11 @@ FEW_STRENGTH = 10.0
 MOST_TERMS = 200_000
 CHUNK_ROWS = 8192
 FEW_ROWS = 500
-MANY_ROWS = 3000
+MANY_ROWS = 2000
+MANY_CELLS = 60_000
+TOLERANCE = 3e-4
+CHOOSING_ROWS = 3000
+"""The choices are made on at most so many rows; the model that is kept is fitted on all of them."""
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -131,16 +144,21 @@ class Words:
 
 
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
-    """Seconds grow with letters read and with rows x classes x fits; constants measured on 2 cores."""
+    """Seconds grow with letters read and with rows fitted; constants measured on two cores, 300 to 7,000 rows, 2 to 150
+    classes."""
     rows, classes = max(len(examples), 1), len(examples.classes)
     letters = float(sum(map(len, examples.texts)))
-    scale = 2.0 / max(machine.cores, 1) ** 0.5 / 2.0**0.5
-    counting = 3.0 * 2.3e-6 * letters
-    held = min(rows, 5 * MANY_ROWS if rows <= MANY_ROWS else rows)
-    fits = 20.0 if rows <= MANY_ROWS else 5.0
-    solving = scale * fits * held * classes * 1.6e-6 * (letters / rows / 60.0) ** 0.7
-    terms = min(MOST_TERMS, 12.0 * letters**0.8)
-    memory = 120e6 + terms * (400.0 + 4.0 * classes * 24.0) + letters * 30.0
+    some = min(rows, max(CHOOSING_ROWS, 12 * classes))
+    counts = examples.counts[examples.counts > 0]
+    smallest = int(counts.min()) if len(counts) else 0
+    passes = (0.8 if _one_fold(some, classes) else 2.0 if some > FEW_ROWS else 4.0) * (
+        2 + 3 * (smallest >= 5)
+    )
+    choosing = 1.2e-4 * some * passes * classes**0.3 if smallest >= 2 else 0.0
+    counting = 2e-6 * (3.0 * letters * some / rows + letters)
+    solving = (2.0 / max(machine.cores, 1)) ** 0.5 * (choosing + 1e-5 * rows * classes)
+    terms = min(MOST_TERMS, 12.0 * letters**0.7)
+    memory = 120e6 + terms * (400.0 + 4.0 * classes * 12.0) + letters * 30.0
     each = 2.5e-6 * letters / rows + 1e-5
     return Cost(
         seconds=0.1 + counting + solving,
@@ -155,35 +173,16 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
     examples = examples.take(examples.labels >= 0)
     labels, n_classes = examples.labels, len(examples.classes)
     smallest = int(examples.counts[examples.counts > 0].min()) if len(examples) else 0
-    rng = generator("words", context.seed)
-    n_folds = min(3 if len(labels) > FEW_ROWS else 5, smallest)
-    options: list[tuple[float, bool, float, float]] = []
-    designs = {}
-    for letters in (False, True):
-        vocabulary = Vocabulary.of(examples.texts, letters)
-        designs[letters] = (vocabulary, vocabulary.matrix(examples.texts))
-    if n_folds >= 2:
-        fold = folds_of(labels, 5 if len(labels) > MANY_ROWS else n_folds, rng)
-        held_out = [0] if len(labels) > MANY_ROWS else None
-        stages: list[tuple[bool, tuple[float, ...]]] = [(False, (FEW_STRENGTH,)), (True, (FEW_STRENGTH,))]
-        for stage in range(3):
-            if stage == 2:
-                if smallest < 5:
-                    break
-                stages.append((min(options)[1], STRENGTHS))
-            letters, strengths = stages[stage]
-            for strength, logits in out_of_fold(
-                designs[letters][1], labels, n_classes, strengths, fold, held_out=held_out
-            ).items():
-                known = np.isfinite(logits).all(1)
-                temperature = fit_temperature(logits[known], labels[known])
-                loss = log_loss(softmax(logits[known] / temperature), labels[known])
-                options.append((loss, letters, strength, temperature))
-            context.progress(stage + 1, 4, "words: choosing")
-    found = min(options) if options else (None, True, FEW_STRENGTH, 1.0)
+    found: tuple[float | None, bool, float, float] = (None, True, FEW_STRENGTH, 1.0)
+    if smallest >= 2:
+        rng = generator("words", context.seed)
+        some = some_of_each(labels, max(CHOOSING_ROWS, 12 * n_classes), rng)
+        found = _chosen(examples.take(some), smallest >= 5, rng, context.progress)
     best_loss, letters, strength, temperature = found
-    vocabulary, design = designs[letters]
-    head = replace(solve(design, labels, n_classes, strength), temperature=temperature)
+    vocabulary = Vocabulary.of(examples.texts, letters)
+    design = vocabulary.matrix(examples.texts)
+    head = solve(design, labels, n_classes, strength, tolerance=TOLERANCE)
+    head = replace(head, temperature=temperature)
     choices = {
         "terms": len(vocabulary.columns),
         "letters": letters,
@@ -192,6 +191,39 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
         "out_of_fold_log_loss": None if best_loss is None else round(best_loss, 4),
     }
     return Words(examples.classes, vocabulary, head, choices)
+
+
+def _chosen(
+    examples: Examples, strengths_too: bool, rng: np.random.Generator, progress: Progress
+) -> tuple[float, bool, float, float]:
+    """(log-loss, letters, strength, temperature) with the lowest out-of-fold log-loss on labelled rows."""
+    labels, n_classes = examples.labels, len(examples.classes)
+    one = _one_fold(len(labels), n_classes)
+    smallest = int(examples.counts[examples.counts > 0].min())
+    fold = folds_of(labels, 5 if one else min(3 if len(labels) > FEW_ROWS else 5, smallest), rng)
+    options: list[tuple[float, bool, float, float]] = []
+
+    def attempt(letters: bool, strengths: Sequence[float]) -> None:
+        design = Vocabulary.of(examples.texts, letters).matrix(examples.texts)
+        found = out_of_fold(design, labels, n_classes, strengths, fold, held_out=[0] if one else None)
+        for strength, logits in found.items():
+            known = np.isfinite(logits).all(1)
+            temperature = fit_temperature(logits[known], labels[known])
+            loss = log_loss(softmax(logits[known] / temperature), labels[known])
+            options.append((loss, letters, strength, temperature))
+
+    for number, letters in enumerate((False, True)):
+        attempt(letters, (FEW_STRENGTH,))
+        progress(number + 1, 4, "words: choosing")
+    if strengths_too:
+        attempt(min(options)[1], STRENGTHS)
+        progress(3, 4, "words: choosing")
+    return min(options)
+
+
+def _one_fold(rows: int, classes: int) -> bool:
+    """Whether choices are made on one held-out fold of five: it has rows enough, and all folds would take long."""
+    return rows > MANY_ROWS or rows * classes > MANY_CELLS
 
 
 def load(folder: Path, base: Base | None, context: Context) -> Words:

@@ -11,6 +11,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from basewise.core.base import Base, Card
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
@@ -21,6 +22,7 @@ from basewise.engine.sandbox import convert_all, pickles
 from basewise.engine.store import WEIGHTS, Store, verify
 
 DECODERS = ("CausalLM", "LMHeadModel")
+MASKED = ("ForMaskedLM",)
 SMALL_FILES = (".json", ".txt", ".model")
 RECORD = "conversion.json"
 
@@ -64,18 +66,20 @@ def card_of(folder: Path) -> Card:
         width=int(config.get("hidden_size") or config.get("n_embd") or 0),
         download_bytes=0,
         context=int(config.get("max_position_embeddings") or config.get("n_positions") or 512),
-        provides=frozenset(
-            {"embed"}
-            if static
-            else {"embed", "train", "score", "generate"}
-            if decoder
-            else {"embed", "train"}
-        ),
+        provides=frozenset({"embed"}) if static else provided(config),
         locator={"folder": str(folder)},
         note=f"{pickled[0].name} is a pickle: converted once, in a sandbox; parameters if fp32"
         if pickled
         else "",
     )
+
+
+def provided(config: dict[str, Any]) -> frozenset[str]:
+    """What a network of this configuration can do, by the architecture that its weights were saved as."""
+    saved_as = config.get("architectures") or []
+    if any(a.endswith(DECODERS) for a in saved_as):
+        return frozenset({"embed", "train", "score", "generate"})
+    return frozenset({"embed", "train", *(("fill",) if any(a.endswith(MASKED) for a in saved_as) else ())})
 
 
 def load(card: Card, store: Store, progress: Progress = silent) -> Base:

@@ -77,7 +77,7 @@ def card_of(name: str) -> Card:
         width=int(config.get("hidden_size") or config.get("n_embd") or 0),
         download_bytes=int(info.get("bytes") or 0),
         context=int(config.get("max_position_embeddings") or config.get("n_positions") or 512),
-        provides=frozenset({"embed", "train", "score", "generate"} if decoder else {"embed", "train"}),
+        provides=part("sources", "folder").provided(config),
         locator={"repository": repository, "revision": snapshot.name},
     )
 

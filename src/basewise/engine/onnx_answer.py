@@ -1,0 +1,146 @@
+"""Answers of an exported predictor in plain onnxruntime: needs numpy, tokenizers and onnxruntime, nothing of basewise.
+
+    python answer.py < texts.txt          one JSON line a text
+    python answer.py --port 8000          POST /predict with {"texts": [...]}; GET /health
+
+This file goes into every ONNX export as answer.py beside model.onnx, tokenizer.json and basewise.json, so that what is replayed
+before an export is let out is what runs at its user's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CHARACTERS_PER_TOKEN = 64
+MOST_BYTES = 10 * 2**20
+MOST_TEXTS = 1_000
+BATCH = 32
+
+
+class Answers:
+    """The session, the tokeniser and what is pinned, from an export's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        self.pins: dict[str, Any] = json.loads((folder / "basewise.json").read_text("utf-8"))
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.pins["most_tokens"])
+        self.session = onnxruntime.InferenceSession(
+            str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
+        )
+
+    def probabilities(self, texts: list[str]) -> np.ndarray:
+        """(n, C) float64 in the order of pins["classes"]."""
+        limit = self.pins["most_tokens"] * CHARACTERS_PER_TOKEN
+        out = np.empty((len(texts), len(self.pins["classes"])))
+        for start in range(0, len(texts), BATCH):
+            part = [t[:limit] for t in texts[start : start + BATCH]]
+            rows = self.tokenizer.encode_batch(part, add_special_tokens=self.pins["special"])
+            ids = [row.ids or [self.pins["filler"]] for row in rows]
+            longest = max(map(len, ids))
+            tokens = np.full((len(ids), longest), self.pins["pad"], np.int64)
+            mask = np.zeros((len(ids), longest), np.int64)
+            for i, row in enumerate(ids):
+                tokens[i, : len(row)], mask[i, : len(row)] = row, 1
+            out[start : start + len(part)] = self.session.run(
+                None, {"input_ids": tokens, "attention_mask": mask}
+            )[0]
+        return out
+
+    def __call__(self, texts: list[str]) -> list[dict[str, Any]]:
+        """{"label", "probability", "abstained", "set", "probabilities"} for each text."""
+        classes, threshold = self.pins["classes"], self.pins["threshold"]
+        least = self.pins["least_probability"]
+        lines = []
+        for row in self.probabilities(texts) if texts else []:
+            top = int(row.argmax())
+            named = {name: float(p) for name, p in zip(classes, row, strict=True)}
+            lines.append(
+                {
+                    "label": classes[top],
+                    "probability": float(row[top]),
+                    "abstained": threshold is not None and float(row[top]) < threshold,
+                    "set": [name for name, p in named.items() if least is not None and p >= least],
+                    "probabilities": named,
+                }
+            )
+        return lines
+
+
+def handler_of(answers: Answers) -> type[BaseHTTPRequestHandler]:
+    """POST /predict and GET /health; anything that is no list of texts is a 400 with the reason, and texts are never logged."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 30
+
+        def _say(self, code: int, value: Any) -> None:
+            body = json.dumps(value, ensure_ascii=False).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            known = self.path == "/health"
+            self._say(
+                200 if known else 404,
+                {"release": answers.pins["release"]} if known else {"error": "GET /health"},
+            )
+
+        def do_POST(self) -> None:
+            size = self.headers.get("Content-Length", "")
+            if self.path != "/predict":
+                self._say(404, {"error": "POST /predict"})
+            elif not size.isdigit() or int(size) > MOST_BYTES:
+                self._say(413, {"error": f"at most {MOST_BYTES} bytes, with their length"})
+            else:
+                self._answer(self.rfile.read(int(size)))
+
+        def _answer(self, body: bytes) -> None:
+            try:
+                texts = json.loads(body)["texts"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                texts = None
+            if (
+                isinstance(texts, list)
+                and len(texts) <= MOST_TEXTS
+                and all(isinstance(t, str) for t in texts)
+            ):
+                self._say(200, {"release": answers.pins["release"], "answers": answers(texts)})
+            else:
+                self._say(400, {"error": f'send {{"texts": [at most {MOST_TEXTS} texts]}}'})
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    return Handler
+
+
+def main() -> None:
+    """Texts on standard input, or a server."""
+    parser = argparse.ArgumentParser(description="Answers of an exported predictor.")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--host", default="127.0.0.1")
+    asked = parser.parse_args()
+    answers = Answers(Path(__file__).parent)
+    if asked.port is not None:
+        server = ThreadingHTTPServer((asked.host, asked.port), handler_of(answers))
+        print(f"http://{asked.host}:{server.server_port}", flush=True)
+        server.serve_forever()
+    for line in sys.stdin:
+        print(json.dumps(answers([line.rstrip("\n")])[0], ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What it learned from: suspicious labels, duplicates, other languages, texts too long to be read, tiny classes.
+
+Reads what the audit found before anything was trained; the numbers of the rows are kept, so that they can be looked up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, interval
+from basewise.stats.intervals import wilson
+
+THRESHOLDS: dict[str, tuple[Any, str]] = {
+    "wrong_labels": (0.1, "share of rows whose label is suspicious, at most"),
+    "duplicates": (0.3, "share of rows that repeat another, at most"),
+    "foreign": (0.5, "share of rows in other languages than most, at most"),
+    "long": (0.2, "share of rows too long to be read whole, at most"),
+}
+CHECKS = {
+    "wrong_labels": ("label-noise",),
+    "duplicates": ("duplicates", "near-duplicates"),
+    "foreign": ("languages",),
+    "long": ("long-texts",),
+}
+WORDS = {
+    "wrong_labels": "have a suspicious label",
+    "duplicates": "repeat another",
+    "foreign": "are in another language",
+    "long": "are very long",
+}
+
+
+def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
+    """Each kind of fault by its share; warns where there is any, fails above its limit."""
+    if subject.task is None:
+        return CheckResult(
+            check="rows", verdict=WARN, sentence="the rows are not here, so nothing is known of them"
+        )
+    n = len(subject.task.rows)
+    said, evidence = [], []
+    for kind, names in CHECKS.items():
+        rows = sorted({row for f in subject.task.findings if f.check in names for row in f.rows})
+        share = wilson(min(len(rows), n), n)
+        evidence.append(interval(f"rows that {WORDS[kind]}", share, rows=rows[:1000]))
+        if rows:
+            verdict = FAIL if share.low > limits[kind] else WARN
+            said.append((verdict, f"{len(rows)} of {n} {WORDS[kind]}"))
+    verdict = max((v for v, _ in said), key=(PASS, WARN, FAIL).index, default=PASS)
+    return CheckResult(
+        check="rows",
+        verdict=verdict,
+        sentence="; ".join(t for _, t in said) or f"the audit found no fault in {n} rows",
+        evidence=tuple(evidence),
+        advice="mend the rows that decision.json names, and choose again" if verdict == FAIL else "",
+    )

@@ -1,0 +1,93 @@
+"""Is it good enough, is it better than what needs no base, and no worse than what runs today.
+
+Read from rows nothing was tuned on: the locked test rows where there are some, else cross-validation corrected for the
+choice. Differences are paired on the same rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval
+
+THRESHOLDS: dict[str, tuple[Any, str]] = {
+    "least": (0.0, "the lower end of the interval must reach this"),
+    "beat_controls": (True, "the chance control (majority) must be beaten beyond luck"),
+    "incumbent": ("", "run or release in use today, compared on the locked rows"),
+    "margin": (0.02, "how much worse than the incumbent it may be, at the interval's lower end"),
+}
+
+
+def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
+    """The score against its floor, the controls and the incumbent."""
+    score, where = score_of(subject)
+    if not score or not score.get("n"):
+        return CheckResult(
+            check="score",
+            verdict=FAIL,
+            sentence="no held-out row was scored",
+            advice="run `basewise choose` to its end",
+        )
+    evidence: list[Json] = [interval(f"accuracy on {where}", score)]
+    said: list[tuple[str, str]] = []
+    if score["low"] < limits["least"]:
+        said.append((FAIL, f"its lower end is {score['low']:.3f}, the policy asks for {limits['least']:.3f}"))
+    for gap in subject.decision.test.get("differences", []):
+        evidence.append(interval(f"minus {gap['name']}", {**gap, "n": score["n"]}, p_holm=gap.get("p_holm")))
+        if gap["low"] <= 0:
+            grave = FAIL if gap["name"] == "majority" and limits["beat_controls"] else WARN
+            said.append(
+                (
+                    grave,
+                    f"not shown to be better than {gap['name']} ({gap['estimate']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}])",
+                )
+            )
+    if not subject.decision.test:
+        said.append((WARN, "there were no locked test rows"))
+        said += _controls_in_validation(subject, evidence, limits)
+    if gap := subject.incumbent:
+        evidence.append(interval(f"minus the incumbent {gap['name']}", gap))
+        if gap["low"] < -limits["margin"]:
+            said.append(
+                (
+                    FAIL,
+                    f"it may be {-gap['low']:.3f} worse than {gap['name']}, the margin is {limits['margin']}",
+                )
+            )
+    if subject.decision.verdict == "unfinished":
+        said.append((WARN, "the run was stopped before its end"))
+    verdict = max((v for v, _ in said), key=(PASS, WARN, FAIL).index, default=PASS)
+    base = (
+        f"right on {score['estimate']:.3f} [{score['low']:.3f}, {score['high']:.3f}] of {score['n']} {where}"
+    )
+    return CheckResult(
+        check="score",
+        verdict=verdict,
+        sentence="; ".join([base, *(t for _, t in said)]),
+        evidence=tuple(evidence),
+    )
+
+
+def score_of(subject: Subject) -> tuple[Json, str]:
+    """(interval, rows it is from) of the chosen way."""
+    if scores := subject.decision.test.get("scores"):
+        return scores[0], "locked test rows"
+    return subject.decision.winner, "cross-validated rows"
+
+
+def _controls_in_validation(
+    subject: Subject, evidence: list[Json], limits: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """Without locked rows: the paired difference to majority on the folds they share."""
+    import numpy as np
+
+    from basewise.stats.paired import paired_difference
+
+    majority = next((t for t in subject.others if t.name == "majority"), None)
+    if majority is None or subject.trial is None or not limits["beat_controls"]:
+        return []
+    ids = np.intersect1d(subject.trial.row_ids, majority.row_ids)
+    ours, theirs = (t.right_by_row(ids) > 0.5 for t in (subject.trial, majority))
+    gap = paired_difference(ours, theirs)
+    evidence.append(interval("minus majority, cross-validated", gap))
+    return [(FAIL, f"not shown to be better than majority ({gap})")] if gap.low <= 0 else []

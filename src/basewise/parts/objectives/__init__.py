@@ -1,0 +1,1 @@
+"""Objectives: how a base is pretrained; one file each."""

@@ -1,0 +1,60 @@
+"""JSON lines, plain or packed with gzip or zstd: one object a line, its text under `text`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from basewise.core.documents import Columns, Document
+from basewise.core.errors import TableError
+
+ENDINGS = (".jsonl", ".ndjson", ".json")
+
+
+def takes(place: str) -> bool:
+    """Files that end in .jsonl, .ndjson or .json, also with .gz or .zst after it."""
+    return place.removesuffix(".gz").removesuffix(".zst").endswith(ENDINGS)
+
+
+def read(place: str, columns: Columns) -> Iterator[Document]:
+    """Documents of the objects that have the text column. TableError names the line that is no JSON object."""
+    import pyarrow as pa
+
+    number = 0
+    try:
+        with pa.input_stream(place, compression="detect") as stream:
+            for number, line in enumerate(_lines(stream), 1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("an object was expected")
+                if columns.text not in row:
+                    raise TableError(
+                        f"{place} has no {columns.text!r} in line {number}; found: {', '.join(list(row)[:8])}",
+                        'name it in the recipe with text = "…"',
+                    )
+                licence, origin = columns.resolve(list(row))
+                if row[columns.text] is not None:
+                    yield Document(
+                        str(row[columns.text]), str(row.get(licence) or ""), str(row.get(origin) or "")
+                    )
+    except (OSError, ValueError, pa.ArrowException) as error:
+        where = f"line {number + isinstance(error, OSError)} of {place}"
+        raise TableError(f"cannot read {where}: {error}", "one JSON object a line was expected") from error
+
+
+def _lines(stream: object) -> Iterator[bytes]:
+    """Lines of a byte stream, read a MiB at a time."""
+    rest = b""
+    while piece := stream.read(1 << 20):  # type: ignore[attr-defined]
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def size(place: str, text: str) -> int:
+    """Bytes of the file; 0 when it is packed."""
+    return 0 if place.endswith((".gz", ".zst")) else Path(place).stat().st_size

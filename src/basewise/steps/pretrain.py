@@ -1,0 +1,292 @@
+"""pretrain: from a corpus and a recipe to a base that every other verb can use.
+
+The run folder holds recipe.json, metrics.jsonl, checkpoints/, the live page pretrain.html, base/ (a plain Hugging Face folder with
+card.json; for the mixed objective also encoder/, the same weights without the causal mask) and pretrain.json, the result. The same
+command goes on where a stopped run was; a finished one is read. `assemble` is the seam for many processes: it gives model,
+optimiser, feed and plan, of which the model may be wrapped before `engine.loop.train` takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from basewise.core.errors import InputError, RunError
+from basewise.core.files import Progress, read_json, silent, write_json
+from basewise.core.recipe import Recipe, read_recipe, recipe_of
+from basewise.core.registry import part
+from basewise.core.rundir import RunDir
+from basewise.steps.pretrain_data import Corpus, open_corpus
+
+RECIPE, RESULT = "recipe.json", "pretrain.json"
+COOLDOWN_SHARE = 0.2
+"""Steps of a cooldown branch as a share of those before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What does not change the result: progress, announcements, the command as typed."""
+
+    progress: Progress = silent
+    announce: Callable[[str], None] = lambda line: None
+    command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembled:
+    """Everything the loop takes, made from a recipe."""
+
+    model: Any
+    optimiser: Any
+    feed: Any
+    plan: Any
+    flop_per_token: float
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A finished run: what it cost, how good it is on held-out documents, where the bases are, what they are worth."""
+
+    folder: str
+    name: str
+    steps: int
+    tokens: int
+    parameters: int
+    seconds: float
+    flop: float
+    loss: float
+    scores: dict[str, Any]
+    bases: dict[str, str]
+    worth: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def pretrain(
+    recipe: Recipe | str | Path,
+    *,
+    to: Path | None = None,
+    cooldown_from: int | None = None,
+    options: Options | None = None,
+) -> Pretrained:
+    """Run a recipe to its end, from its last checkpoint if there is one.
+
+    `recipe`: a value, a TOML file, or a run folder; `cooldown_from` (with a run folder) branches a short cooldown from the
+    checkpoint of that step. Raises InputError for a recipe that cannot run, RunError for a folder of another run.
+    """
+    options = options or Options()
+    branch: tuple[Path, int] | None = None
+    if isinstance(recipe, Recipe):
+        made = recipe
+    elif (Path(recipe) / RECIPE).is_file():
+        made = recipe_of(read_json(Path(recipe) / RECIPE)["recipe"])
+        to = to or Path(recipe)
+        if cooldown_from is not None:
+            branch = (Path(recipe), cooldown_from)
+            to = Path(recipe) / f"cooldown-{cooldown_from:08d}" if to == Path(recipe) else to
+    else:
+        made = read_recipe(recipe)
+    if cooldown_from is not None and branch is None:
+        raise InputError(
+            "a cooldown branches from a run",
+            "give the run folder: basewise pretrain RUN --cooldown-from STEP",
+        )
+    folder = to or Path("runs") / made.name
+    check_recipe(made)
+    identity = made.digest() + (f"-cooldown-{branch[1]}" if branch else "")
+    with RunDir.open(folder, identity):
+        if (folder / RESULT).exists():
+            return Pretrained(**read_json(folder / RESULT))
+        corpus = open_corpus(made, folder)
+        _same_corpus(folder, made, corpus)
+        return _run(made, corpus, folder, branch, options)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise InputError where objective and network do not go together, UnknownName for an objective that is not there."""
+    objective = part("objectives", recipe.objective)
+    networks = objective.NETWORKS
+    if recipe.network not in networks:
+        raise InputError(
+            f"objective {recipe.objective} cannot train a {recipe.network}",
+            f"use network = {' or '.join(repr(n) for n in sorted(networks))}",
+        )
+
+
+def _same_corpus(folder: Path, recipe: Recipe, corpus: Corpus) -> None:
+    """The corpus is the one that the run was begun with."""
+    path = folder / RECIPE
+    if path.exists():
+        begun = read_json(path)["corpus"]
+        if begun != corpus.digest:
+            raise RunError(
+                f"the corpus {recipe.corpus} has changed since this run began (digest {corpus.digest[:12]}, was {begun[:12]})",
+                "put the old corpus back, or give another --to",
+            )
+        return
+    write_json(path, {"recipe": recipe.to_dict(), "corpus": corpus.digest})
+
+
+def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) -> Assembled:
+    """Model, optimiser, feed and plan of a recipe; `share`: (rank, ranks) of this process.
+
+    To train sharded, wrap `model` (it is one module: ids and targets in, a sum of losses out), make the optimiser with
+    `engine.optim.for_pretraining(wrapped, recipe)`, and set `feed.model` to the wrapped one.
+    """
+    from basewise.engine.device import device, machine
+    from basewise.engine.feed import Feed, Setting, check_enough
+    from basewise.engine.loop import Plan, prefers_bf16
+    from basewise.engine.networks import flop_per_token
+    from basewise.engine.optim import cosine, for_pretraining, warm_stable_decay
+
+    check_enough(corpus.rows, recipe.rows, recipe.context)
+    objective = part("objectives", recipe.objective)
+    if (objective.DATA == "images") != bool(corpus.shape):
+        raise InputError(
+            f"objective {recipe.objective} learns from {objective.DATA}, and {recipe.corpus} holds something else",
+            "give it a corpus of the right kind",
+        )
+    steps = recipe.steps_for(len(corpus.rows))
+    model = objective.build(recipe, corpus).to(device())
+    setting = Setting(
+        vocabulary=corpus.vocabulary,
+        mask=corpus.special.get("mask", -1),
+        special=tuple(sorted(i for i in corpus.special.values() if i >= 0)),
+        mask_first=recipe.mask_first,
+        mask_last=recipe.mask_last,
+        causal_share=recipe.causal_share,
+    )
+
+    def factor(step: int, total: int) -> float:
+        if recipe.schedule == "cosine":
+            return cosine(step, total, recipe.warmup_steps)
+        return warm_stable_decay(step, total, recipe.warmup_steps, recipe.cooldown)
+
+    plan = Plan(
+        steps=steps,
+        seconds=recipe.seconds_limit,
+        clip=recipe.clip,
+        tokens=0 if objective.WHOLE else recipe.tokens_at_once // share[1] or 1,
+        bf16=recipe.precision == "bf16" or (recipe.precision == "auto" and prefers_bf16(machine())),
+        seed=recipe.seed,
+        schedule=factor,
+        spike=recipe.spike,
+    )
+    feed = Feed(
+        rows=corpus.rows,
+        per_step=recipe.rows,
+        seed=recipe.seed,
+        objective=objective,
+        setting=setting,
+        model=model,
+        done=lambda drawn: drawn / steps,
+        share=share,
+    )
+    return Assembled(
+        model=model,
+        optimiser=for_pretraining(model, recipe),
+        feed=feed,
+        plan=plan,
+        flop_per_token=flop_per_token(model, recipe),
+        steps=steps,
+    )
+
+
+def _run(
+    recipe: Recipe, corpus: Corpus, folder: Path, branch: tuple[Path, int] | None, options: Options
+) -> Pretrained:
+    """Train, save, score, and say what the base is worth."""
+    import numpy as np
+
+    from basewise.engine.device import machine
+    from basewise.engine.loop import train
+    from basewise.steps.pretrain_sinks import sinks_of
+    from basewise.steps.pretrain_watch import PretrainWatch
+
+    made = assemble(recipe, corpus)
+    plan = made.plan if branch is None else _cooldown(made.plan, *branch)
+    here = machine()
+    watch = PretrainWatch(
+        recipe=recipe,
+        corpus=corpus,
+        folder=folder,
+        network=made.model,
+        flop_per_token=made.flop_per_token,
+        peak=max(here.bf16_peak, here.fp32_peak) if plan.bf16 else here.fp32_peak,
+        announce=options.announce,
+        bf16=plan.bf16,
+        total=plan.steps,
+        schedule=plan.schedule,
+        branch=branch,
+        begun=lambda state: setattr(made.feed, "drawn", state.drawn),
+        sinks=sinks_of(recipe.log, folder),
+    )
+    made.feed.done = lambda drawn: drawn / watch.total
+    lengths = np.full(recipe.rows, recipe.context)
+    try:
+        outcome = train(
+            made.model,
+            made.optimiser,
+            iter(made.feed),
+            made.feed.loss,
+            lengths,
+            plan,
+            options.progress,
+            watch,
+        )
+        watch.writer.close()
+    finally:
+        watch.page(last=True)
+    return _finish(recipe, corpus, folder, made, outcome, options, watch)
+
+
+def _cooldown(plan: Any, run: Path, step: int) -> Any:
+    """The plan of a branch: from `step` linearly to zero over a fifth of the steps before it."""
+    from basewise.engine.checkpoint import at_step, steps_there
+    from basewise.steps.pretrain_watch import CHECKPOINTS
+
+    _, facts = at_step(run / CHECKPOINTS, step)
+    if facts.get("factor", 1.0) < 1.0:
+        stable = [
+            s
+            for s in steps_there(run / CHECKPOINTS)
+            if at_step(run / CHECKPOINTS, s)[1].get("factor", 1.0) >= 1.0
+        ]
+        known = ", ".join(map(str, stable)) or "none"
+        raise InputError(f"the rates were already falling at step {step}", f"stable checkpoints: {known}")
+    steps = step + max(1, round(COOLDOWN_SHARE * step))
+    return replace(plan, steps=steps, schedule=lambda done, total: (total - done) / max(total - step, 1))
+
+
+def _finish(
+    recipe: Recipe, corpus: Corpus, folder: Path, made: Assembled, outcome: Any, options: Options, watch: Any
+) -> Pretrained:
+    """Bases, cards, scores and worth of a network that has been trained; the result is written last."""
+    from basewise.steps.pretrain_base import save_bases
+    from basewise.steps.pretrain_worth import worth_of
+
+    scores = watch.evaluate(whole=True)
+    tokens = outcome.steps * recipe.rows * recipe.context
+    result = Pretrained(
+        folder=str(folder),
+        name=recipe.name,
+        steps=outcome.steps,
+        tokens=tokens,
+        parameters=sum(p.numel() for p in made.model.parameters()),
+        seconds=outcome.seconds,
+        flop=made.flop_per_token * tokens,
+        loss=outcome.loss,
+        scores=scores,
+        bases={},
+    )
+    bases = save_bases(result, recipe, corpus, made.model, folder)
+    result = replace(result, bases={name: str(path) for name, path in bases.items()})
+    if recipe.downstream:
+        result = replace(result, worth=worth_of(recipe, bases, folder, options))
+    write_json(folder / RESULT, result.to_dict())
+    watch.page(last=True)
+    return result

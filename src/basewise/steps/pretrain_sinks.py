@@ -1,0 +1,62 @@
+"""Where metrics go beside metrics.jsonl: TensorBoard and MLflow, each only when the recipe asks and it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from basewise.core.errors import MissingExtra, UnknownName
+
+KNOWN = ("tensorboard", "mlflow")
+Sink = Callable[[dict[str, Any]], None]
+
+
+def sinks_of(names: Iterable[str], folder: Path) -> list[Sink]:
+    """One sink a name. UnknownName for others, MissingExtra where the library is not installed."""
+    made = []
+    for name in names:
+        if name not in KNOWN:
+            raise UnknownName.of("log", name, KNOWN)
+        made.append(_tensorboard(folder) if name == "tensorboard" else _mlflow(folder))
+    return made
+
+
+def numbers(line: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics by name; of an interval its estimate."""
+    found: dict[str, float] = {}
+    for key, value in line.items():
+        if isinstance(value, (int, float)) and key not in ("step", "total"):
+            found[key] = float(value)
+        elif isinstance(value, dict):
+            found |= {
+                f"{key}/{source}": one["estimate"]
+                for source, one in value.items()
+                if isinstance(one, dict) and one.get("estimate") is not None
+            }
+    return found
+
+
+def _tensorboard(folder: Path) -> Sink:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtra.of("tensorboard", "track") from error
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def sink(line: dict[str, Any]) -> None:
+        for name, value in numbers(line).items():
+            writer.add_scalar(name, value, line["step"])
+        writer.flush()
+
+    return sink
+
+
+def _mlflow(folder: Path) -> Sink:
+    try:
+        import mlflow
+    except ImportError as error:
+        raise MissingExtra.of("mlflow", "track") from error
+    mlflow.set_experiment(f"basewise/{folder.name}")
+    mlflow.start_run(run_name=folder.name)
+    return lambda line: mlflow.log_metrics(numbers(line), step=line["step"])

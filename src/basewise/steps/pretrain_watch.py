@@ -1,0 +1,192 @@
+"""The watch over a pretraining run: metrics as JSON lines, bits per byte on held-out documents, samples, checkpoints, the live page.
+
+Everything is written into the run folder while the run goes on; the page and the terminal only read it. A resumed run cuts the
+metrics back to the checkpoint that it goes on from, so no step stands there twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.errors import BasewiseError
+from basewise.core.recipe import Recipe
+from basewise.engine.checkpoint import Writer, at_step, latest
+from basewise.engine.loop import Seen, State, Watch
+from basewise.steps.pretrain_data import Corpus
+
+METRICS, CHECKPOINTS, PAGE = "metrics.jsonl", "checkpoints", "pretrain.html"
+MOST_LINES = 5000
+PAGE_SECONDS = 2.0
+
+
+@dataclass
+class PretrainWatch(Watch):
+    """Looks at the loop and writes down what it sees."""
+
+    recipe: Recipe
+    corpus: Corpus
+    folder: Path
+    network: Any
+    flop_per_token: float
+    peak: float
+    announce: Callable[[str], None]
+    bf16: bool = False
+    total: int = 0
+    schedule: Callable[[int, int], float] | None = None
+    branch: tuple[Path, int] | None = None
+    """A cooldown: the run folder and the step whose checkpoint it goes on from."""
+    ranks: int = 1
+    begun: Callable[[State], None] | None = None
+    sinks: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(self.folder / CHECKPOINTS, self.recipe.keep, self.announce)
+        self._last = (0, 0.0)
+        self._page = 0.0
+        self._budget = self.recipe.tokens_at_once
+        self._told: set[str] = set()
+
+    # -------------------------------------------------------- the loop's questions
+
+    def start(self) -> State | None:
+        """The newest checkpoint that holds; for a cooldown that has none of its own, the one it branches from."""
+        found = latest(self.folder / CHECKPOINTS, self.announce)
+        if found is None and self.branch is not None:
+            found = at_step(self.branch[0] / CHECKPOINTS, self.branch[1])
+        if found is None:
+            self._cut(0)
+            return None
+        state, facts = found
+        if facts.get("ranks", 1) != self.ranks:
+            self.announce(
+                f"the run was saved by {facts['ranks']} processes and goes on with {self.ranks}: the same rows in the same"
+                " order, sums rounded differently"
+            )
+        self._cut(state.step)
+        self._last = (state.step, state.spent)
+        if self.begun:
+            self.begun(state)
+        self.announce(f"going on from step {state.step}")
+        return state
+
+    def after(self, seen: Seen, state: Callable[[], State]) -> bool:
+        """Write the step down; evaluate and save when it is time."""
+        r = self.recipe
+        last = seen.step >= seen.total
+        line = self._line(seen)
+        if seen.verdict != "take":
+            self.announce(f"step {seen.step} was not learned from: loss {seen.loss:.4g} ({seen.verdict})")
+        if seen.budget != self._budget:
+            self.announce(
+                f"memory ran out with {self._budget} tokens at once; {seen.budget} fit: write tokens_at_once = {seen.budget}"
+            )
+            self._budget = seen.budget
+        self.total = seen.total
+        if seen.step % r.evaluate_every == 0 and not last:
+            line |= self.evaluate()
+        if seen.step % max(1, seen.total // MOST_LINES) == 0 or len(line) > 11:
+            self._write(line)
+        stable = self._leaves_stable(seen)
+        if (seen.step % r.checkpoint_every == 0 or last or stable) and seen.verdict == "take":
+            facts = {"ranks": self.ranks, "factor": seen.factor, "stays": stable, "total": seen.total}
+            self.writer.put(state(), facts)
+        self.page(last)
+        return False
+
+    def back(self) -> State | None:
+        """The last good checkpoint, which the run is rolled back to."""
+        self.writer.close()
+        found = latest(self.folder / CHECKPOINTS, self.announce)
+        if found is None:
+            return None
+        self.announce(
+            f"losses stayed bad: back to step {found[0].step}, going on with the rows after the bad ones"
+        )
+        self._cut(found[0].step)
+        self._last = (found[0].step, found[0].spent)
+        return found[0]
+
+    # -------------------------------------------------------- what is written
+
+    def _line(self, seen: Seen) -> dict[str, Any]:
+        before, then = self._last
+        seconds = max(seen.seconds - then, 1e-9)
+        self._last = (seen.step, seen.seconds)
+        rate = (seen.step - before) * self.recipe.rows * self.recipe.context / seconds
+        return {
+            "step": seen.step,
+            "total": seen.total,
+            "tokens": seen.step * self.recipe.rows * self.recipe.context,
+            "loss": _finite(seen.loss),
+            "norm": _finite(seen.norm),
+            "factor": seen.factor,
+            "tokens_per_second": rate,
+            "share_of_peak": rate * self.flop_per_token / self.peak,
+            "seconds": seen.seconds,
+            "drawn": seen.drawn,
+            "verdict": seen.verdict,
+        }
+
+    def evaluate(self, whole: bool = False) -> dict[str, Any]:
+        """Bits per byte (or the loss at hidden tokens) per source and in all, with an interval over documents; samples.
+
+        On the way the beginnings of the documents are scored, at the end (`whole`) all of them.
+        """
+        from basewise.steps.pretrain_scores import ON_THE_WAY, score
+
+        self.network.eval()
+        found = score(self.network, self.corpus, self.recipe, self.bf16, 0 if whole else ON_THE_WAY)
+        self.network.train()
+        return found
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for sink in self.sinks:
+            sink(line)
+
+    def _cut(self, step: int) -> None:
+        """Keep only the metrics up to `step`."""
+        path = self.folder / METRICS
+        if not path.exists():
+            path.write_text("", encoding="utf-8")
+            return
+        lines = []
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(text)["step"] <= step:
+                    lines.append(text)
+            except (ValueError, KeyError):
+                continue  # the last line of a process that was killed while it wrote
+        path.write_text("".join(text + "\n" for text in lines), encoding="utf-8")
+
+    def _leaves_stable(self, seen: Seen) -> bool:
+        """Whether this is the last step before the rates fall: the place for cooldown branches."""
+        if self.schedule is None or self.branch is not None:
+            return False
+        following = self.schedule(seen.step, seen.total)
+        return seen.factor >= 1.0 and following < 1.0
+
+    def page(self, last: bool = False) -> None:
+        """The live page, at most every two seconds."""
+        now = time.monotonic()
+        if last or now - self._page > PAGE_SECONDS:
+            self._page = now
+            try:
+                importlib.import_module("basewise.web.pretrain").write_page(self.folder)
+            except (BasewiseError, OSError) as error:
+                if "page" not in self._told:
+                    self._told.add("page")
+                    self.announce(f"the page could not be written: {error}")
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

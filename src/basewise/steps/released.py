@@ -1,0 +1,114 @@
+"""The parts of a release's record: score, controls, measures, sets, base and limits, from the decision and its evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.decision import Decision
+from basewise.core.evidence import Trial
+from basewise.core.gate import CheckResult, Json
+from basewise.steps.gate import Candidate, looks_of
+
+ALPHA = 0.1
+INTERVAL = ("estimate", "low", "high", "n")
+
+
+def score_of(candidate: Candidate) -> Json:
+    """Accuracy as an interval, and where it is from."""
+    decision = candidate.decision
+    if scores := decision.test.get("scores"):
+        looks = looks_of(candidate.run, decision.test.get("digest"))
+        return {**{k: scores[0][k] for k in INTERVAL}, "where": "locked test rows", "looks": looks}
+    return {**{k: decision.winner.get(k) for k in INTERVAL}, "where": "cross-validation", "looks": 0}
+
+
+def controls_of(decision: Decision) -> list[Json]:
+    """Differences to the controls on the locked rows."""
+    n = decision.test.get("n")
+    return [
+        {
+            "name": gap["name"],
+            **{k: gap[k] for k in ("estimate", "low", "high")},
+            "n": n,
+            "p_holm": gap.get("p_holm"),
+        }
+        for gap in decision.test.get("differences", [])
+    ]
+
+
+def conformal_of(trial: Trial | None) -> Json:
+    """The least probability of a class in the set at 90 %, from held-out rows, and the band of the realised coverage."""
+    from basewise.stats.conformal import conformal_quantile, coverage_band
+
+    if trial is None or len(trial.row_ids) < 20:
+        return {}
+    _, first = np.unique(trial.row_ids, return_index=True)  # one seed a row: repeats would count a row twice
+    truth = trial.probabilities[first, trial.labels[first]]
+    low, high = coverage_band(len(first), ALPHA)
+    return {
+        "alpha": ALPHA,
+        "least_probability": conformal_quantile(truth, ALPHA),
+        "n": len(first),
+        "low": low,
+        "high": high,
+    }
+
+
+def measures_of(candidate: Candidate, results: list[CheckResult]) -> list[Json]:
+    """Every number with an interval that the documents repeat: accuracy, then what the checks measured."""
+    score = score_of(candidate)
+    out = [{"name": "accuracy", "slice": score["where"], **{k: score[k] for k in INTERVAL}}]
+    out += [
+        {"name": f"{result.check}: {line['name']}", "slice": "", **{k: line.get(k) for k in INTERVAL}}
+        for result in results
+        for line in result.evidence
+        if "estimate" in line and "low" in line
+    ]
+    return out
+
+
+def base_of(record: Json, building: Path) -> Json | None:
+    """The base in a record of a predictor, and where its weights are."""
+    base = record["base"]
+    if base is None:
+        return None
+    inside = "base" if (building / "base").is_dir() else ""
+    keys = (
+        "key",
+        "digest",
+        "licence",
+        "family",
+        "parameters",
+        "layers",
+        "width",
+        "context",
+        "source",
+        "training_data",
+        "terms",
+    )
+    return {**{k: base.get(k) for k in keys}, "random_seed": base.get("random_seed"), "inside": inside}
+
+
+def limitations_of(candidate: Candidate, results: list[CheckResult]) -> list[str]:
+    """What a user of the release must not miss, in plain sentences."""
+    decision, predictor = candidate.decision, candidate.predictor
+    out = [f"It knows {len(predictor.classes)} classes and gives every text one of them, or abstains."]
+    if predictor.threshold is not None:
+        covered = decision.coverage.get("covered", 0.0)
+        out.append(
+            f"It abstains below a top probability of {predictor.threshold:.3f}; above it (about {100 * covered:.0f} % of rows like"
+            f" those it was tried on) it errs on at most {100 * decision.coverage['promised_risk']:.0f} %, with 95 % certainty."
+        )
+    else:
+        out.append("No threshold could promise a risk, so it never abstains.")
+    out += decision.notes[:10]
+    out += [f"{r.check}: {r.sentence}" for r in results if r.verdict in ("warn", "fail", "off")]
+    return out
+
+
+def pairs(values: Any) -> dict[str, Any]:
+    """A mapping without its empty entries."""
+    return {key: value for key, value in values.items() if value not in (None, "", [], {})}

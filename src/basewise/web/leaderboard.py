@@ -1,0 +1,78 @@
+"""The report's first table: arms that were scored, with intervals on one axis; and why the others were not."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from basewise.core.decision import Decision
+from basewise.web import plots
+from basewise.web.sections import NAME_SHOWN, cut, how, percent, span, table
+
+NOTE = (
+    "Dot and line: share right in cross-validation, 95 % interval; the square is the chosen arm. "
+    "“Chosen better by” is the paired difference in points, p is adjusted for all comparisons (Holm)."
+)
+
+
+def leaderboard(d: Decision) -> str:
+    """Both tables; an empty string where nothing was scored."""
+    scored = [e for e in d.leaderboard if e.get("score")]
+    if not scored:
+        return ""
+    return how(NOTE) + _scored(d, scored) + _left_out([e for e in d.leaderboard if not e.get("score")])
+
+
+def _scored(d: Decision, entries: list[dict[str, Any]]) -> str:
+    # majority would press all others against the right end
+    shown = [e["score"] for e in entries if e["method"] != "majority"] or [e["score"] for e in entries]
+    low, high = min(s["low"] for s in shown), max(s["high"] for s in shown)
+    several = any(e.get("seed_spread") is not None for e in entries)
+    rows = []
+    for e in entries:
+        chosen, s = e["name"] == d.chosen, e["score"]
+        mark = "■ chosen" if chosen else "= tied" if e["name"] in d.tied else e["status"]
+        name = f"<b>{escape(e['name'])}</b>" if chosen else escape(e["name"])
+        why = f'<br><span class="small">{cut(e["why"])}</span>' if e["why"] else ""
+        bar = plots.interval_bar(low, high, (s["estimate"], s["low"], s["high"]), chosen)
+        gap = e.get("difference")
+        rows.append(
+            [
+                f'<span class="whole">{name}</span>{why}',
+                f'<span class="whole">{escape(mark)}</span>',
+                bar if s["low"] >= low else "◂ below",
+                span(s),
+                f"{s['n']:,}",
+                *([_spread(e)] if several else []),
+                span(gap) if gap else "–",
+                probability(gap["p_holm"]) if gap else "–",
+                f"{e['probability_best']:.2f}" if e.get("probability_best") is not None else "–",
+                cut(e.get("licence", "–"), NAME_SHOWN),
+            ]
+        )
+    head = ["arm", "", f"{percent(low)} to {percent(high)} %", "% right [95 %]", "n"]
+    head += [*(["spread (draws)"] if several else []), "chosen better by", "p", "P(best)", "licence"]
+    return table(head, rows, 3)
+
+
+def _spread(e: dict[str, Any]) -> str:
+    return f"±{percent(e['seed_spread'])} ({e['seeds']})" if e.get("seed_spread") is not None else "–"
+
+
+def _left_out(entries: list[dict[str, Any]]) -> str:
+    """Arms that were never scored, with the reason."""
+    rows = [
+        [
+            f'<span class="whole">{escape(e["name"])}</span>',
+            escape(e["status"]),
+            cut(e["why"] or "–"),
+            cut(e.get("licence", "–"), NAME_SHOWN),
+        ]
+        for e in entries
+    ]
+    return "<h3>Not scored</h3>" + table(["arm", "", "why", "licence"], rows) if rows else ""
+
+
+def probability(p: float) -> str:
+    """A p-value with two digits, or that it is below a thousandth."""
+    return "<0.001".replace("<", "&lt;") if p < 0.001 else f"{p:.2g}"

@@ -1,0 +1,167 @@
+"""Pretraining: curves of runs of `basewise pretrain`, drawn from metrics.jsonl while it is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import HTMLResponse
+
+from basewise.core.errors import UnknownName
+from basewise.core.files import read_json
+from basewise.web import plots
+from basewise.web.plots import Axis
+from basewise.web.sections import cut, table
+from basewise.web.ui import runs
+from basewise.web.ui.forms import Root
+from basewise.web.ui.pages.home import badge, listing
+from basewise.web.ui.runs import Run
+from basewise.web.ui.shell import bar, duration, href, page
+
+router = APIRouter()
+MOST_POINTS, MOST_SOURCES = 400, 4
+Lines = list[dict[str, Any]]
+
+
+@router.get("/pretraining")
+def show(root: Root) -> HTMLResponse:
+    """All pretraining runs here."""
+    found = [run for run in runs.every(root) if run.kind == "pretrain"]
+    if not found:
+        text = "No base is being pretrained into this folder. <code>basewise pretrain</code> with a recipe does so; its curves move here."
+        return page("Pretraining", f"<p>{text}</p>", here="/pretraining")
+    return page("Pretraining", listing(found), here="/pretraining")
+
+
+def _run(root: Path, name: str) -> Run:
+    run = runs.find(root, name)
+    if run.kind != "pretrain":
+        raise UnknownName(f"{name} is no pretraining run", "its own page is under Runs")
+    return run
+
+
+@router.get("/pretraining/{name}")
+def one(name: str, root: Root) -> HTMLResponse:
+    """The curves of one run; they move while it runs."""
+    run = _run(root, name)
+    live = (
+        f' data-live="{href("pretraining", name, "live")}" data-every="2000"'
+        if run.state == "running"
+        else ""
+    )
+    return page(name, f"<div{live}>{curves(run)}</div>", here="/pretraining", kicker="pretraining")
+
+
+@router.get("/pretraining/{name}/live")
+def live(name: str, root: Root) -> HTMLResponse:
+    """The curves alone."""
+    run = _run(root, name)
+    return HTMLResponse(curves(run), headers={} if run.state == "running" else {"x-over": "1"})
+
+
+def curves(run: Run) -> str:
+    """State, numbers, and every curve that the run has."""
+    lines = runs.metrics_of(run.folder)
+    if not lines:
+        return f"{badge(run.state)}<p data-say>No step has been finished yet.</p>"
+    last = lines[-1]
+    left = last["seconds"] / max(last["step"], 1) * (last["total"] - last["step"])
+    loss = "not finite" if last.get("loss") is None else f"{last['loss']:.3f}"
+    cells = (
+        ("step", f"{last['step']:,}", f"of {last['total']:,}"),
+        ("tokens", f"{last['tokens']:,}", f"{last['tokens_per_second']:,.0f} a second"),
+        ("loss", loss, "nats, mean of the step"),
+        ("share of the peak", f"{100 * last['share_of_peak']:.0f} %", "of matrix products, measured here"),
+        ("time", duration(last["seconds"]), f"about {duration(left)} left" if left > 0 else "done"),
+    )
+    items = "".join(
+        f"<div><dt>{a}</dt><dd>{escape(b)}<small>{escape(c)}</small></dd></div>" for a, b, c in cells
+    )
+    made = [
+        ("Loss", _plot(lines, "Loss", "nats", "loss")),
+        ("Held out, bits per byte", _sources(lines, "bits_per_byte", "bits per byte")),
+        ("Held out, nats a hidden token", _sources(lines, "masked_nats", "nats a hidden token")),
+        ("Learning rate", _plot(lines, "Learning rate", "share of the full rate", "factor")),
+        ("Speed", _plot(lines, "Speed", "tokens a second", "tokens_per_second")),
+        ("Norm of the gradient", _plot(lines, "Norm of the gradient", "norm", "norm")),
+        ("It writes", _samples(lines)),
+        ("Recipe", _recipe(run.folder)),
+    ]
+    sections = "".join(f"<section><h2>{escape(t)}</h2>{b}</section>" for t, b in made if b)
+    progress = bar(last["step"], last["total"], "steps")
+    return f'{badge(run.state)}{progress}<dl class="strip">{items}</dl>{sections}'
+
+
+def _thinned(points: list[Any]) -> list[Any]:
+    if len(points) <= MOST_POINTS:
+        return points
+    step = (len(points) - 1) / (MOST_POINTS - 1)
+    return [points[round(i * step)] for i in range(MOST_POINTS)]
+
+
+def _axes(points: Sequence[tuple[float, ...]], unit: str) -> tuple[Axis, Axis]:
+    low, high = min(min(p[1:]) for p in points), max(max(p[1:]) for p in points)
+    x = Axis(low=0.0, high=max(1.0, *(p[0] for p in points)), label="step")
+    return x, Axis(low=low, high=high if high > low else low + 1.0, label=unit)
+
+
+def _plot(lines: Lines, title: str, unit: str, key: str) -> str:
+    points = _thinned([(float(e["step"]), float(e[key])) for e in lines if e.get(key) is not None])
+    if len(points) < 2:
+        return ""
+    x, y = _axes(points, unit)
+    return plots.frame(x, y, f"{title} by step", plots.line(x, y, points, 0))
+
+
+def _sources(lines: Lines, key: str, unit: str) -> str:
+    """One curve a source with its 95 % band; all sources together come first."""
+    names = sorted(dict.fromkeys(n for e in lines for n in e.get(key, {})), key=lambda n: n != "all")
+    names = names[:1] if len(names) == 2 else names[:MOST_SOURCES]
+    drawn: dict[str, list[tuple[float, float, float, float]]] = {}
+    for name in names:
+        values = [
+            (e["step"], e[key][name]) for e in lines if (e.get(key, {}).get(name) or {}).get("estimate")
+        ]
+        drawn[name] = _thinned(
+            [
+                (float(s), v["estimate"], v["low"] or v["estimate"], v["high"] or v["estimate"])
+                for s, v in values
+            ]
+        )
+    every = [p for points in drawn.values() for p in points]
+    if not every:
+        return ""
+    x, y = _axes(every, unit)
+    marks = ""
+    for kind, (name, points) in enumerate(drawn.items()):
+        marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
+        marks += plots.line(x, y, [(s, v) for s, v, _, _ in points], kind, name if len(drawn) > 1 else "")
+    at = next(e for e in reversed(lines) if key in e)
+    rows = [
+        [
+            escape(n),
+            f"{v['estimate']:.3f}" if v.get("estimate") is not None else "–",
+            f"[{v['low']:.3f}, {v['high']:.3f}]" if v.get("low") is not None else "–",
+            f"{v['n']:,}",
+        ]
+        for n, v in at[key].items()
+    ]
+    numbers = table(("source", unit, "95 %", "documents"), rows, 1, caption=f"At step {at['step']:,}")
+    return plots.frame(x, y, f"{unit} by step", marks) + numbers
+
+
+def _samples(lines: Lines) -> str:
+    found = next((e for e in reversed(lines) if e.get("samples")), None)
+    return "".join(f"<p>{cut(' '.join(str(t).split()))}</p>" for t in found["samples"]) if found else ""
+
+
+def _recipe(folder: Path) -> str:
+    path = folder / "recipe.json"
+    value = read_json(path).get("recipe") if path.exists() else None
+    if not isinstance(value, dict):
+        return ""
+    rows = [[escape(k), cut(str(v), 300)] for k, v in value.items() if v not in ("", [], 0, 0.0, None)]
+    return f"<details><summary>all settings</summary>{table(('setting', 'value'), rows)}</details>"

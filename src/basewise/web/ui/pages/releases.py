@@ -1,0 +1,324 @@
+"""Releases: make one through the gate, read its card, verify it, put two side by side. Folders beside the runs, in releases/.
+
+Only the record and the card are read here; every byte is checked by `basewise verify`, a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from basewise.core.errors import InputError, RunError, UnknownName
+from basewise.core.files import read_json
+from basewise.web.sections import cut, how, number, span, table
+from basewise.web.ui import jobs
+from basewise.web.ui.forms import Form, Root
+from basewise.web.ui.pages.playground import usable
+from basewise.web.ui.shell import action, alert, bar, href, page, select, text_field
+
+router = APIRouter()
+FORMAT = 1
+RECORD, CARD = "release.json", "README.md"
+WEIGHTS = (("alone", "without the base: small"), ("whole", "with the base: runs without a network"))
+SIDES = (
+    "sentence",
+    "method",
+    "classes",
+    "inputs",
+    "target",
+    "threshold",
+    "weights",
+    "signed_by",
+    "created",
+    "id",
+)
+
+
+def place(root: Path) -> Path:
+    """Where releases lie: beside the runs."""
+    return root.parent / "releases"
+
+
+def names(root: Path) -> list[str]:
+    """Names of the release folders, the latest first."""
+    found = [p.parent for p in place(root).glob(f"*/{RECORD}") if jobs.NAME.fullmatch(p.parent.name)]
+    return [p.name for p in sorted(found, key=lambda p: -(p / RECORD).stat().st_mtime)]
+
+
+def record_of(root: Path, name: str) -> dict[str, Any]:
+    """The record of a release; RunError where it is damaged or of a newer version."""
+    if name not in names(root):
+        raise UnknownName.of("release", name, names(root))
+    value = read_json(place(root) / name / RECORD)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        made = value.get("format") if isinstance(value, dict) else "none"
+        raise RunError(f"{name} has release format {made}, this version reads {FORMAT}", "upgrade basewise")
+    return value
+
+
+def job_of(root: Path, kind: str, name: str) -> jobs.Job | None:
+    """The job that makes ("release") or checks ("verify") a release."""
+    path = root / jobs.FOLDER / f"{kind}.{name}" / "job.json"
+    return jobs.find(root, f"{kind}.{name}") if path.exists() else None
+
+
+@router.get("/releases")
+def show(root: Root) -> HTMLResponse:
+    """All releases, those that are being made or were refused, and the form that makes one."""
+    rows = []
+    for name in names(root):
+        try:
+            rows.append(_line(root, name, record_of(root, name)))
+        except RunError as error:
+            rows.append([escape(name), "? unreadable", cut(str(error)), "–", "–"])
+    made = {job.about["release"]: job for job in jobs.every(root) if job.kind == "release"}
+    for name, job in made.items():
+        if name not in names(root):
+            state = "▶ at the gate" if job.alive else "✕ refused"
+            rows.append(
+                [
+                    f'<a href="{href("releases", name)}">{escape(name)}</a>',
+                    state,
+                    cut(job.error, 200),
+                    "–",
+                    "–",
+                ]
+            )
+    body = (
+        table(("release", "gate", "what it does", "% right [95 %]", "signed by"), rows)
+        if rows
+        else "<p>Nothing has been released yet.</p>"
+    )
+    if len(names(root)) > 1:
+        both = [(n, n) for n in names(root)]
+        body += (
+            f'<form method="get" action="/releases/diff" class="filters">{select("a", "Compare", both, both[1][0])}'
+            f"{select('b', 'with', both, both[0][0])}<button>Show the difference</button></form>"
+        )
+    return page("Releases", body + _form(root), here="/releases")
+
+
+def _line(root: Path, name: str, r: dict[str, Any]) -> list[str]:
+    counts = {v: sum(g["verdict"] == v for g in r["gate"]) for v in ("pass", "warn", "fail")}
+    gate = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
+    overridden = f", {len(r['overrides'])} overridden" if r["overrides"] else ""
+    return [
+        f'<a href="{href("releases", name)}">{escape(name)}</a><br><span class="small">{escape(r["id"][:12])}</span>',
+        escape(gate + overridden),
+        cut(r["sentence"], 240),
+        span(r["score"] if r["score"].get("n") else None),
+        f"<code>{escape(r['signed_by'][:16])}</code>" if r["signed_by"] else "unsigned",
+    ]
+
+
+def _form(root: Path) -> str:
+    runs = usable(root)
+    if not runs:
+        return "<p>A finished run is needed to release one.</p>"
+    return (
+        '<h2>Release a run</h2><form method="post" action="/releases" class="fields" data-busy="Going to the gate…">'
+        + select("run", "Run", [(n, n) for n in runs], runs[0])
+        + text_field("name", "Name of the release", f"{runs[0]}-1", attributes='required maxlength="80"')
+        + text_field(
+            "data_licence", "Licence of the rows", hint="An SPDX id, or own. Without it the gate says no."
+        )
+        + text_field(
+            "by", "Who answers for it", hint="A person's name; needed for overrides and for own rows."
+        )
+        + select("weights", "Weights", WEIGHTS, "alone")
+        + "<details><summary>Policy, key, overrides</summary>"
+        + text_field("policy", "Policy file", hint="TOML; the defaults when left out.")
+        + text_field("key", "Private key file", hint="Left out: the release is unsigned and says so.")
+        + text_field(
+            "override",
+            "Override",
+            hint="CHECK=reason lets a failed check through; it stays visible everywhere.",
+            attributes='size="50"',
+        )
+        + '</details><button class="main">Take it to the gate</button></form>'
+    )
+
+
+@router.post("/releases")
+def make(root: Root, sent: Form) -> Response:
+    """Start `basewise release`."""
+    name, run = sent.one("name"), sent.one("run")
+    if not jobs.NAME.fullmatch(name) or len(name) > 80:
+        raise InputError(f"{name!r} is no name for a release", "use letters, digits, dots and dashes")
+    if run not in usable(root):
+        raise UnknownName.of("run", run, usable(root))
+    if (place(root) / name).exists():
+        raise RunError(
+            f"a release named {name} is here already", "give another name: a release never changes"
+        )
+    words = [
+        "release",
+        str(root / run),
+        "--to",
+        str(place(root) / name),
+        "--weights",
+        sent.one("weights", "alone"),
+    ]
+    given = [(field, sent.one(field)) for field in ("data_licence", "by", "policy", "key", "override")]
+    words += [f"--{field.replace('_', '-')}={value}" for field, value in given if value]
+    jobs.start(root, f"release.{name}", words, {"release": name, "run": run})
+    return RedirectResponse(href("releases", name), status_code=303)
+
+
+@router.get("/releases/diff")
+def diff(request: Request, root: Root) -> HTMLResponse:
+    """Two records side by side: what differs."""
+    a, b = request.query_params.get("a", ""), request.query_params.get("b", "")
+    left, right = record_of(root, a), record_of(root, b)
+    rows = [
+        [key, _value(left.get(key)), _value(right.get(key))]
+        for key in SIDES
+        if left.get(key) != right.get(key)
+    ]
+    bases = [(r.get("base") or {}) for r in (left, right)]
+    rows += [
+        [f"base: {k}", _value(bases[0].get(k)), _value(bases[1].get(k))]
+        for k in ("key", "digest", "licence")
+        if bases[0].get(k) != bases[1].get(k)
+    ]
+    rows.append(["% right", span(left["score"] or None), span(right["score"] or None)])
+    gates = [{g["check"]: g["verdict"] for g in r["gate"]} for r in (left, right)]
+    for check in sorted(gates[0].keys() | gates[1].keys()):
+        if gates[0].get(check) != gates[1].get(check):
+            rows.append(
+                [f"gate: {escape(check)}", escape(gates[0].get(check, "–")), escape(gates[1].get(check, "–"))]
+            )
+    files = [r.get("files") or {} for r in (left, right)]
+    changed = sorted(p for p in files[0].keys() | files[1].keys() if files[0].get(p) != files[1].get(p))
+    rows.append(["files that differ", cut(", ".join(changed) or "none"), ""])
+    body = (
+        '<p><a href="/releases">All releases</a></p>'
+        + how("What the two records say differently.")
+        + table(("", a, b), rows)
+    )
+    return page(f"{a} and {b}", body, here="/releases", kicker="releases")
+
+
+def _value(value: Any) -> str:
+    return cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 300)
+
+
+@router.get("/releases/{name}/live")
+def live(name: str, root: Root) -> HTMLResponse:
+    """What the gate or the check says so far."""
+    job = next((j for k in ("verify", "release") if (j := job_of(root, k, name)) and j.alive), None)
+    return HTMLResponse(_said(job) if job else "", headers={} if job else {"x-over": "1"})
+
+
+def _said(job: jobs.Job) -> str:
+    doing = "Checking every byte." if job.kind == "verify" else "At the gate."
+    return f"<p data-say>{doing}</p>{bar(0, 0, 'progress')}<pre tabindex='0'>{cut(job.text('err.txt'), 6000)}</pre>"
+
+
+@router.get("/releases/{name}")
+def one(name: str, root: Root) -> HTMLResponse:
+    """The record of a release; or how far the gate is, or why it said no."""
+    made, verified = job_of(root, "release", name), job_of(root, "verify", name)
+    back = '<p><a href="/releases">All releases</a></p>'
+    if running := next((j for j in (verified, made) if j and j.alive), None):
+        following = (
+            f'<div data-live="{href("releases", name, "live")}" data-every="1000">{_said(running)}</div>'
+        )
+        return page(name, back + following, here="/releases", kicker="release")
+    if name not in names(root) and made is not None:
+        said = f"<h2>What the gate said</h2><pre tabindex='0'>{cut(made.text('err.txt'), 8000)}</pre>"
+        return page(
+            name,
+            back + alert(made.error or "it was not made") + said,
+            here="/releases",
+            kicker="release refused",
+        )
+    r = record_of(root, name)
+    button = action(href("releases", name, "verify"), "Verify every byte", kind="main", busy="Starting…")
+    return page(
+        name,
+        back + _verdict(verified) + f"<p>{escape(r['sentence'])}</p>" + button + record(root, name, r),
+        here="/releases",
+        kicker="release",
+    )
+
+
+def _verdict(job: jobs.Job | None) -> str:
+    if job is None:
+        return '<p class="small">Not verified from here yet: what follows is what its record says.</p>'
+    if job.error:
+        return alert(f"It does not verify: {job.error}")
+    return f"<pre tabindex='0' class='badge finished'>{cut(job.text('out.txt'), 4000)}</pre>"
+
+
+def record(root: Path, name: str, r: dict[str, Any]) -> str:
+    """Gate, measures, licence and card of a release."""
+    gate = [
+        [
+            f'<span class="badge {escape(g["verdict"])}">{escape(g["verdict"])}</span>',
+            escape(g["check"]),
+            cut(g["sentence"])
+            + (
+                f"<br><b>overridden:</b> {cut(json.dumps(g['override'], ensure_ascii=False))}"
+                if g.get("override")
+                else ""
+            ),
+            cut(g.get("advice", "")),
+        ]
+        for g in r["gate"]
+    ]
+    measures = [[cut(m["name"], 120), cut(m.get("slice", ""), 120), *_interval(m)] for m in r["measures"]]
+    card = place(root) / name / CARD
+    text = card.read_text(encoding="utf-8", errors="replace")[:60_000] if card.is_file() else ""
+    licence = r["licence"]
+    parts = [
+        ("The gate", table(("", "check", "found", "advice"), gate) if gate else ""),
+        ("Measures", table(("what", "slice", "estimate", "95 %", "n"), measures, 2) if measures else ""),
+        (
+            "Licence",
+            table(
+                ("what", "value"),
+                [[escape(k), _value(v)] for k, v in licence.items() if v not in ("", [], None)],
+            )
+            if licence
+            else "",
+        ),
+        (
+            "Limits",
+            f"<ul>{''.join(f'<li>{cut(line)}</li>' for line in r['limitations'])}</ul>"
+            if r["limitations"]
+            else "",
+        ),
+        (
+            "Card",
+            f"<details><summary>README.md</summary><pre tabindex='0'>{escape(text)}</pre></details>"
+            if text
+            else "",
+        ),
+        ("Where it is", f"<p><code>{escape(str(place(root) / name))}</code></p>"),
+    ]
+    return "".join(f"<section><h2>{t}</h2>{b}</section>" for t, b in parts if b)
+
+
+def _interval(m: dict[str, Any]) -> list[str]:
+    if m.get("estimate") is None:
+        return ["–", "–", "–"]
+    low, high = m.get("low"), m.get("high")
+    return [
+        number(m["estimate"], 3),
+        f"[{number(low, 3)}, {number(high, 3)}]",
+        f"{m['n']:,}" if m.get("n") else "–",
+    ]
+
+
+@router.post("/releases/{name}/verify")
+def verify(name: str, root: Root) -> Response:
+    """Start `basewise verify`."""
+    record_of(root, name)
+    jobs.start(root, f"verify.{name}", ["verify", str(place(root) / name)], {"release": name})
+    return RedirectResponse(href("releases", name), status_code=303)

@@ -1,0 +1,269 @@
+"""Service: what a running `basewise serve` answers and how fast, drift, and releases changed while requests run."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from basewise.core.errors import BasewiseError, InputError, UnknownName
+from basewise.web import plots
+from basewise.web.plots import Axis
+from basewise.web.sections import cut, how, percent, span, table
+from basewise.web.ui.forms import Form, Root
+from basewise.web.ui.pages.playground import usable
+from basewise.web.ui.service_client import ADDRESS, Service, latency, samples
+from basewise.web.ui.shell import action, alert, href, page, status_of, text_field
+
+router = APIRouter()
+STEPS = (1, 5, 25, 100)
+CHANGES = ("replace", "shadow", "canary")
+
+
+def connected(request: Request) -> Service | None:
+    """The service that this app was given, if any; forgotten when the app ends."""
+    return getattr(request.app.state, "service", None)
+
+
+def _connect_form(service: Service | None) -> str:
+    return (
+        '<form method="post" action="/service" class="filters" data-busy="Asking…">'
+        + text_field("address", "Address", service.address if service else ADDRESS, attributes="required")
+        + text_field("key", "Admin key", attributes='type="password" autocomplete="off"')
+        + '<button class="main">Connect</button></form>'
+        '<p class="small">The key is kept in the memory of this app only. <code>basewise access add me --admin</code> makes one.</p>'
+    )
+
+
+@router.get("/service")
+def show(request: Request) -> HTMLResponse:
+    """All tasks of the service, or the form that connects to one."""
+    service = connected(request)
+    if service is None:
+        return page(
+            "Service",
+            "<p>Connect to a service that <code>basewise serve</code> runs.</p>" + _connect_form(None),
+            here="/service",
+        )
+    try:
+        body = f'<div data-live="/service.part" data-every="3000">{overview(service)}</div>'
+    except BasewiseError as error:
+        return page(
+            "Service", alert(error) + _connect_form(service), here="/service", status=status_of(error)
+        )
+    return page(
+        "Service",
+        body + f"<details><summary>Another service</summary>{_connect_form(service)}</details>",
+        here="/service",
+    )
+
+
+@router.get("/service.part")
+def part(request: Request) -> HTMLResponse:
+    """The overview alone."""
+    service = connected(request)
+    if service is None:
+        return HTMLResponse("", headers={"x-over": "1"})
+    return HTMLResponse(overview(service))
+
+
+@router.post("/service")
+def connect(request: Request, sent: Form) -> Response:
+    """Keep address and key, when the service answers to them."""
+    try:
+        service = Service(address=sent.one("address").rstrip("/"), key=sent.one("key"))
+        service.ask("GET", "/v1/admin/tasks")
+    except BasewiseError as error:
+        return page("Service", alert(error) + _connect_form(None), here="/service", status=status_of(error))
+    request.app.state.service = service
+    return RedirectResponse("/service", status_code=303)
+
+
+def overview(service: Service) -> str:
+    """Tasks with their releases, traffic and latency."""
+    lanes = service.ask("GET", "/v1/admin/tasks")
+    found = samples(service.text("GET", "/metrics"))
+    answered: dict[str, float] = {}
+    for name, labels, value in found:
+        if name == "rows_total":
+            answered[labels["task"]] = answered.get(labels["task"], 0) + value
+    rows = [
+        [
+            f'<a href="{href("service", lane["name"])}">{escape(lane["name"])}</a>',
+            f"<code>{escape(lane['live'][:12])}</code>",
+            f"{lane['percent']} % to <code>{escape(lane['canary'][:12])}</code>" if lane["canary"] else "–",
+            f"<code>{escape(lane['shadow'][:12])}</code>" if lane["shadow"] else "–",
+            f"{int(answered.get(lane['name'], 0)):,}",
+        ]
+        for lane in lanes["tasks"]
+    ]
+    refused = sum(v for name, labels, v in found if name == "requests_total" and labels["status"][:1] in "45")
+    asked = sum(v for name, _, v in found if name == "requests_total")
+    waiting = sum(v for name, _, v in found if name == "waiting_rows")
+    cells = (
+        ("requests", f"{int(asked):,}", f"{int(refused):,} refused"),
+        ("rows waiting", f"{int(waiting):,}", "on their way"),
+        ("worker restarts", f"{lanes['worker_restarts']:,}", "since it started"),
+    )
+    items = "".join(f"<div><dt>{a}</dt><dd>{b}<small>{c}</small></dd></div>" for a, b, c in cells)
+    tasks = (
+        table(("task", "live", "canary", "shadow", "rows answered"), rows, 4)
+        if rows
+        else "<p>It serves no task.</p>"
+    )
+    return f'<p data-say class="small">{escape(service.address)}</p><dl class="strip">{items}</dl><h2>Tasks</h2>{tasks}{_latency(found)}'
+
+
+def _latency(found: list[Any]) -> str:
+    rows = [
+        [escape(x["route"]), f"{x['requests']:,}", _within(x["median"]), _within(x["p99"])]
+        for x in latency(found)
+    ]
+    if not rows:
+        return ""
+    text = "From the service's histogram: half of the requests, and 99 of 100, were answered within so long."
+    return (
+        "<h2>Latency</h2>" + how(text) + table(("route", "requests", "half within", "99 % within"), rows, 1)
+    )
+
+
+def _within(seconds: float | None) -> str:
+    return (
+        "over 10 s" if seconds is None else f"{1000 * seconds:,.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    )
+
+
+def _needed(request: Request) -> Service:
+    service = connected(request)
+    if service is None:
+        raise InputError("no service is connected", "open Service and give its address")
+    return service
+
+
+@router.get("/service/{name}")
+def one(name: str, request: Request, root: Root) -> HTMLResponse:
+    """One task: versions, drift, what happened, and the forms that change it."""
+    service = _needed(request)
+    state = service.ask("GET", service.task(name, "/watch"))
+    body = versions(state) + _drift(state) + _change(name, state, root) + _events(state)
+    return page(name, f'<p><a href="/service">All tasks</a></p>{body}', here="/service", kicker="service")
+
+
+def versions(state: dict[str, Any]) -> str:
+    """What each version of a task has answered."""
+    lane = state["lane"]
+    parts = {lane["live"]: "live", lane["canary"]: f"canary, {lane['percent']} %", lane["shadow"]: "shadow"}
+    rows = [
+        [
+            f"<code>{escape(v[:16])}</code>",
+            escape(parts.get(v, "before")),
+            f"{line['rows']:,}",
+            span(line["abstention"]),
+            span(line["accuracy"]),
+            f"{line['accuracy']['n']:,}" if line["accuracy"] else "–",
+        ]
+        for v, line in state["versions"].items()
+        if isinstance(line, dict)
+    ]
+    text = "Accuracy is known where labels came later."
+    head = ("version", "", "rows", "% abstained [95 %]", "% right [95 %]", "labels")
+    return (
+        "<h2>Versions</h2>"
+        + how(text)
+        + (table(head, rows, 2) if rows else "<p>No row has been answered yet.</p>")
+    )
+
+
+def _drift(state: dict[str, Any]) -> str:
+    """The alarm's level window by window, and the accuracy estimated without labels."""
+    windows = sorted(state["windows"], key=lambda w: w["number"])
+    if not windows:
+        return "<h2>Drift</h2><p>No window of rows is full yet.</p>"
+    top = max([w["threshold"] for w in windows] + [w["level"] for w in windows] + [1e-9])
+    x = Axis(low=0.0, high=max(1.0, float(windows[-1]["number"])), label="window")
+    y = Axis(low=0.0, high=1.05 * top, label="alarm level")
+    marks = plots.line(x, y, [(float(w["number"]), w["level"]) for w in windows], 0, "level")
+    marks += plots.line(x, y, [(float(w["number"]), w["threshold"]) for w in windows], 1, "alarm at")
+    rows = [
+        [
+            str(w["number"]),
+            f"{w['rows']:,}",
+            percent(w["abstained"]),
+            "reference" if w["p_values"].get("joint") is None else f"{w['p_values']['joint']:.3g}",
+            "✕ alarm" if w.get("alarm") else "–",
+            span(w.get("estimated_accuracy")),
+        ]
+        for w in reversed(windows[-20:])
+    ]
+    text = "Each window of rows is held against the first; the level rises while windows look unlike it, and an alarm starts it anew."
+    head = (
+        "window",
+        "rows",
+        "% abstained",
+        "p against the first",
+        "",
+        "% right, estimated without labels [95 %]",
+    )
+    return (
+        "<h2>Drift</h2>"
+        + how(text)
+        + plots.frame(x, y, "Alarm level by window", marks)
+        + table(head, rows, 1)
+    )
+
+
+def _change(name: str, state: dict[str, Any], root: Path) -> str:
+    """Slider and buttons."""
+    lane = state["lane"]
+    folders = [str(root / n) for n in usable(root)]
+    known = "".join(f'<option value="{escape(f)}"></option>' for f in folders)
+    step = STEPS.index(lane["percent"]) if lane["percent"] in STEPS else 0
+    canary = (
+        f'<form method="post" action="{href("service", name, "canary")}" class="fields" data-busy="Opening the release…">'
+        + text_field("folder", "Folder of the release or run", attributes='required list="folders" size="50"')
+        + f'<datalist id="folders">{known}</datalist><label class="field"><span>Share of the rows: <output id="share">{STEPS[step]} %</output></span>'
+        f'<input type="range" name="step" min="0" max="3" value="{step}" data-shows="share" data-steps="1 %,5 %,25 %,100 %" '
+        'aria-valuetext="" ></label><div class="row"><button class="main">Give it this share</button>'
+        f'<button formaction="{href("service", name, "shadow")}">Let it answer unseen</button>'
+        f'<button formaction="{href("service", name, "replace")}" class="danger">Put it in place at once</button></div></form>'
+    )
+    back = action(href("service", name, "rollback"), "Roll back", kind="danger", busy="Rolling back…")
+    text = "Rolling back takes away the canary, else the shadow, else the live release. A canary that labels prove worse is rolled back by itself."
+    return f"<h2>Change</h2>{how(text)}{back}{canary}"
+
+
+def _events(state: dict[str, Any]) -> str:
+    rows = [
+        [
+            escape(e["event"]),
+            f"<code>{cut(str(e.get('version', ''))[:16])}</code>",
+            cut(str(e.get("why", "")), 200),
+        ]
+        for e in reversed(state["events"])
+    ]
+    return "<h2>What happened</h2>" + table(("", "version", "why"), rows) if rows else ""
+
+
+@router.post("/service/{name}/{change}")
+def change(name: str, change: str, request: Request, sent: Form) -> Response:
+    """Replace, shadow, canary or roll back."""
+    service = _needed(request)
+    if change == "rollback":
+        service.ask("POST", service.admin(name, "/rollback"))
+    elif change in CHANGES:
+        body: dict[str, Any] = {"folder": sent.one("folder")}
+        if not body["folder"]:
+            raise InputError("no folder came", "give that of a release or run")
+        if change == "canary":
+            if sent.one("step") not in ("0", "1", "2", "3"):
+                raise InputError(
+                    f"the step {sent.one('step')!r} is none of the slider's", "move it and send it again"
+                )
+            body["percent"] = STEPS[int(sent.one("step"))]
+        service.ask("POST", service.admin(name, f"/{change}"), body)
+    else:
+        raise UnknownName.of("change", change, (*CHANGES, "rollback"))
+    return RedirectResponse(href("service", name), status_code=303)

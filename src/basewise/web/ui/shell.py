@@ -1,0 +1,166 @@
+"""Shell: the frame around every page (skip link, navigation, one heading) and the small pieces that pages are made of."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.responses import HTMLResponse
+
+from basewise.core.errors import BasewiseError, UnknownName
+from basewise.web.style import CSS
+
+STATIC = Path(__file__).parent / "static"
+PLACES = (
+    ("/", "Runs"),
+    ("/new", "New run"),
+    ("/bases", "Bases"),
+    ("/playground", "Playground"),
+    ("/compare", "Compare"),
+    ("/bench", "Benchmarks"),
+    ("/pretraining", "Pretraining"),
+)
+WITH_STEP = (("release", "/releases", "Releases"), ("serve", "/service", "Service"))
+
+
+@functools.cache
+def places() -> tuple[tuple[str, str], ...]:
+    """The navigation; releases and the service where this install has their commands."""
+    more = tuple((path, name) for step, path, name in WITH_STEP if find_spec(f"basewise.steps.{step}"))
+    return (*PLACES, *more)
+
+
+def stylesheet() -> str:
+    """The report's look and what the app adds to it."""
+    return CSS + (STATIC / "app.css").read_text(encoding="utf-8")
+
+
+def page(title: str, body: str, *, here: str = "", status: int = 200, kicker: str = "") -> HTMLResponse:
+    """A whole page; `title` is its heading (text), `body` is HTML, `here` the path of its place in the navigation."""
+    links = "".join(
+        f'<a href="{path}"{" aria-current=page" if path == here else ""}>{escape(name)}</a>'
+        for path, name in places()
+    )
+    above = f'<p class="brand">{escape(kicker)}</p>' if kicker else ""
+    return HTMLResponse(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)} · basewise</title>"
+        '<link rel="stylesheet" href="/static/app.css"><link rel="icon" href="data:,"><script src="/static/app.js" defer></script>'
+        '</head><body><a class="skip" href="#content">Skip to the content</a><header><div class="bar">'
+        f'<a class="home" href="/">basewise</a><nav aria-label="Pages">{links}</nav></div></header>'
+        f'<main id="content" tabindex="-1">{above}<h1>{escape(title)}</h1>{body}</main>'
+        '<p id="said" class="unseen" role="status" aria-live="polite"></p></body></html>\n',
+        status_code=status,
+    )
+
+
+def refusal(status: int, message: str) -> HTMLResponse:
+    """A page that says in one line what is wrong and how to mend it."""
+    titles = {403: "Not let in", 404: "Not here", 409: "Not now", 413: "Too large"}
+    body = f'<p class="alert" role="alert">{escape(sentence(message))}</p><p><a href="/">Back to the runs</a></p>'
+    return page(titles.get(status, "That did not work"), body, status=status)
+
+
+def sentence(text: str) -> str:
+    """An error's line with a capital and a full stop, as a page has it."""
+    text = text.strip()
+    return (
+        text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!", ")")) else ".") if text else text
+    )
+
+
+def alert(error: BasewiseError | str) -> str:
+    """An error inside a page."""
+    return f'<p class="alert" role="alert">{escape(sentence(str(error)))}</p>'
+
+
+def status_of(error: BasewiseError) -> int:
+    """404 for what is not here, 409 for a run folder that cannot be used now, else 400."""
+    from basewise.core.errors import BaseUnavailable, LicenceRefused, PredictorChanged, RunError
+
+    if isinstance(error, UnknownName):
+        return 404
+    conflict = (RunError, LicenceRefused, PredictorChanged, BaseUnavailable)
+    return 409 if isinstance(error, conflict) else 400
+
+
+def href(*parts: str) -> str:
+    """A path of our own from its parts, each quoted."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def action(
+    path: str, label: str, *, kind: str = "", fields: dict[str, str] | None = None, busy: str = ""
+) -> str:
+    """A form that is one button."""
+    hidden = "".join(
+        f'<input type="hidden" name="{escape(k)}" value="{escape(v)}">' for k, v in (fields or {}).items()
+    )
+    return (
+        f'<form method="post" action="{escape(path)}" data-busy="{escape(busy)}">{hidden}'
+        f'<button class="{kind}">{escape(label)}</button></form>'
+    )
+
+
+def select(
+    name: str, label: str, options: Iterable[tuple[str, str]], chosen: str, *, unseen: bool = False
+) -> str:
+    """A labelled list of (value, words); `unseen` keeps the label for those who listen."""
+    items = "".join(
+        f'<option value="{escape(v)}"{" selected" if v == chosen else ""}>{escape(t)}</option>'
+        for v, t in options
+    )
+    words = f'<span class="unseen">{escape(label)}</span>' if unseen else f"<span>{escape(label)}</span>"
+    return f'<label class="field">{words}<select name="{escape(name)}">{items}</select></label>'
+
+
+def text_field(name: str, label: str, value: str = "", *, hint: str = "", attributes: str = "") -> str:
+    """A labelled line of text; `attributes`: more of them, as HTML."""
+    small = f'<small id="hint-{escape(name)}">{escape(hint)}</small>' if hint else ""
+    tied = f' aria-describedby="hint-{escape(name)}"' if hint else ""
+    return (
+        f'<label class="field"><span>{escape(label)}</span>'
+        f'<input name="{escape(name)}" value="{escape(value)}" {attributes}{tied}></label>{small}'
+    )
+
+
+def ticks(
+    name: str, legend: str, options: Iterable[tuple[str, str]], chosen: Sequence[str], hint: str = ""
+) -> str:
+    """A group of boxes to tick, (value, words) each."""
+    boxes = "".join(
+        f'<label class="tick"><input type="checkbox" name="{escape(name)}" value="{escape(v)}"'
+        f"{' checked' if v in chosen else ''}> <span>{escape(t)}</span></label>"
+        for v, t in options
+    )
+    small = f"<small>{escape(hint)}</small>" if hint else ""
+    return f'<fieldset><legend>{escape(legend)}</legend>{small}<div class="ticks">{boxes}</div></fieldset>'
+
+
+def megabytes(size: float) -> str:
+    """12 MB, 1.3 GB."""
+    return (
+        f"{size / 1e9:.1f} GB"
+        if size >= 1e9
+        else f"{size / 1e6:,.0f} MB"
+        if size >= 1e6
+        else f"{size / 1e3:,.0f} kB"
+    )
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{max(0.0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def bar(done: float, total: float, label: str) -> str:
+    """A progress bar with its words; without a total it only says that something goes on."""
+    value = f' value="{min(done, total):.6g}" max="{total:.6g}"' if total else ""
+    return f'<progress aria-label="{escape(label)}"{value}></progress>'

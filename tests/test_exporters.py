@@ -1,0 +1,183 @@
+"""Every export gives the golden answers in its own runtime, or is not let out."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import basewise as bw
+import released
+import tiny
+from basewise.core.errors import InputError, PredictorChanged, ReleaseChanged, RunError, UnknownName
+from basewise.core.registry import keys, part
+from basewise.steps.export import export
+from basewise.steps.predict import GOLDEN
+
+TEXTS = ["invoice charge refund", "Parcel, courier; van?", "screen crash " * 60, "", "äöü ☃ 12,5 %"]
+
+
+@pytest.mark.parametrize("key", keys("exporters"))
+def test_an_exporter_keeps_its_contract(key: str) -> None:
+    module = part("exporters", key)
+    assert list(inspect.signature(module.write).parameters) == ["exported", "folder"]
+    assert list(inspect.signature(module.answers).parameters) == ["folder", "texts"]
+    assert 0 < module.BOUND <= 0.02 and isinstance(module.METHODS, tuple)
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The probe's release as ONNX."""
+    to = tmp_path_factory.mktemp("export") / "onnx"
+    export(released.released("probe"), "onnx", to)
+    return to
+
+
+def test_onnx_answers_like_the_release(onnx: Path) -> None:
+    ours = bw.load(released.released("probe")).predict_proba(TEXTS)
+    theirs = part("exporters", "onnx").answers(onnx, TEXTS)
+    assert np.abs(ours - theirs).max() <= 0.02
+    one_by_one = np.concatenate([part("exporters", "onnx").answers(onnx, [t]) for t in TEXTS])
+    assert np.abs(one_by_one - theirs).max() < 1e-5  # padding and batches change nothing
+
+
+def test_onnx_pins_what_rivals_lose(onnx: Path) -> None:
+    pins = json.loads((onnx / "basewise.json").read_text("utf-8"))
+    record = bw.load(released.released("probe")).record
+    assert pins["classes"] == record["classes"]
+    assert (
+        pins["most_tokens"] == 64
+        and pins["padding"] == "right"
+        and pins["special_tokens"] == ["[CLS]", "[SEP]"]
+    )
+    assert "mean over real tokens" in pins["pooling"]
+    assert pins["golden"]["texts"] == list(GOLDEN)
+
+
+def test_onnx_runs_without_basewise_and_torch(onnx: Path) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['answer.py']\n"
+        "class No:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'basewise', 'transformers'): raise ImportError(name)\n"
+        f"sys.meta_path.insert(0, No()); runpy.run_path({str(onnx / 'answer.py')!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="invoice charge\nparcel\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["label"] for line in lines] == ["billing", "delivery"]
+
+
+@pytest.mark.parametrize("change", ["label order", "cut", "end tokens", "padding"])
+def test_an_export_that_lost_a_pin_is_seen(onnx: Path, change: str, tmp_path: Path) -> None:
+    folder = released.copy_of(onnx, tmp_path / "broken")
+    pins = json.loads((folder / "basewise.json").read_text("utf-8"))
+    golden = pins["golden"]
+    golden["probabilities"] = part("exporters", "onnx").answers(folder, golden["texts"]).tolist()
+    if change == "label order":
+        golden["probabilities"] = [row[::-1] for row in golden["probabilities"]]
+    elif change == "cut":
+        pins["most_tokens"] = 3
+    elif change == "end tokens":
+        pins["special"] = False
+    else:
+        pins["pad"], golden["probabilities"] = 7, [[1.0, 0.0]] * len(golden["texts"])
+    (folder / "basewise.json").write_text(json.dumps(pins), "utf-8")
+    from basewise.steps.export import replay
+
+    tight = type("Tight", (), {"BOUND": 1e-4, "answers": staticmethod(part("exporters", "onnx").answers)})
+    with pytest.raises(PredictorChanged, match="moved by"):
+        replay(tight, folder, golden)
+
+
+def test_an_export_whose_answers_moved_is_not_let_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = part("exporters", "onnx")
+    honest = module.answers
+    monkeypatch.setattr(module, "answers", lambda folder, texts: honest(folder, texts)[:, ::-1])
+    with pytest.raises(PredictorChanged, match="nothing was kept"):
+        export(released.released("probe"), "onnx", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_container_serves_over_http_and_refuses_what_is_no_text(tmp_path: Path) -> None:
+    import urllib.error
+    import urllib.request
+
+    to = tmp_path / "image"
+    export(released.released("probe"), "container", to)
+    said = (to / "Dockerfile").read_text("utf-8")
+    assert "USER 10001" in said and "ENTRYPOINT" in said
+    copied = {name for line in said.splitlines() if line.startswith("COPY") for name in line.split()[1:-1]}
+    assert all((to / name).is_file() for name in copied)
+    assert all("==" in line for line in (to / "requirements.txt").read_text("utf-8").splitlines())
+    with subprocess.Popen(
+        [sys.executable, str(to / "answer.py"), "--port", "0"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            for body in (
+                b"",
+                b"[]",
+                b"{}",
+                b'{"texts": "a"}',
+                b'{"texts": [1]}',
+                b"\xff",
+                b"[" * 50_000,
+                b'{"texts": ' + b"[" * 50_000,
+            ):
+                with pytest.raises(urllib.error.HTTPError) as error:
+                    urllib.request.urlopen(urllib.request.Request(f"{address}/predict", body), timeout=60)
+                assert error.value.code == 400
+                error.value.close()
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{address}/predict", b'{"texts": ["a\\u0000b", ""]}'), timeout=60
+            ) as reply:
+                assert len(json.load(reply)["answers"]) == 2
+            with urllib.request.urlopen(f"{address}/health", timeout=60) as reply:
+                assert (
+                    json.load(reply)["release"] == json.loads((to / "basewise.json").read_text())["release"]
+                )
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_tuned_network_opens_in_transformers_and_in_onnxruntime(method: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.quick(patch)
+        folder = released.released(method)
+    for to in ("folder", "onnx"):
+        assert export(folder, to, tmp_path / to) <= part("exporters", to).BOUND
+        theirs = part("exporters", to).answers(tmp_path / to, TEXTS)
+        assert np.abs(theirs - bw.load(folder).predict_proba(TEXTS)).max() <= 0.02
+
+
+def test_what_cannot_be_exported_says_what_can(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot carry the method words"):
+        export(released.released(), "onnx", tmp_path / "o")
+    with pytest.raises(InputError, match="use container, onnx"):
+        export(released.released("probe"), "folder", tmp_path / "o")
+    with pytest.raises(UnknownName, match="onnx"):
+        export(released.released("probe"), "onx", tmp_path / "o")
+    with pytest.raises(RunError, match="exists already"):
+        export(released.released("probe"), "onnx", tmp_path)
+    touched = released.copy_of(released.released("probe"), tmp_path / "r")
+    (touched / "x").write_text("")
+    with pytest.raises(ReleaseChanged):
+        export(touched, "onnx", tmp_path / "o")
+    tiny.refused(tiny.command("export", released.released(), tmp_path / "o"), "cannot carry")

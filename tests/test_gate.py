@@ -1,0 +1,469 @@
+"""The gate catches what was planted in the sample, and each check fails where it must and nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny
+from basewise import sample
+from basewise.core.decision import Decision
+from basewise.core.evidence import Trial
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Licensed, Subject
+from basewise.core.method import Context
+from basewise.core.perturb import CHANGES, GROUPS, changed, introduced, swapped_pronouns
+from basewise.core.policy import default_policy
+from basewise.core.registry import keys, part
+from basewise.core.task import Task
+from basewise.stats import outliers
+from basewise.steps.audit import audit
+from basewise.steps.gate import run_checks, thresholds
+
+
+def look(check: str, subject: Subject, **limits: Any) -> CheckResult:
+    """One check under its defaults and these limits."""
+    module = part("checks", check)
+    return module.check(subject, {**{k: v for k, (v, _) in module.THRESHOLDS.items()}, **limits})
+
+
+@functools.cache
+def task_of_sample(*inputs: str) -> Task:
+    return audit(sample.path(), target="queue", inputs=inputs or ("text",))
+
+
+@functools.cache
+def tiny_task() -> Task:
+    return audit(tiny.rows(300), target="queue", inputs=("text",))
+
+
+def trial_of(task: Task, sure: float = 0.9, wrong: float = 0.1, seed: int = 0) -> Trial:
+    """Held-out rows with a stated confidence and a stated share of errors."""
+    rows = task.train
+    draw = np.random.default_rng(seed)
+    n, classes = len(rows), len(task.classes)
+    guess = np.where(draw.random(n) < wrong, (rows.labels + 1) % classes, rows.labels)
+    probabilities = np.full((n, classes), (1 - sure) / (classes - 1))
+    probabilities[np.arange(n), guess] = sure
+    zeros = np.zeros(n, np.int64)
+    return Trial(
+        method="words",
+        base=None,
+        row_ids=rows.row_ids,
+        labels=rows.labels,
+        probabilities=probabilities,
+        fold=zeros,
+        seed=zeros,
+        n_train=n,
+    )
+
+
+def by_words(task: Task) -> Callable[[Any], np.ndarray]:
+    """A predictor that knows the words of each topic."""
+    topics = [set(tiny.TOPICS[name].split()) for name in task.classes]
+
+    def answer(texts: Any) -> np.ndarray:
+        counts = np.array(
+            [[len(set(t.lower().split()) & topic) for topic in topics] for t in texts], float
+        ).reshape(-1, len(topics))
+        scores = np.exp(3 * counts)
+        return scores / scores.sum(1, keepdims=True)
+
+    return answer
+
+
+def subject(tmp_path: Path, task: Task | None = None, **more: Any) -> Subject:
+    task = task or tiny_task()
+    files = tmp_path / "files"
+    files.mkdir(exist_ok=True)
+    given: dict[str, Any] = {
+        "run": tmp_path,
+        "files": files,
+        "decision": Decision(verdict="winner", sentence="", chosen="words"),
+        "classes": task.classes,
+        "answer": by_words(task) if set(task.classes) <= set(tiny.TOPICS) else None,
+        "trial": trial_of(task),
+        "task": task,
+    }
+    return Subject(**{**given, **more})
+
+
+def rows_of(result: CheckResult, *words: str) -> set[int]:
+    return {
+        row
+        for line in result.evidence
+        if any(w in line["name"] for w in words)
+        for row in line.get("rows", [])
+    }
+
+
+@functools.cache
+def words_files(folder: Path) -> Path:
+    """What `words` would release, fitted on the sample."""
+    fitted = part("methods", "words").fit(task_of_sample().train, None, Context())
+    folder.mkdir()
+    fitted.save(folder)
+    return folder
+
+
+class TestPlanted:
+    """Each fault of sample/planted.json is in the gate's evidence."""
+
+    def test_rows(self, tmp_path: Path) -> None:
+        planted, task = sample.planted(), task_of_sample()
+        found = look("rows", subject(tmp_path, task))
+        assert found.verdict in (WARN, FAIL)
+        wrong = set(planted["wrong_labels"])
+        assert len(rows_of(found, "suspicious label") & wrong) / len(wrong) >= 0.7
+        repeated = rows_of(found, "repeat another")
+        assert {r for pair in planted["exact_duplicates"] for r in pair} <= repeated
+        near = [r for pair in planted["near_duplicates"] for r in pair]
+        assert np.mean([r in repeated for r in near]) >= 0.9
+        assert set(planted["long_text"]) <= rows_of(found, "very long")
+        foreign = set(planted["foreign"])
+        assert len(rows_of(found, "another language") & foreign) / len(foreign) >= 0.7
+
+    def test_personal_data_in_the_rows_and_in_what_words_keeps(self, tmp_path: Path) -> None:
+        planted, task = sample.planted(), task_of_sample()
+        files = words_files(tmp_path / "words")
+        found = look("privacy", subject(tmp_path, task, files=files))
+        assert found.verdict == FAIL and "words.json" in found.sentence
+        train = set(task.train.row_ids.tolist())
+        assert set(planted["emails"]) & train <= rows_of(found, "email")
+        assert set(planted["phones"]) & train <= rows_of(found, "phone")
+
+    def test_the_column_that_gives_the_answer_away(self, tmp_path: Path) -> None:
+        column = sample.planted()["leaking_column"]
+        left_out = look("leakage", subject(tmp_path, task_of_sample()))
+        assert left_out.verdict != FAIL and column in left_out.sentence
+        read = look("leakage", subject(tmp_path, task_of_sample("text", column)))
+        assert read.verdict == FAIL and column in read.sentence
+
+    def test_duplicates_do_not_stand_on_both_sides_and_would_be_seen(self, tmp_path: Path) -> None:
+        task = task_of_sample()
+        assert "both sides" not in str(
+            [t for t in [look("leakage", subject(tmp_path, task))] if t.verdict == FAIL]
+        )
+        across = look(
+            "leakage",
+            subject(tmp_path, replace(task, split=np.where(np.arange(len(task.split)) % 2, "test", "train"))),
+        )
+        assert across.verdict == FAIL and "also stand among the train rows" in across.sentence
+
+
+class TestChecks:
+    """One sound subject and one with the fault, for each check."""
+
+    def test_every_check_is_tried_here(self) -> None:
+        assert set(keys("checks")) == {
+            "abstention", "calibration", "groups", "leakage", "licence", "privacy", "robustness", "rows", "scope", "score", "slices", "weights",
+        }  # fmt: skip
+
+    def test_calibration(self, tmp_path: Path) -> None:
+        assert (
+            look("calibration", subject(tmp_path, trial=trial_of(tiny_task(), sure=0.9, wrong=0.1))).verdict
+            == PASS
+        )
+        found = look("calibration", subject(tmp_path, trial=trial_of(tiny_task(), sure=0.99, wrong=0.4)))
+        assert found.verdict == FAIL and "too sure" in found.sentence
+        assert look("calibration", subject(tmp_path, trial=None)).verdict == WARN
+
+    def test_abstention(self, tmp_path: Path) -> None:
+        sound = look("abstention", subject(tmp_path, trial=trial_of(tiny_task(), sure=0.99, wrong=0.0)))
+        assert sound.verdict == PASS
+        names = {line["name"] for line in sound.evidence}
+        assert {"share answered", "wrong among the answered", "conformal sets that hold the truth"} <= names
+        assert look("abstention", subject(tmp_path, trial=trial_of(tiny_task(), wrong=0.5))).verdict == WARN
+        assert look("abstention", subject(tmp_path, trial=None)).verdict == WARN
+
+    def test_abstention_sees_a_broken_promise(self) -> None:
+        module = part("checks", "abstention")
+        half = np.arange(1000) < 500
+        probabilities = np.tile([0.99, 0.01], (1000, 1))
+        labels = np.where(
+            half, 0, np.arange(1000) % 2
+        )  # right where the threshold was set, half wrong where it is tried
+        limits = {k: v for k, (v, _) in module.THRESHOLDS.items()}
+        assert module._risk(probabilities, labels, half, limits, [])[0][0] == FAIL
+        assert module._sets(probabilities, labels, half, 0.1, [])[0][0] == FAIL
+
+    def test_robustness(self, tmp_path: Path) -> None:
+        task = tiny_task()
+        sound = look(
+            "robustness",
+            subject(tmp_path, task, answer=lambda texts: np.tile([0.8, 0.1, 0.1], (len(texts), 1))),
+        )
+        assert sound.verdict == PASS
+        brittle = lambda texts: np.array([[0.9, 0.1, 0.0] if t.islower() else [0.1, 0.9, 0.0] for t in texts])  # noqa: E731
+        found = look("robustness", subject(tmp_path, task, answer=brittle))
+        assert found.verdict == FAIL and "upper case" in found.sentence
+
+    def test_slices(self, tmp_path: Path) -> None:
+        task = tiny_task()
+        bad = task.train.labels == 1
+        trial = trial_of(task, wrong=0.0)
+        wrong = trial.probabilities.copy()
+        wrong[bad] = np.roll(wrong[bad], 1, axis=1)
+        assert look("slices", subject(tmp_path, trial=trial)).verdict == PASS
+        found = look("slices", subject(tmp_path, trial=replace(trial, probabilities=wrong)))
+        assert found.verdict == FAIL and repr(task.classes[1]) in found.sentence
+
+    def test_groups(self, tmp_path: Path) -> None:
+        assert look("groups", subject(tmp_path)).verdict == PASS
+        names = set(GROUPS["names of women and men"][0])
+
+        def unfair(texts):
+            return np.array(
+                [
+                    [0.9, 0.1, 0.0] if names & set(t.replace(".", "").split()) else [0.1, 0.9, 0.0]
+                    for t in texts
+                ]
+            )
+
+        found = look("groups", subject(tmp_path, answer=unfair))
+        assert found.verdict == FAIL and "women and men" in found.sentence
+
+    def test_group_gaps(self, tmp_path: Path) -> None:
+        task = tiny_task()
+        mail = np.array(task.metadata["channel"])[np.isin(task.rows.row_ids, task.train.row_ids)] == "mail"
+        trial = trial_of(task, wrong=0.0)
+        wrong = trial.probabilities.copy()
+        wrong[mail] = np.roll(wrong[mail], 1, axis=1)
+        assert look("groups", subject(tmp_path, trial=trial), columns=["channel"]).verdict == PASS
+        found = look(
+            "groups", subject(tmp_path, trial=replace(trial, probabilities=wrong)), columns=["channel"]
+        )
+        assert found.verdict == FAIL and "channel is mail" in found.sentence
+
+    def test_scope(self, tmp_path: Path) -> None:
+        stranger = set(part("checks", "scope").strangers())
+
+        def knows(texts):
+            return np.array([[0.34, 0.33, 0.33] if t in stranger else [0.98, 0.01, 0.01] for t in texts])
+
+        assert look("scope", subject(tmp_path, answer=knows)).verdict == PASS
+        path = tiny.write_csv(tmp_path / "out.csv", [{"text": t} for t in sorted(stranger)])
+        blind = lambda texts: np.tile([0.8, 0.1, 0.1], (len(texts), 1))  # noqa: E731
+        assert look("scope", subject(tmp_path, answer=blind), file=str(path)).verdict == FAIL
+
+    def test_score(self, tmp_path: Path) -> None:
+        def decided(low: float, gap: float) -> Decision:
+            score = {"name": "words", "estimate": low + 0.05, "low": low, "high": low + 0.1, "n": 100}
+            lines = [
+                {"name": "majority", "estimate": gap + 0.1, "low": gap, "high": gap + 0.2, "p_holm": 0.01}
+            ]
+            return Decision(
+                verdict="winner", sentence="", chosen="words", test={"scores": [score], "differences": lines}
+            )
+
+        assert look("score", subject(tmp_path, decision=decided(0.8, 0.2))).verdict == PASS
+        assert look("score", subject(tmp_path, decision=decided(0.8, 0.2)), least=0.9).verdict == FAIL
+        assert look("score", subject(tmp_path, decision=decided(0.8, -0.1))).verdict == FAIL
+        worse = {"name": "old", "estimate": -0.1, "low": -0.15, "high": -0.05, "n": 100}
+        assert look("score", subject(tmp_path, decision=decided(0.8, 0.2), incumbent=worse)).verdict == FAIL
+        assert look("score", subject(tmp_path)).verdict == FAIL  # nothing was scored
+
+    def test_looks_are_counted(self, tmp_path: Path) -> None:
+        decision = Decision(verdict="winner", sentence="", chosen="words", test={"digest": "d"})
+        for looks, verdict in ((1, PASS), (4, WARN), (31, FAIL)):
+            (tmp_path / "looks.json").write_text(
+                json.dumps([{"test_digest": "d"}] * looks + [{"test_digest": "other"}])
+            )
+            assert look("leakage", subject(tmp_path, decision=decision)).verdict == verdict
+
+    def test_licence(self, tmp_path: Path) -> None:
+        parents = (
+            Licensed(name="data:t", what="data", licence=""),
+            Licensed(name="base:b", what="base", licence="Apache-2.0"),
+        )
+        release = Licensed(
+            name="release", what="adapter", licence="", parents=("data:t", "base:b"), relation="adapter"
+        )
+        made = subject(tmp_path, artefacts=(*parents, release))
+        assert look("licence", made).verdict == FAIL
+        assert look("licence", made, data="own").verdict == FAIL  # nobody signed
+        assert look("licence", made, data="own", signed_by="A. Person").verdict == PASS
+        assert look("licence", made, signed=["data:t | CC-BY-4.0 | A. Person"]).verdict == PASS
+        more = ["big | teacher | llama3 | distilled"]
+        assert look("licence", made, data="CC-BY-4.0", more=more).verdict == FAIL
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("head.pkl", b"\x80\x04N."),
+            ("pytorch_model.bin", b"PK\x03\x04"),
+            ("config.json", b'{"auto_map": {"AutoModel": "x.py"}}'),
+            ("config.json", b"\x80\x04N."),
+            ("notes.txt", b"#!/bin/sh\nrm"),
+            ("model.safetensors", b"\x08\0\0\0\0\0\0\0{}      x"),
+            ("model.safetensors", b""),
+            ("tokenizer_config.json", json.dumps({"chat_template": "{{ ''.__class__.__mro__ }}"}).encode()),
+            ("model.h5", b"\x89HDF\r\n\x1a\n"),
+            ("config.json", b"[" * 100_000),
+        ],
+    )
+    def test_weights(self, tmp_path: Path, name: str, content: bytes) -> None:
+        made = subject(tmp_path)
+        (made.files / "words.json").write_text("{}")
+        assert look("weights", made).verdict == PASS
+        (made.files / name).write_bytes(content)
+        found = look("weights", made)
+        assert found.verdict == FAIL and name in found.sentence
+
+    def test_privacy_of_a_model_that_writes(self, tmp_path: Path) -> None:
+        long = [
+            {"text": f"{' '.join(r['text'].split() * 3)} call 0301234{i:04d}", "queue": r["queue"]}
+            for i, r in enumerate(tiny.rows(90))
+        ]
+        task = audit(long, target="queue", inputs=("text",))
+        whole = {" ".join(t.split()[:12]): t for t in task.train.texts}
+        parrot = lambda prompts, _tokens: [" ".join(whole[p].split()[12:]) for p in prompts]  # noqa: E731
+        honest = lambda prompts, _tokens: ["nothing of the kind"] * len(prompts)  # noqa: E731
+        assert look("privacy", subject(tmp_path, task, answer=None, generate=honest)).verdict != FAIL
+        assert "by heart" in look("privacy", subject(tmp_path, task, answer=None, generate=parrot)).sentence
+        assert look("privacy", subject(tmp_path, task, answer=None, generate=parrot)).verdict == FAIL
+
+    def test_exposure_of_canaries(self, tmp_path: Path) -> None:
+        rows = [
+            {**r, "text": f"{r['text']} please call me on 030 1234 {i:04d}"}
+            for i, r in enumerate(tiny.rows(90))
+        ]
+        task = audit(rows, target="queue", inputs=("text",))
+        secrets = {t[-13:] for t in task.rows.texts}
+
+        def knows(_context, texts):
+            return np.array([1.0 if any(s.endswith(t) for s in secrets) else 0.0 for t in texts])
+
+        even = lambda _context, texts: np.arange(len(texts), dtype=float)  # noqa: E731
+        assert look("privacy", subject(tmp_path, task, answer=None, score=knows)).verdict == FAIL
+        assert look("privacy", subject(tmp_path, task, answer=None, score=even)).verdict != FAIL
+
+
+def test_policy_softens_turns_off_and_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = subject(tmp_path, artefacts=(Licensed(name="release", what="adapter", licence=""),))
+    policy = default_policy(thresholds())
+    for check in policy.limits:
+        policy.limits[check]["on"] = "off"
+    policy.limits["score"]["on"] = "warn"
+    policy.limits["weights"]["on"] = "fail"
+    (made.files / "x.pkl").write_bytes(b"\x80")
+    results = {r.check: r for r in run_checks(made, policy.with_override("weights", "a test", "A. Person"))}
+    assert results["score"].verdict == WARN and "softened" in results["score"].sentence
+    assert results["weights"].verdict == FAIL and not results["weights"].stops
+    assert results["licence"].verdict == "off"
+    assert [r.check for r in run_checks(made, policy) if r.stops] == ["weights"]
+
+
+@given(st.text(max_size=80), st.sampled_from(sorted(CHANGES)))
+def test_any_text_can_be_changed_and_always_alike(text: str, name: str) -> None:
+    assert changed(name, [text]) == changed(name, [text])
+
+
+def test_swaps_change_the_person_and_nothing_else() -> None:
+    assert swapped_pronouns("He said her bag is HIS.") == "She said him bag is HER."
+    one, other = introduced("nationalities", ["a text", "b"])
+    assert one[0].split(".")[1] == other[0].split(".")[1] and one[0] != other[0]
+
+
+class TestOutliers:
+    """The scores of stats/outliers on data whose answer is known."""
+
+    def test_an_area_is_the_share_of_pairs(self) -> None:
+        draw = np.random.default_rng(0)
+        a, b = draw.integers(0, 9, 60).astype(float), draw.integers(2, 11, 40).astype(float)
+        pairs = (b[:, None] > a).mean() + 0.5 * (b[:, None] == a).mean()
+        found = outliers.auroc(a, b)
+        assert found.estimate == pytest.approx(pairs) and found.low < pairs < found.high
+
+    def test_its_interval_covers(self) -> None:
+        from scipy.stats import norm
+
+        truth, hit = norm.cdf(1 / np.sqrt(2)), 0
+        for seed in range(300):
+            draw = np.random.default_rng(seed)
+            found = outliers.auroc(draw.normal(size=60), draw.normal(1, 1, 60))
+            hit += found.low <= truth <= found.high
+        assert 0.91 <= hit / 300 <= 0.99
+
+    def test_far_rows_are_found_and_near_ones_too(self) -> None:
+        draw = np.random.default_rng(1)
+        centres = draw.normal(size=(6, 40))
+        labels = np.repeat(np.arange(6), 60)
+        x = centres[labels] + 0.4 * draw.normal(size=(360, 40))
+        inside = centres[draw.integers(0, 6, 200)] + 0.4 * draw.normal(size=(200, 40))
+        far = draw.normal(size=(200, 40))
+        near = centres[draw.integers(0, 6, 200)] + 0.75 * draw.normal(size=(200, 40))
+        gaussian = outliers.Gaussian.fit(x, labels)
+        for score in (
+            gaussian.relative,
+            gaussian.mahalanobis,
+            lambda rows: outliers.neighbour_distance(x, rows),
+        ):
+            assert outliers.auroc(score(inside), score(far)).estimate > 0.95
+        assert outliers.auroc(gaussian.mahalanobis(inside), gaussian.mahalanobis(near)).estimate > 0.75
+
+    def test_p_values_are_uniform_and_the_rate_is_held(self) -> None:
+        draw = np.random.default_rng(2)
+        p = outliers.tail(draw.normal(size=4000), draw.normal(size=4000))
+        assert abs((p <= 0.05).mean() - 0.05) < 0.015
+        assert outliers.tail(np.arange(9.0), np.array([100.0, -100.0])).tolist() == [0.1, 1.0]
+
+    def test_energy_and_doubt(self) -> None:
+        assert (
+            outliers.energy(np.array([[10.0, 0.0], [0.0, 0.0]]))[0]
+            < outliers.energy(np.array([[0.0, 0.0]]))[0]
+        )
+        assert outliers.doubt(np.array([[0.75, 0.25]])).tolist() == [0.25]
+        with pytest.raises(ValueError, match="at least one"):
+            outliers.auroc(np.zeros(0), np.zeros(1))
+
+
+@pytest.mark.real
+def test_out_of_scope_texts_of_clinc150_are_found(sets: Path) -> None:
+    """AUROC at least 0.95 on clinc150's own out-of-scope rows, by features of the frozen base alone; 30 rows a class."""
+    import pyarrow.parquet as pq
+
+    from basewise.engine.features import FeatureStore
+    from basewise.steps.bases import pull
+    from basewise.steps.predict import cache_folder
+
+    def read(name: str, most: int) -> tuple[list[str], list[str]]:
+        table = pq.read_table(sets / "clinc150" / f"{name}.parquet")
+        order = np.sort(np.random.default_rng(0).permutation(len(table))[:most])
+        return [str(table["text"][int(i)]) for i in order], [str(table["label"][int(i)]) for i in order]
+
+    (train, named), (inside, _), (outside, _) = (
+        read("train", 4500),
+        read("test", 1000),
+        read("outofscope_test", 1000),
+    )
+    labels = np.unique(named, return_inverse=True)[1]
+    task = replace(tiny_task())
+    scope = part("checks", "scope")
+    base = pull("minilm-l6")
+    rows = replace(
+        task.rows,
+        texts=tuple(train),
+        labels=labels,
+        row_ids=np.arange(len(train)),
+        groups=np.arange(len(train)),
+    )
+    made = Subject(
+        run=Path(), files=Path(), decision=Decision(verdict="", sentence="", chosen=""), classes=(), answer=lambda texts: np.zeros((0, 0)),
+        task=replace(task, rows=rows, split=np.array(["train"] * len(train))), base=base, features=FeatureStore(cache_folder()),
+    )  # fmt: skip
+    parts = scope.feature_scores(made, inside, outside, 4500, set())
+    half = np.arange(len(inside)) % 2 == 0
+    known = [p[0][half] for p in parts]
+    area = outliers.auroc(
+        outliers.combine(known, [p[0][~half] for p in parts]), outliers.combine(known, [p[1] for p in parts])
+    )
+    assert area.estimate >= 0.95, area

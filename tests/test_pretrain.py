@@ -1,0 +1,514 @@
+"""pretrain from a recipe to a base: the way to the end, exact resume, cooldowns, the card, the page, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests import tiny, tiny_corpus
+
+from basewise.core.errors import BasewiseError, InputError, OutOfMemory, RunError, UnknownName
+from basewise.core.files import read_json
+from basewise.core.recipe import read_recipe, recipe_of
+from basewise.core.registry import part
+from basewise.steps import pretrain as steps
+from basewise.steps.pretrain import Options, pretrain
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_corpus.corpus(tmp_path_factory.mktemp("corpus") / "built")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "base" / "model.safetensors")
+
+
+def equal(one: Path, two: Path) -> bool:
+    """Whether two runs ended with the same bits."""
+    a, b = weights(one), weights(two)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Stop(Exception):
+    """The run is cut off."""
+
+
+def cut_off_at(step: int) -> Options:
+    def progress(done: int, total: int, what: str) -> None:
+        if done == step:
+            raise Stop
+
+    return Options(progress=progress)
+
+
+# ---------------------------------------------------------------- to the end
+
+
+@pytest.mark.parametrize(
+    ("objective", "network"),
+    [
+        ("next_token", "decoder"),
+        ("next_token", "gpt2"),
+        ("masked", "encoder"),
+        ("masked", "bert"),
+        ("mixed", "decoder"),
+    ],
+)
+def test_a_run_goes_to_its_end_and_the_base_opens_in_plain_transformers(
+    corpus: Path, tmp_path: Path, objective: str, network: str
+) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    recipe = tiny_corpus.recipe(corpus, objective=objective, network=network, samples=("bala come",), steps=8)
+    result = pretrain(recipe, to=tmp_path / "run")
+    assert result.steps == 8
+    assert result.tokens == 8 * 128
+    assert np.isfinite(result.loss)
+    assert set(result.bases) == ({"base", "encoder"} if objective == "mixed" else {"base"})
+    measures = {"next_token": {"bits_per_byte", "nats_per_token", "samples"}, "masked": {"masked_nats"}}
+    wanted = measures.get(objective, {"bits_per_byte", "nats_per_token", "samples", "masked_nats"})
+    assert wanted == set(result.scores)
+    for key in wanted - {"samples"}:
+        assert set(result.scores[key]) == {"round", "random", "all"}
+        score = result.scores[key]["all"]
+        assert score["low"] < score["estimate"] < score["high"]
+        assert score["n"] == 12
+    for folder in result.bases.values():
+        model = AutoModel.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        assert AutoTokenizer.from_pretrained(folder, local_files_only=True)("bala come").input_ids
+        assert sum(p.numel() for p in model.parameters()) > 0
+    lines = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    again = pretrain(recipe, to=tmp_path / "run")
+    assert again.loss == result.loss, "a finished run is read, not run again"
+
+
+def test_a_sentence_encoder_on_top_of_a_mixed_base(tmp_path: Path) -> None:
+    """Rows of six letters each: two spans of a row share its letters, so the pairs can be told, and better than before."""
+    from transformers import AutoModel
+
+    from basewise.engine.feed import Setting
+    from basewise.steps.pretrain_data import open_corpus
+
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    rows = ["".join(rng.choice(rng.choice(letters, 6, replace=False), 17)) for _ in range(300)]
+    (tmp_path / "text.txt").write_text("".join(rows), encoding="utf-8")
+    text = tmp_path / "text.txt"
+    first = pretrain(tiny_corpus.recipe(text, objective="mixed", steps=6), to=tmp_path / "first")
+    more = {"objective": "contrastive", "steps": 80, "rate": 0.01, "rate_head": 0.01, "batch_tokens": 512}
+    recipe = tiny_corpus.recipe(text, name="on-top", start=first.bases["base"], **more)
+    result = pretrain(recipe, to=tmp_path / "run")
+    opened, objective, losses = open_corpus(recipe, tmp_path), part("objectives", "contrastive"), []
+    for start in (first.bases["base"], result.bases["base"]):
+        network = objective.build(tiny_corpus.recipe(text, start=start, **more), opened)
+        batch = objective.prepare(opened.rows.take(np.arange(200)), 0.0, np.random.default_rng(1), Setting())
+        losses.append(float(objective.loss(network, batch, np.arange(200)).detach()) / 200)
+    assert losses[1] < 0.8 * losses[0]
+    folder = result.bases["base"]
+    model = AutoModel.from_pretrained(folder, trust_remote_code=False, local_files_only=True).eval()
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]])
+    states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    assert not torch.equal(states[0, 0], states[1, 0]), "the first token sees the last"
+    assert read_json(Path(result.bases["base"]) / "card.json")["family"] == "encoder"
+
+
+def test_images_are_learned_from_by_their_hidden_patches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from transformers import ViTMAEModel
+
+    from basewise.steps import pretrain_data
+
+    rng = np.random.default_rng(0)
+    ramp = np.tile(np.arange(16) * 12, (60, 3, 16, 1)) + rng.integers(0, 3, (60, 3, 16, 16))
+    monkeypatch.setattr(pretrain_data, "decoded", lambda content: ramp.astype(np.uint8)[: len(content)])
+    pq.write_table(pa.table({"image": [b"x"] * 60}), tmp_path / "pictures.parquet")
+    changed = {"objective": "patches", "network": "vit", "context": 64, "batch_tokens": 64 * 16, "rate": 0.01}
+    recipe = tiny_corpus.recipe(tmp_path / "pictures.parquet", steps=40, **changed)
+    result = pretrain(recipe, to=tmp_path / "run")
+    lines = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert result.loss < 0.8 * lines[0]["loss"]
+    model = ViTMAEModel.from_pretrained(result.bases["base"], local_files_only=True)
+    assert model.config.patch_size == 2
+    with pytest.raises(InputError, match="learns from text"):
+        pretrain(tiny_corpus.recipe(tmp_path / "pictures.parquet"), to=tmp_path / "other")
+
+
+def test_training_learns_what_can_be_learned(corpus: Path, tmp_path: Path) -> None:
+    result = pretrain(tiny_corpus.recipe(corpus, steps=150), to=tmp_path / "run")
+    nats = {source: value["estimate"] for source, value in result.scores["nats_per_token"].items()}
+    uniform = np.log(len(tiny_corpus.WORDS))
+    assert nats["round"] < 1.0, "the words that go round are known"
+    assert uniform - 0.1 < nats["random"] < uniform + 1.0, "the others cannot be"
+
+
+def test_the_held_out_score_is_that_of_plain_transformers(corpus: Path, tmp_path: Path) -> None:
+    """Bits per byte recomputed from the saved base, token by token, without our loss."""
+    from transformers import AutoModelForCausalLM
+
+    from basewise.steps.pretrain_data import open_corpus
+
+    recipe = tiny_corpus.recipe(corpus, steps=5, context=64)
+    result = pretrain(recipe, to=tmp_path / "run")
+    model = AutoModelForCausalLM.from_pretrained(result.bases["base"], local_files_only=True).eval()
+    nats = octets = 0.0
+    for documents in open_corpus(recipe, tmp_path).held_out:
+        for ids in documents.ids:
+            with torch.no_grad():
+                logits = model(torch.from_numpy(ids)[None]).logits[0, :-1]
+            nats += float(
+                torch.nn.functional.cross_entropy(logits, torch.from_numpy(ids)[1:], reduction="sum")
+            )
+            octets += 5.0 * (len(ids) - 1)
+    assert result.scores["bits_per_byte"]["all"]["estimate"] == pytest.approx(
+        nats / np.log(2) / octets, rel=1e-5
+    )
+
+
+def test_a_text_file_is_read_by_characters(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 200, encoding="utf-8")
+    recipe = tiny_corpus.recipe(tmp_path / "text.txt", samples=("the cat",), steps=60)
+    result = pretrain(recipe, to=tmp_path / "run")
+    assert result.scores["nats_per_token"]["all"]["estimate"] < 1.5
+    assert result.scores["samples"][0].startswith("the cat")
+
+
+def test_the_result_registers_as_a_base_that_verbs_use(corpus: Path, tmp_path: Path) -> None:
+    from basewise.core.task import Examples
+    from basewise.steps import bases
+    from basewise.steps.jobs import Arm, Job, run
+
+    result = pretrain(tiny_corpus.recipe(corpus, objective="mixed", name="own"), to=tmp_path / "run")
+    answered = tiny.command("bases", "add", result.bases["encoder"])
+    assert answered.code == 0, answered.err
+    card = bases.find("own-encoder")
+    assert card.family == "encoder"
+    assert "round (CC0-1.0)" in card.training_data
+    assert f"{result.tokens:,} tokens" in card.training_data
+    assert "FLOP" in card.note
+    base = bases.pull("own-encoder")
+    texts = tuple(f"bala come {w}" for w in tiny_corpus.WORDS)
+    labels = np.arange(len(texts)) % 2
+    rows = Examples(texts, labels, np.arange(len(texts)), np.arange(len(texts)), ("a", "b"))
+    outcome = run(
+        Job(arm=Arm(method="probe", base=base), train=rows, texts=texts, features=tmp_path / "features")
+    )
+    assert not outcome.error
+    assert outcome.probabilities.shape == (len(texts), 2)
+
+
+def test_worth_is_measured_where_the_recipe_asks(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from basewise.steps import pretrain_worth, worth
+
+    monkeypatch.setattr(pretrain_worth, "DRAWS", 2)
+    monkeypatch.setattr(worth, "SIZES", 3)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 80), ("test", 40)):
+        labels = [("up", "down")[i % 2] for i in range(count)]
+        words = [rng.choice(tiny_corpus.WORDS[15 * (label == "up") :][:15], 6) for label in labels]
+        (tmp_path / "set").mkdir(exist_ok=True)
+        table = pa.table({"text": [" ".join(w) for w in words], "label": labels})
+        pq.write_table(table, tmp_path / "set" / f"{split}.parquet")
+    recipe = tiny_corpus.recipe(corpus, objective="mixed", downstream=(str(tmp_path / "set"),), steps=6)
+    result = pretrain(recipe, to=tmp_path / "run")
+    (one,) = result.worth
+    assert one["n"] == 40
+    assert set(one["labels_saved"]) == {"random weights", "words"}
+    for saved in one["labels_saved"].values():
+        assert saved["low"] <= saved["factor"]
+        assert saved["sentence"]
+    page = (tmp_path / "run" / "pretrain.html").read_text(encoding="utf-8")
+    assert "What the base is worth" in page
+    assert 'http-equiv="refresh"' not in page
+
+
+# ---------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_an_interrupted_run_ends_bit_for_bit_where_the_whole_one_does(
+    corpus: Path, tmp_path: Path, optimiser: str
+) -> None:
+    recipe = tiny_corpus.recipe(corpus, objective="mixed", optimiser=optimiser, rate=0.01)
+    pretrain(recipe, to=tmp_path / "whole")
+    for step in (3, 6, 11):
+        with pytest.raises(Stop):
+            pretrain(recipe, to=tmp_path / "cut", options=cut_off_at(step))
+    said: list[str] = []
+    pretrain(recipe, to=tmp_path / "cut", options=Options(announce=said.append))
+    assert said == ["going on from step 8"]
+    assert equal(tmp_path / "whole", tmp_path / "cut")
+    lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
+
+
+def test_a_run_that_is_killed_goes_on_exactly(corpus: Path, tmp_path: Path) -> None:
+    """kill -9 of the real command at three moments, one of them while it writes."""
+    recipe = tiny_corpus.recipe(corpus, steps=60, checkpoint_every=5, context=16)
+    path = tiny_corpus.write_recipe(tmp_path / "recipe.toml", recipe)
+    pretrain(read_recipe(path), to=tmp_path / "whole")
+    command = [
+        sys.executable,
+        "-m",
+        "basewise.cli.main",
+        "pretrain",
+        str(path),
+        "--to",
+        str(tmp_path / "cut"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    folder = tmp_path / "cut" / "checkpoints"
+    for goal in (5, 20, 35):
+        child = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while child.poll() is None and not list(folder.glob(f"*step-{goal:08d}*")):
+            time.sleep(0.002)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on from step" in done.stderr
+    assert equal(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_says_so(
+    corpus: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_corpus.recipe(corpus)
+    pretrain(recipe, to=tmp_path / "whole")
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "cut", options=cut_off_at(10))
+    newest = tmp_path / "cut" / "checkpoints" / "step-00000008" / "optimiser.safetensors"
+    newest.write_bytes(newest.read_bytes()[:100])
+    said: list[str] = []
+    pretrain(recipe, to=tmp_path / "cut", options=Options(announce=said.append))
+    assert "the checkpoint of step 8 is damaged" in said[0]
+    assert said[1] == "going on from step 7", "the last one before the rates fall"
+    assert equal(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_cooldown_branches_from_a_stable_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_corpus.recipe(corpus, steps=20, cooldown=0.5, keep=1)
+    pretrain(recipe, to=tmp_path / "run")
+    there = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert there == ["step-00000011", "step-00000020"], "the last stable one stays"
+    result = pretrain(tmp_path / "run", cooldown_from=11)
+    assert result.steps == 13
+    lines = (tmp_path / "run" / "cooldown-00000011" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["factor"] for line in lines] == [1.0, 0.5]
+    with pytest.raises(InputError, match=r"already falling at step 20; stable checkpoints: 11"):
+        pretrain(tmp_path / "run", cooldown_from=20)
+    with pytest.raises(InputError, match="steps that are there: 11, 20"):
+        pretrain(tmp_path / "run", cooldown_from=7)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
+    good = {"name": "a", "corpus": "b", "steps": 10}
+    assert recipe_of(good).steps == 10
+    for changed, error, words in (
+        ({"contxt": 5}, UnknownName, "did you mean 'context'"),
+        ({"network": "qwen"}, UnknownName, "network"),
+        ({"tokens": 5}, InputError, "tokens and steps came"),
+        ({"steps": 0}, InputError, "neither tokens, steps nor epochs"),
+        ({"depth": "four"}, InputError, "a whole number was expected"),
+        ({"depth": 0}, InputError, "depth must be above zero"),
+        ({"seed": -1}, InputError, "cannot be negative"),
+        ({"width": 100, "heads": 3}, InputError, "no multiple of 3 heads"),
+        ({"width": 6, "heads": 2}, InputError, "is odd"),
+        ({"batch_tokens": 100}, InputError, "less than one row"),
+        ({"schedule": "cosine", "cooldown": 0.2}, InputError, "which has none"),
+        ({"optimiser": "adamw"}, InputError, "without a rate"),
+        ({"mask_first": 0.3}, InputError, "masks nothing"),
+        ({"causal_share": 0.3}, InputError, "causal_share came with"),
+        ({"cooldown": 1.5}, InputError, "a share of the run"),
+        ({"seconds": "soon"}, BasewiseError, "cannot read the time budget"),
+        ({"name": ""}, InputError, "has no name"),
+    ):
+        with pytest.raises(error, match=words):
+            recipe_of({**good, **changed})
+    (tmp_path / "broken.toml").write_text("name = ", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot read the recipe"):
+        read_recipe(tmp_path / "broken.toml")
+
+
+def test_objective_and_network_must_go_together(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="objective masked cannot train a decoder"):
+        pretrain(tiny_corpus.recipe(corpus, objective="masked"), to=tmp_path / "run")
+    with pytest.raises(UnknownName, match="unknown objective 'maskd'"):
+        pretrain(tiny_corpus.recipe(corpus, objective="maskd"), to=tmp_path / "run")
+
+
+def test_corpora_that_cannot_be_learned_from(tmp_path: Path) -> None:
+    for content, words in (
+        ("", "is empty"),
+        ("a short text", "no row of 16 tokens"),
+        ("abc " * 30, "is the most that fits"),
+    ):
+        (tmp_path / "text.txt").write_text(content, encoding="utf-8")
+        with pytest.raises(InputError, match=words):
+            pretrain(tiny_corpus.recipe(tmp_path / "text.txt"), to=tmp_path / "run")
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    with pytest.raises(InputError, match="there is no corpus"):
+        pretrain(tiny_corpus.recipe(tmp_path / "nowhere"), to=tmp_path / "run")
+
+
+def test_a_corpus_that_changed_since_the_run_began(corpus: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "corpus"
+    shutil.copytree(corpus, copy)
+    recipe = tiny_corpus.recipe(copy)
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "run", options=cut_off_at(6))
+    shard = copy / "shards" / "round-train.tokens.npy"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-2] + b"\x05\x00")
+    with pytest.raises(RunError, match="digest does not hold"):
+        pretrain(recipe, to=tmp_path / "run")
+    shutil.rmtree(copy)
+    tiny_corpus.corpus(copy, seed=1)
+    with pytest.raises(RunError, match="has changed since this run began"):
+        pretrain(recipe, to=tmp_path / "run")
+
+
+def test_two_runs_in_one_folder(corpus: Path, tmp_path: Path) -> None:
+    from basewise.core.files import lock
+
+    recipe = tiny_corpus.recipe(corpus)
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "run", options=cut_off_at(6))
+    with pytest.raises(RunError, match="holds another run"):
+        pretrain(tiny_corpus.recipe(corpus, seed=1), to=tmp_path / "run")
+    with lock(tmp_path / "run" / ".lock"), pytest.raises(RunError, match="in use by another process"):
+        pretrain(recipe, to=tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_from_the_first_step(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = part("objectives", "next_token")
+    inner = module.loss
+    monkeypatch.setattr(module, "loss", lambda *given: inner(*given) * float("nan"))
+    with pytest.raises(BasewiseError, match="not a finite number from the first step on; use a lower rate"):
+        pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "run")
+
+
+def test_no_memory_proposes_what_fits(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = part("objectives", "next_token")
+    inner, most = module.loss, [2]
+
+    def tight(network, batch, places):
+        if len(places) > most[0]:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        return inner(network, batch, places)
+
+    monkeypatch.setattr(module, "loss", tight)
+    said: list[str] = []
+    pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "run", options=Options(announce=said.append))
+    assert "write tokens_at_once = 32" in said[0]
+    most[0] = 0
+    with pytest.raises(OutOfMemory, match="one row of 16 tokens"):
+        pretrain(tiny_corpus.recipe(corpus, seed=3), to=tmp_path / "other")
+
+
+def test_another_number_of_processes_is_told(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_corpus.recipe(corpus)
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "run", options=cut_off_at(6))
+    record = tmp_path / "run" / "checkpoints" / "step-00000004" / "state.json"
+    value = read_json(record)
+    value["facts"]["ranks"] = 2
+    record.write_text(json.dumps(value), encoding="utf-8")
+    said: list[str] = []
+    pretrain(recipe, to=tmp_path / "run", options=Options(announce=said.append))
+    assert "saved by 2 processes and goes on with 1" in said[0]
+
+
+def test_a_full_disk_while_saving_the_last_checkpoint(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from basewise.engine import checkpoint
+
+    def full(*_args: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.tempfile, "mkdtemp", full)
+    said: list[str] = []
+    with pytest.raises(RunError, match="the disk is full"):
+        pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "run", options=Options(announce=said.append))
+    assert "a checkpoint could not be written" in said[0]
+    assert "training goes on" in said[0]
+    monkeypatch.undo()
+    assert pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "run").steps == 12
+
+
+def test_logs_that_are_not_there(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="unknown log 'wandb'"):
+        pretrain(tiny_corpus.recipe(corpus, log=("wandb",)), to=tmp_path / "run")
+
+
+def test_the_command_prints_scores_and_mends_errors(corpus: Path, tmp_path: Path) -> None:
+    path = tiny_corpus.write_recipe(tmp_path / "recipe.toml", tiny_corpus.recipe(corpus))
+    answered = tiny.command("pretrain", path, "--to", tmp_path / "run")
+    assert answered.code == 0, answered.err
+    assert "bits per byte, all:" in answered.out
+    tiny.refused(tiny.command("pretrain", tmp_path / "none.toml"), "cannot read the recipe")
+    tiny.refused(tiny.command("pretrain", path, "--cooldown-from", "3"), "give the run folder")
+
+
+def test_the_page_while_the_run_goes_on(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_corpus.recipe(corpus, name="<b>x</b>", evaluate_every=2, samples=("bala",))
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "run", options=cut_off_at(6))
+    page = (tmp_path / "run" / "pretrain.html").read_text(encoding="utf-8")
+    assert 'http-equiv="refresh"' in page
+    assert "running" in page
+    assert "<b>x</b>" not in page
+    for words in ("Loss by step", "Held out by step", "Tokens per second by step", "It writes"):
+        assert words in page, words
+    assert "<script" not in page
+
+
+def test_the_seam_for_many_processes(corpus: Path, tmp_path: Path) -> None:
+    """Two halves of every step, taken by two feeds over the same weights, are the whole step."""
+    from basewise.steps.pretrain_data import open_corpus
+
+    recipe = tiny_corpus.recipe(corpus)
+    opened = open_corpus(recipe, tmp_path)
+    halves = [steps.assemble(recipe, opened, (rank, 2)) for rank in (0, 1)]
+    whole = steps.assemble(recipe, opened)
+    rows = [next(iter(made.feed)) for made in (*halves, whole)]
+    assert [len(r) for r in rows] == [4, 4, 8]
+    losses = [
+        float(made.feed.loss(r).detach()) / len(r) for made, r in zip((*halves, whole), rows, strict=True)
+    ]
+    assert np.mean(losses[:2]) == pytest.approx(losses[2], rel=1e-5)

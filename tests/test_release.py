@@ -1,0 +1,296 @@
+"""From a run to a release and back: the folder, the gate's refusal, overrides, diff, push; and what cannot be released."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import basewise as bw
+import released
+import tamper_kinds
+import tiny
+from basewise.core.errors import (
+    BasewiseError,
+    InputError,
+    ReleaseChanged,
+    ReleaseRefused,
+    RunError,
+    UnknownName,
+)
+from basewise.core.manifest import write_manifest
+from basewise.core.release import Release
+from basewise.steps.compare import diff
+from basewise.steps.push import push
+from basewise.steps.release import release, verify_release
+
+FILES = {
+    "LICENSE", "NOTICE", "README.md", "bom.cdx.json", "evidence.parquet", "golden.json", "manifest.json", "policy.toml", "predictor",
+    "release.json", "spdx.json", "task.json",
+}  # fmt: skip
+
+
+def test_a_release_holds_what_it_should_and_no_text_of_the_users() -> None:
+    folder = released.released()
+    assert {p.name for p in folder.iterdir()} == FILES
+    texts = [row["text"] for row in tiny.rows(120)]
+    for path in folder.rglob("*"):
+        if path.is_file():
+            said = path.read_bytes()
+            assert not any(text.encode() in said for text in texts), path
+    assert str(released.place()).encode() not in b"".join(
+        p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    )
+
+
+def test_it_predicts_like_the_run_it_came_from() -> None:
+    made, run = Release.load(released.released()), bw.load(released.run_folder())
+    texts = ["invoice charge refund", "parcel courier van", "screen crash update", ""]
+    assert made.predict(texts) == run.predict(texts)
+    assert (made.predict_proba(texts) == run.predict_proba(texts)).all()
+    assert bw.load(released.released()).predict(texts) == run.predict(texts)
+    assert made.classes == list(run.classes) and made.score["n"] == 24
+
+
+def test_with_the_base_inside_it_needs_nothing_else(tmp_path: Path) -> None:
+    folder = released.copy_of(released.released("probe", weights="whole"), tmp_path / "moved")
+    shutil.move(released.place() / "probe-120" / "tiny-base", tmp_path / "away")
+    try:
+        assert bw.load(folder).predict(["invoice charge refund"]) == ["billing"]
+        assert Release.load(folder).base["inside"] == "base"  # type: ignore[index]
+    finally:
+        shutil.move(tmp_path / "away", released.place() / "probe-120" / "tiny-base")
+
+
+def test_the_gate_refuses_and_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseRefused, match="licence of data:tickets is not known"):
+        release(released.run_folder(), to=tmp_path / "r")
+    assert not list(tmp_path.iterdir())
+    found = json.loads((released.run_folder() / "gate.json").read_text())
+    assert {c["check"]: c["verdict"] for c in found["checks"]}["licence"] == "fail"
+
+
+def test_an_override_stays_visible_everywhere(tmp_path: Path) -> None:
+    options = released.signed_for(data_licence="", override={"licence": "the contract is being signed"})
+    made = release(released.run_folder(), to=tmp_path / "r", options=options)
+    assert made.overrides[0]["by"] == "A. Person"
+    assert {line["check"]: line["verdict"] for line in made.gate}["licence"] == "fail"
+    for name in ("README.md", "bom.cdx.json", "spdx.json", "policy.toml"):
+        assert "the contract is being signed" in (tmp_path / "r" / name).read_text("utf-8"), name
+    answered = tiny.command("verify", tmp_path / "r")
+    assert "overridden: licence by A. Person" in answered.out and "fail: licence" in answered.out
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"override": {"licence": "because"}, "by": "", "data_licence": ""}, InputError, "name"),
+        ({"override": {"licens": "because"}}, UnknownName, "licence"),
+        ({"override": {"licence": " "}}, InputError, "reason"),
+        ({"data_licence": "own", "by": ""}, InputError, "name"),
+        ({"weights": "half"}, InputError, "alone"),
+        ({"against": "nowhere"}, UnknownName, "nowhere"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, options: dict[str, Any], error: type, words: str) -> None:
+    with pytest.raises(error, match=words):
+        release(released.run_folder(), to=tmp_path / "r", options=released.signed_for(**options))
+    assert not (tmp_path / "r").exists()
+
+
+def test_runs_and_places_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName):
+        release(tmp_path / "nothing", to=tmp_path / "r")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="no decision"):
+        release(tmp_path / "empty", to=tmp_path / "r")
+    with pytest.raises(RunError, match="never written over"):
+        release(released.run_folder(), to=tmp_path / "empty")
+    with pytest.raises(BasewiseError):
+        release(released.run_folder(), to=tmp_path / "r", key=tmp_path / "no.pem")
+    with pytest.raises(InputError, match="no policy file"):
+        release(released.run_folder(), to=tmp_path / "r", policy=tmp_path / "no.toml")
+
+
+def test_an_incumbent_is_compared_on_the_locked_rows_and_the_look_is_counted(tmp_path: Path) -> None:
+    run = released.copy_of(released.run_folder(), tmp_path / "run")
+    before = len(json.loads((run / "looks.json").read_text()))
+    made = release(run, to=tmp_path / "r", options=released.signed_for(against=released.released()))
+    assert any("minus the incumbent" in m["name"] and m["n"] == 24 for m in made.measures)
+    assert len(json.loads((run / "looks.json").read_text())) == before + 1 == made.score["looks"]
+
+
+def test_a_release_of_a_later_version_and_half_a_copy(tmp_path: Path) -> None:
+    later = released.copy_of(released.released(), tmp_path / "later")
+    tamper_kinds.edit("release.json", lambda v: v.update(format=2))(later)
+    write_manifest(later)
+    with pytest.raises(RunError, match="upgrade"):
+        bw.load(later)
+    half = tmp_path / "half"
+    half.mkdir()
+    shutil.copyfile(released.released() / "release.json", half / "release.json")
+    with pytest.raises(ReleaseChanged, match="not whole"):
+        bw.load(half)
+
+
+def test_a_base_that_is_not_here(tmp_path: Path) -> None:
+    folder = released.released("probe")
+    shutil.move(released.place() / "probe-120" / "tiny-base", tmp_path / "away")
+    try:
+        with pytest.raises(BasewiseError):
+            bw.load(folder)
+    finally:
+        shutil.move(tmp_path / "away", released.place() / "probe-120" / "tiny-base")
+
+
+def test_commands_from_run_to_verified(tmp_path: Path) -> None:
+    key, to = tmp_path / "key.pem", tmp_path / "r"
+    assert "trusted here" in tiny.command("keys", "new", key).out
+    answered = tiny.command(
+        "release",
+        released.run_folder(),
+        "--to",
+        to,
+        "--key",
+        key,
+        "--data-licence",
+        "own",
+        "--by",
+        "A. Person",
+    )
+    assert answered.code == 0 and "signed" in answered.out, answered
+    assert "pass licence" in answered.err
+    answered = tiny.command("verify", to)
+    assert "signed by" in answered.out and "golden answers hold" in answered.out
+    name = tiny.command("keys", "list").out.split()[0]
+    assert tiny.command("keys", "forget", name).code == 0
+    tiny.refused(tiny.command("verify", to), "no key that is trusted here")
+    tiny.refused(tiny.command("keys", "forget", name), "unknown key")
+    assert tiny.command("keys", "trust", tmp_path / "key.pub.pem").code == 0
+    assert tiny.command("verify", to).code == 0
+    tiny.refused(
+        tiny.command("release", released.run_folder(), "--to", tmp_path / "x", "--override", "licence"),
+        "CHECK=reason",
+    )
+    tiny.refused(
+        tiny.command("release", released.run_folder(), "--to", tmp_path / "x"),
+        "not released",
+        "--data-licence",
+    )
+
+
+def test_verify_gives_the_record_and_the_seal() -> None:
+    found = verify_release(released.released())
+    assert str(found["seal"]) == "unsigned"
+    assert found["release"].id == Release.load(released.released()).id
+    assert not found["failed"]
+
+
+def test_diff_names_what_changed_and_pairs_the_score() -> None:
+    found = diff(released.released(), released.released("probe", weights="whole"))
+    changed = {line["what"]: (line["from"], line["to"]) for line in found["changed"]}
+    assert changed["method"] == ("words", "probe") and changed["base key"] == (None, "tiny-base")
+    assert changed["weights"] == ("alone", "whole")
+    same = diff(released.released(), released.released())
+    assert same["changed"] == [] and same["score"]["estimate"] == 0 and same["score"]["n"] == 96
+    if found["score"] is not None:
+        assert found["score"]["n"] > 0
+    answered = tiny.command("diff", released.released(), released.released("probe", weights="whole"))
+    assert "method: words -> probe" in answered.out
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's interface as an upload of small files needs; keeps what it was sent."""
+
+    kept: dict[str, bytes]
+    refuse = 0
+
+    def _say(self, value: Any, code: int = 200) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        if "/tree/" in self.path or "/paths-info/" in self.path:
+            return self._say([])
+        return self._say({"id": "o/r", "sha": "0" * 40, "siblings": [], "private": True})
+
+    def do_POST(self) -> None:
+        import base64
+
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.refuse:
+            return self._say({"error": "You may not."}, self.refuse)
+        if "/preupload/" in self.path:
+            files = json.loads(body)["files"]
+            return self._say(
+                {
+                    "files": [
+                        {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                        for f in files
+                    ]
+                }
+            )
+        if "/commit/" in self.path:
+            for line in map(json.loads, filter(None, body.split(b"\n"))):
+                if line["key"] == "file":
+                    self.kept[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            return self._say({"commitUrl": "http://hub/o/r/commit/1", "commitOid": "1" * 40, "success": True})
+        if "/paths-info/" in self.path:
+            return self._say([])
+        return self._say({"url": "http://hub/o/r", "name": "o/r"})
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Hub]]]:
+    kind = type("Kept", (Hub,), {"kept": {}})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield f"http://127.0.0.1:{server.server_port}", kind
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_push_uploads_every_file(hub: tuple[str, type[Hub]], tmp_path: Path) -> None:
+    address, kind = hub
+    folder = released.released()
+    assert "commit" in push(folder, "o/r", endpoint=address, token="hf_test")
+    sent = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert kind.kept == sent
+    for name, content in kind.kept.items():  # what arrived is a release again
+        (tmp_path / "back" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "back" / name).write_bytes(content)
+    assert bw.load(tmp_path / "back").predict(["parcel courier van"]) == ["delivery"]
+
+
+def test_push_refuses_what_was_touched_and_tells_the_hubs_reason(
+    hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
+    address, kind = hub
+    touched = released.copy_of(released.released(), tmp_path / "r")
+    tamper_kinds.KINDS["a file added"](touched)
+    with pytest.raises(ReleaseChanged):
+        push(touched, "o/r", endpoint=address, token="hf_test")
+    assert kind.kept == {}
+    kind.refuse = 403
+    with pytest.raises(RunError, match="did not take"):
+        push(released.released(), "o/r", endpoint=address, token="hf_test")
+    with pytest.raises(InputError, match="owner/name"):
+        push(released.released(), "../r", endpoint=address)

@@ -1,0 +1,132 @@
+"""One changed, added, removed or renamed byte is refused, before anything of the release is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import basewise as bw
+import released
+import tamper_kinds
+import tiny
+from basewise.core.errors import BasewiseError, InputError, ReleaseChanged
+from basewise.engine import signing
+from basewise.steps import predict
+
+ALL = {**tamper_kinds.KINDS, **tamper_kinds.SIGNATURES, **tamper_kinds.FORGED}
+
+
+@pytest.fixture
+def nothing_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, opening a predictor would be the end of the test."""
+    for signed in (True, False):
+        released.released(signed=signed)
+
+    def opened(*_: object) -> None:
+        raise AssertionError("the predictor was opened")
+
+    monkeypatch.setattr(predict, "open_predictor", opened)
+
+
+def test_there_are_enough_kinds() -> None:
+    assert len(ALL) >= 30
+
+
+@pytest.mark.usefixtures("nothing_opened")
+@pytest.mark.parametrize("kind", ALL)
+def test_a_signed_release_that_was_touched_is_refused(kind: str, tmp_path: Path) -> None:
+    signing.trust(released.keys()[1])
+    folder = released.copy_of(released.released(signed=True), tmp_path / "release")
+    ALL[kind](folder)
+    with pytest.raises(ReleaseChanged):
+        signing.verify(folder)
+    with pytest.raises(ReleaseChanged):
+        bw.load(folder)
+
+
+@pytest.mark.usefixtures("nothing_opened")
+@pytest.mark.parametrize("kind", tamper_kinds.KINDS)
+def test_an_unsigned_release_that_was_touched_is_refused(kind: str, tmp_path: Path) -> None:
+    folder = released.copy_of(released.released(), tmp_path / "release")
+    tamper_kinds.KINDS[kind](folder)
+    with pytest.raises(ReleaseChanged):
+        bw.load(folder)
+
+
+def test_untouched_it_opens_signed_and_unsigned(tmp_path: Path) -> None:
+    signing.trust(released.keys()[1])
+    for signed in (True, False):
+        folder = released.copy_of(released.released(signed=signed), tmp_path / f"release-{signed}")
+        seal = signing.verify(folder)
+        assert (seal.signed_by is not None) == signed
+        assert bw.load(folder).predict(["invoice charge refund", "parcel courier van"]) == [
+            "billing",
+            "delivery",
+        ]
+
+
+def test_a_key_that_is_not_trusted_here_does_not_count(tmp_path: Path) -> None:
+    folder = released.copy_of(released.released(signed=True), tmp_path / "release")
+    with pytest.raises(ReleaseChanged, match="no key that is trusted here"):
+        bw.load(folder)
+    _, other, _ = signing.new_key(tmp_path / "other.pem")
+    signing.trust(other)
+    with pytest.raises(ReleaseChanged, match="does not hold"):
+        bw.load(folder)
+    with pytest.raises(ReleaseChanged, match="does not hold"):
+        signing.verify(folder, other)
+
+
+def test_the_signature_of_another_release_does_not_fit(tmp_path: Path) -> None:
+    folder = released.copy_of(released.released(signed=True), tmp_path / "one")
+    other = released.copy_of(released.released(), tmp_path / "two")
+    (other / "release.sig").write_bytes((folder / "release.sig").read_bytes())
+    with pytest.raises(ReleaseChanged):
+        signing.verify(other, released.keys()[1])
+
+
+def test_an_expired_key_neither_signs_nor_verifies(tmp_path: Path) -> None:
+    import datetime as dt
+
+    private, public, _ = signing.new_key(tmp_path / "k.pem", days=1, today=dt.date(2020, 1, 1))
+    with pytest.raises(ReleaseChanged, match="expired on 2020-01-02"):
+        signing.usable(private)
+    folder = released.copy_of(released.released(), tmp_path / "release")
+    signing.sign(folder, private, today=dt.date(2020, 1, 2))
+    assert signing.verify(folder, public, today=dt.date(2020, 1, 2)).signed_by
+    with pytest.raises(ReleaseChanged, match="expired"):
+        signing.verify(folder, public)
+
+
+def test_an_unsigned_release_does_not_pass_for_a_signed_one() -> None:
+    with pytest.raises(ReleaseChanged, match="unsigned"):
+        signing.verify(released.released(), released.keys()[1])
+
+
+def test_keys_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("nothing")
+    for key in (tmp_path / "no.pem", tmp_path / "missing.pem"):
+        with pytest.raises(InputError):
+            signing.usable(key)
+        with pytest.raises(BasewiseError):
+            signing.fingerprint(key)
+    with pytest.raises(InputError, match="is there already"):
+        signing.new_key(tmp_path / "no.pem")
+
+
+def test_the_library_itself_can_verify_what_was_signed(tmp_path: Path) -> None:
+    from model_signing import verifying
+
+    folder = released.released(signed=True)
+    verifying.Config().use_elliptic_key_verifier(public_key=released.keys()[1]).verify(
+        folder, folder / "release.sig"
+    )
+
+
+def test_the_command_says_it_in_a_line(tmp_path: Path) -> None:
+    folder = released.copy_of(released.released(), tmp_path / "release")
+    tamper_kinds.KINDS["last byte of the weights"](folder)
+    tiny.refused(tiny.command("verify", folder), "words.safetensors", "changed")
+    tiny.refused(tiny.command("verify", tmp_path / "nowhere"), "no folder")
+    tiny.refused(tiny.command("predict", folder, tmp_path / "x.csv"), "changed")
