@@ -86,6 +86,29 @@ def loss(network, batch, places):
     piece = batch.tensors(places, next(network.parameters()).device)
     return network(piece["ids"], piece["targets"])
 '''
+CHECK = '''"""Toy: nothing whose name begins with an x goes out."""
+from basewise.core.gate import FAIL, PASS, CheckResult
+
+THRESHOLDS = {"letter": ("x", "the letter")}
+
+def check(subject, limits):
+    bad = [p.name for p in subject.files.iterdir() if p.name.startswith(limits["letter"])]
+    return CheckResult(check="toy", verdict=FAIL if bad else PASS, sentence=f"{len(bad)} files")
+'''
+DOCUMENT = '"""Toy: the name alone."""\nFILE = "toy.txt"\ndef text(release):\n    return release.name\n'
+EXPORTER = '''"""Toy: the golden answers by heart."""
+import numpy as np
+from basewise.core.files import read_json, write_json
+
+METHODS = ()
+BOUND = 0.01
+
+def write(exported, folder):
+    write_json(folder / "toy.json", exported.golden)
+
+def answers(folder, texts):
+    return np.array(read_json(folder / "toy.json")["probabilities"])
+'''
 TOYS = {
     "methods": METHOD,
     "rankers": RANKER,
@@ -94,6 +117,9 @@ TOYS = {
     "sources": SOURCE,
     "suites": SUITE,
     "objectives": OBJECTIVE,
+    "checks": CHECK,
+    "documents": DOCUMENT,
+    "exporters": EXPORTER,
 }
 CONTRACT = {
     "methods": {"estimate": ("examples", "card", "machine"), "fit": ("examples", "base", "context"), "load": ("folder", "base", "context")},
@@ -103,6 +129,9 @@ CONTRACT = {
     "sources": {"cards": (), "load": ("card", "store", "progress")},
     "suites": {"tasks": ("data",)},
     "objectives": {"build": ("recipe", "corpus"), "prepare": ("rows", "done", "rng", "setting"), "loss": ("network", "batch", "places")},
+    "checks": {"check": ("subject", "limits")},
+    "documents": {"text": ("release",)},
+    "exporters": {"write": ("exported", "folder"), "answers": ("folder", "texts")},
 }  # fmt: skip
 
 
@@ -210,6 +239,21 @@ def test_pretrain_learns_by_a_dropped_objective(toys: Path, tmp_path: Path) -> N
     assert result.steps == 40
     assert result.loss < 1.0
     assert (tmp_path / "run" / "base" / "model.safetensors").exists()
+
+
+def test_release_asks_a_dropped_check_writes_a_dropped_document_and_export_a_dropped_exporter(
+    toys: Path, tmp_path: Path
+) -> None:
+    from tests import released
+
+    from basewise.steps.export import export
+    from basewise.steps.release import release
+
+    made = release(released.run_folder(), to=tmp_path / "r", options=released.signed_for())
+    assert {line["check"]: line["verdict"] for line in made.gate}["toy"] == "pass"
+    assert "[toy]" in (tmp_path / "r" / "policy.toml").read_text(encoding="utf-8")
+    assert (tmp_path / "r" / "toy.txt").read_text(encoding="utf-8") == made.name
+    assert export(tmp_path / "r", "toy", tmp_path / "out") == 0
 
 
 def test_an_installed_package_brings_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,3 +166,22 @@ def test_on_many_rows_an_arm_as_often_right_is_tied_whatever_its_log_loss(rows: 
     right[0, : rows // 10] = False
     right[1, rows // 10 : rows // 5] = False
     assert _tied([None, None], right, np.array([0.3, 0.5]), 0.01) == tied  # type: ignore[list-item]
+
+
+def test_what_the_plan_leaves_is_shared_and_given_again() -> None:
+    from types import SimpleNamespace
+
+    from basewise.core.budget import Cost
+    from basewise.steps.entries import Entry, spare_of
+    from basewise.steps.jobs import Arm
+
+    entry = Entry(Arm(method="majority"), Cost(seconds=3.0))
+    race = SimpleNamespace(
+        entries=[entry], clock=SimpleNamespace(left=100.0), planned=lambda e: 5 - len(e.outcomes),
+        seconds_a_fold=lambda e: 13.0 if e.outcomes else 3.0, last_seconds=lambda e: 10.0,
+    )  # fmt: skip
+    assert spare_of(race, entry) == pytest.approx(75 / 6)
+    entry.outcomes[0], race.clock.left = object(), 87.0  # type: ignore[assignment]
+    assert spare_of(race, entry) == pytest.approx(75 / 6), "the plan holds what the first fit took"
+    race.clock.left = 50.0
+    assert spare_of(race, entry) == 0.0, "the plan does not fit any more"

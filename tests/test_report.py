@@ -23,7 +23,7 @@ EVIL = "<script>alert(1)</script>\" onload='x' &amp; </title></style><img src=x 
 TAGS = set(
     re.findall(
         r"\w+",
-        "html head meta title style body main p h1 h2 dl div dt dd small ul li nav a section table thead tbody caption tr th td"
+        "html head meta title style body main p h1 h2 h3 dl div dt dd small ul li nav a section table thead tbody caption tr th td"
         " b br span details summary code svg line rect circle polyline polygon text",
     )
 )

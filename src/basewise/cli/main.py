@@ -15,6 +15,7 @@ from basewise.cli.access import app as access_app
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
 from basewise.cli.corpus import app as corpus_app
+from basewise.cli.plan import plan as plan_command
 from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.prompt import prompt as prompt_command
 from basewise.cli.release import register as register_release
@@ -255,6 +256,7 @@ def predict(
 
 app.command("prompt")(prompt_command)
 app.command("bench")(bench_command)
+app.command("plan")(plan_command)
 app.command("pretrain")(pretrain_command)
 register_release(app)
 app.command("serve")(serve_command)

@@ -21,7 +21,7 @@ def pretrain(
     from rich.console import Console
 
     from basewise.cli.terminal import progress_bars
-    from basewise.steps.pretrain import Options
+    from basewise.steps.pretrain import Options, is_first
     from basewise.steps.pretrain import pretrain as run
 
     out, errors = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -32,7 +32,8 @@ def pretrain(
             command=" ".join(["basewise", *sys.argv[1:]]),
         )
         result = run(recipe, to=to, cooldown_from=cooldown_from, options=options)
-    show_pretrained(result, out)
+    if is_first():
+        show_pretrained(result, out)
 
 
 def show_pretrained(result: Any, console: Any) -> None:

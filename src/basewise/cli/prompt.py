@@ -13,7 +13,10 @@ from basewise.core.errors import InputError
 
 
 def prompt(
-    base: Annotated[str, typer.Argument(help="Base to ask: key, hub id, folder or GGUF file.")],
+    base: Annotated[
+        str,
+        typer.Argument(help="Base to ask: key, hub id, folder or GGUF file; BASE:int8 names a precision."),
+    ],
     text: Annotated[str | None, typer.Argument(help="The prompt; a chat starts when there is none.")] = None,
     file: Annotated[
         Path | None, typer.Option(help="File of prompts: JSON lines, or one a line of text.")
@@ -48,7 +51,9 @@ def prompt(
     prompts = steps.read_prompts(file) if file else [text] if text is not None else []
     shown = steps.read_shots(shots) if shots else []
     with progress_bars(_errors()) as progress:
-        causal = steps.open_base(base, progress=progress)
+        causal = steps.open_base(base, progress=progress, prompts=steps.with_shots(prompts, shown))
+    if causal.why:
+        typer.echo(causal.why, err=True)
     if not prompts and (shots or choices or as_json):
         raise InputError("no prompt came", "give one, or a file of prompts with --file")
     try:
@@ -57,7 +62,8 @@ def prompt(
         elif len(prompts) == 1 and not (options.choices or shown or as_json):
             _stream(causal, prompts[0], options)
         else:
-            _answer(steps.answer, causal, prompts, options, shown, as_json)
+            answer = steps.answer_file if file else steps.answer
+            _answer(answer, causal, prompts, options, shown, as_json)
     except KeyboardInterrupt:
         typer.echo("\nstopped; what was answered stands above", err=True)
         raise typer.Exit(130) from None

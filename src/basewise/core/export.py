@@ -31,7 +31,7 @@ class Exported:
     golden: dict[str, Any]
 
 
-def write_pins(exported: Exported, folder: Path, **more: Any) -> None:
+def write_pins(exported: Exported, folder: Path, more: dict[str, Any]) -> None:
     """basewise.json: label order, thresholds, how columns are joined, golden rows with their bound, and the exporter's own."""
     release = exported.release
     write_json(

@@ -103,10 +103,10 @@ def worst(verdicts: Sequence[str]) -> str:
     return max(verdicts, key=ORDER.index, default=PASS)
 
 
-def interval(name: str, value: Any, **more: Any) -> Json:
-    """An Interval, or a dict of one, as a line of evidence."""
+def interval(name: str, value: Any, more: Json | None = None) -> Json:
+    """An Interval, or a dict of one, as a line of evidence; `more` beside it."""
     read = (lambda key: value[key]) if isinstance(value, dict) else (lambda key: getattr(value, key))
-    return {"name": name, **{key: read(key) for key in ("estimate", "low", "high", "n")}, **more}
+    return {"name": name, **{key: read(key) for key in ("estimate", "low", "high", "n")}, **(more or {})}
 
 
 def fact(name: str, value: Any) -> Json:

@@ -27,6 +27,7 @@ class Release:
     """A predictor with everything that answers for it.
 
     name, id          its name; the sha256 of the record and of the predictor's files: its version
+    chosen            name of its trial in evidence.parquet
     kind              "classify"; `classes`, `inputs`, `target` as in the task
     base              {"key", "digest", "licence", "family", "parameters", "source", "training_data", "inside"} or None;
                       "inside": "base" | "predictor" (its weights are in that folder) | "" (needed on the other side)
@@ -52,6 +53,7 @@ class Release:
     kind: str = "classify"
     sentence: str = ""
     method: str = ""
+    chosen: str = ""
     base: Json | None = None
     classes: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)

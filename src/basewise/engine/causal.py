@@ -21,6 +21,7 @@ from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS
 from basewise.engine.decoder import Decoder
 from basewise.engine.fidelity import settle
 from basewise.engine.generate import Answer, Generator, Sampling, generate, held_back
+from basewise.engine.journal import Job, Journal, kept_in_groups
 from basewise.engine.scoring import Stem, sweep, sweep_plain
 from basewise.engine.ties import settled
 from basewise.engine.trie import build
@@ -46,13 +47,19 @@ class Scores:
 class Causal:
     """An opened decoder.
 
-    base: one that provides "score"; precision: "auto" (bf16 where it is faster here and verified, else fp32), "fp32", "bf16";
-    memory_bytes: what the process may use beside the weights, None for the engine's own small passes.
-    `context`: the most tokens it reads; `digest`: of the weights; `precision`: what was settled on; `packed`: whether prefixes
-    can be shared (see engine/decoder.py). Raises InputError for a base that cannot score or has no tokenizer.
+    base: one that provides "score"; precision: "auto" (bf16 where it is faster here and verified, else fp32), "fp32", "bf16", or
+    "int8" (where it holds on `prompts`, else as "auto"); memory_bytes: what the process may use beside the weights, None for the
+    engine's own small passes. `context`: the most tokens it reads; `digest`: of the weights; `precision`: what was settled on, `why`
+    in a line where that was weighed; `packed`: whether prefixes can be shared (see engine/decoder.py). Raises InputError for a base that cannot score or has no tokenizer.
     """
 
-    def __init__(self, base: Base, precision: str = "auto", memory_bytes: float | None = None) -> None:
+    def __init__(
+        self,
+        base: Base,
+        precision: str = "auto",
+        memory_bytes: float | None = None,
+        prompts: Sequence[str] = (),
+    ) -> None:
         if SCORE not in base.provides:
             raise InputError(
                 f"{base.key} is no causal language model and cannot score text",
@@ -65,7 +72,8 @@ class Causal:
             raise InputError(f"{base.key} has no tokenizer", "put its tokenizer.json into its folder")
         self.base, self.digest = base, base.digest
         self.tokenizer = load_tokenizer(base)
-        self.precision, self.decoder = settle(base, precision, self.tokenizer)
+        settled = settle(base, precision, self.tokenizer, prompts)
+        self.precision, self.decoder, self.why = settled.precision, settled.decoder, settled.why
         self.packed = self.decoder.packed
         self.context = _context_of(self.decoder.model.config, self.tokenizer, base)
         self.prefix_token = _prefix_of(self.tokenizer)
@@ -96,8 +104,16 @@ class Causal:
         before = self.encode(context) if context else []
         return before, self.encode(context + continuation)[len(before) :]
 
-    def score(self, requests: Sequence[tuple[str, str]], progress: Progress = silent) -> Scores:
-        """The log-probability of each continuation after its context; requests are (context, continuation)."""
+    def score(
+        self,
+        requests: Sequence[tuple[str, str]],
+        progress: Progress = silent,
+        journal: Journal | None = None,
+    ) -> Scores:
+        """The log-probability of each continuation after its context; requests are (context, continuation).
+
+        With a journal, finished groups of the job are kept there and not computed again (`engine/journal.py`).
+        """
         pairs = self._pairs(requests)
         for (_, continuation), (_, after) in zip(requests, pairs, strict=True):
             if not after:
@@ -105,7 +121,7 @@ class Causal:
                     f"the continuation {continuation!r} adds no token to its context",
                     "give every choice a text of its own",
                 )
-        return self.score_tokens(pairs, progress)
+        return self.score_tokens(pairs, progress, journal)
 
     def pick(
         self, requests: Sequence[tuple[str, str]], counts: Sequence[int], progress: Progress = silent
@@ -147,9 +163,33 @@ class Causal:
         return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=True)["input_ids"]]
 
     def score_tokens(
-        self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress = silent
+        self,
+        requests: Sequence[tuple[Sequence[int], Sequence[int]]],
+        progress: Progress = silent,
+        journal: Journal | None = None,
     ) -> Scores:
         """As `score`, for token ids. A context that is too long loses its left end; an empty one becomes the prefix token."""
+        befores, afters = self._fitted(requests)
+        counts = np.array([len(after) for after in afters], np.int64)
+        if journal is not None:
+            job = Job(befores, afters, self.digest, self.budget)
+            sums, wrong, computed = kept_in_groups(self.decoder, job, progress, journal)
+            return Scores(sums, wrong == 0, counts, computed, len(build(befores, afters)))
+        trie = build(befores, afters)
+        if self.packed:
+            found = sweep(self.decoder, trie, self.budget, progress, self._stem)
+            self.budget = max(1, min(self.budget, found.budget))
+        else:
+            found = sweep_plain(self.decoder, trie, progress)
+        n = len(befores)
+        sums = np.bincount(trie.query_request, weights=found.log_probability, minlength=n)
+        wrong = np.bincount(trie.query_request, weights=~found.greedy, minlength=n)
+        return Scores(sums.astype(np.float64), wrong == 0, counts, found.computed, len(trie))
+
+    def _fitted(
+        self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]
+    ) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+        """Contexts cut to what the base reads, and continuations."""
         befores, afters = [], []
         for before, after in requests:
             if not len(after):
@@ -164,17 +204,7 @@ class Causal:
             before = before if len(before) else [self.prefix_token]
             befores.append(before if len(before) <= room else before[-room:])
             afters.append(after)
-        trie = build(befores, afters)
-        if self.packed:
-            found = sweep(self.decoder, trie, self.budget, progress, self._stem)
-            self.budget = max(1, min(self.budget, found.budget))
-        else:
-            found = sweep_plain(self.decoder, trie, progress)
-        n = len(befores)
-        sums = np.bincount(trie.query_request, weights=found.log_probability, minlength=n)
-        wrong = np.bincount(trie.query_request, weights=~found.greedy, minlength=n)
-        counts = np.array([len(after) for after in afters], np.int64)
-        return Scores(sums.astype(np.float64), wrong == 0, counts, found.computed, len(trie))
+        return befores, afters
 
     def rolling(self, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
         """(n,) summed log-probability of whole texts: windows that do not overlap in what they score, the last with
@@ -290,11 +320,12 @@ def _budget(decoder: Decoder, memory_bytes: float | None, context: int) -> int:
 _opened: dict[tuple[Any, ...], Causal] = {}
 
 
-def opened(base: Base, precision: str = "auto") -> Causal:
+def opened(base: Base, precision: str = "auto", prompts: Sequence[str] = ()) -> Causal:
     """The decoder of a base, kept open: the folds of a race and the texts of a predictor share it."""
-    key = (str(base.folder), base.digest, base.random_seed, precision)
+    weighed = tuple(prompts) if precision == "int8" else ()
+    key = (str(base.folder), base.digest, base.random_seed, precision, weighed)
     if key not in _opened:
         while len(_opened) >= MOST_OPEN:
             _opened.pop(next(iter(_opened)))
-        _opened[key] = Causal(base, precision)
+        _opened[key] = Causal(base, precision, prompts=weighed)
     return _opened[key]

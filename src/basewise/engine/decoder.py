@@ -16,31 +16,47 @@ from basewise.core.base import Base
 from basewise.core.errors import InputError
 from basewise.engine import paths
 from basewise.engine.encoder import DTYPES
+from basewise.engine.linear import Laid, Whole, lay_out, whole_numbers
 from basewise.engine.scoring import sweep, sweep_plain
-from basewise.engine.trie import build
+from basewise.engine.screen import Screen
+from basewise.engine.trie import Trie, build
 from basewise.engine.weights import load_causal
 
-CHECK_BOUND = {"fp32": 2e-4, "bf16": 0.3}
+CHECK_BOUND = {"fp32": 2e-4, "bf16": 0.3, "int8": 0.3}
 """Largest difference in nats between the two ways on the check's few tokens; bf16 rounds the same sums differently."""
 
 
 class Decoder:
-    """The network of a base in "fp32" or "bf16", on the GPU if there is one. `packed`: whether sequences may share a row."""
+    """The network of a base in "fp32", "bf16" or "int8", on the GPU if there is one.
+
+    int8 is that of the weights and of what is multiplied with them, on a processor that can; all else, also the output matrix, is in fp32.
+    `packed`: whether sequences may share a row. Its linear layers are laid out for the processor (`engine/linear.py`).
+    """
 
     def __init__(self, base: Base, precision: str, packed: bool = True) -> None:
+        self.base, self.precision = base, precision
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype, self.precision = DTYPES[precision], precision
-        self.model = load_causal(base, self.dtype).to(self.device)
+        if precision == "int8" and (self.device.type != "cpu" or not whole_numbers()):
+            raise InputError("this machine has no fast exact int8 products", "use fp32 or bf16")
+        self.dtype = torch.float32 if precision == "int8" else DTYPES[precision]
+        self._load()
         config = self.model.config.get_text_config()
         self.layers, self.vocabulary = int(config.num_hidden_layers), int(config.vocab_size)
+        self.softcap = getattr(config, "final_logit_softcapping", None)
         if getattr(config, "is_encoder_decoder", False):
             raise InputError(f"{base.key} is an encoder with a decoder", "use a decoder alone")
-        self._head_in_fp32()
-        self.packed = packed and self._packs()
+        self.packed = self._prepare(packed)
+        self._screen: Screen | None = None
 
-    def _head_in_fp32(self) -> None:
-        """Logits of magnitude 20 keep two digits in bf16; the output matrix is a small part of the work."""
+    def _load(self) -> None:
+        """The network as it is stored, its output matrix in fp32."""
+        self.model = load_causal(self.base, self.dtype).to(self.device)
         head = self.model.get_output_embeddings()
+        self.head_weight = None if head is None else head.weight.detach()
+        self._head_in_fp32(head)
+
+    def _head_in_fp32(self, head: Any) -> None:
+        """Logits of magnitude 20 keep two digits in bf16; the output matrix is a small part of the work."""
         if self.dtype == torch.float32 or head is None:
             return
         head.weight = torch.nn.Parameter(head.weight.detach().float(), requires_grad=False)
@@ -63,24 +79,56 @@ class Decoder:
             with paths.attending(state):
                 return self.model(**inputs, use_cache=False).logits[0].float()
 
-    def _packs(self) -> bool:
-        """Whether the packed way works for this network: every layer asks our attention, and a small trie agrees."""
-        draw = np.random.default_rng(0)
-        most = min(self.vocabulary, 1000)
-        stem = draw.integers(0, most, 12)
-        before = [
-            [*stem[:n], *draw.integers(0, most, m)] for n, m in ((4, 3), (9, 1), (9, 4), (1, 5), (12, 0))
-        ]
-        trie = build(before, [draw.integers(0, most, 3) for _ in before])
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(B, V) float32 of last states (B, W)."""
+        found = self.model.get_output_embeddings()(hidden).float()
+        return found if self.softcap is None else torch.tanh(found / self.softcap) * self.softcap
+
+    def likeliest(self, hidden: torch.Tensor) -> list[int]:
+        """The token with the largest logit of each row of last states (B, W)."""
+        head = self.model.get_output_embeddings()
+        if self._screen is None and head.bias is None and self.softcap is None and whole_numbers():
+            assert self.head_weight is not None
+            self._screen = Screen(self.head_weight)
+        found = self._screen.likeliest(hidden) if self._screen is not None else None
+        return self.logits(hidden).argmax(1).tolist() if found is None else found
+
+    def _prepare(self, packed: bool) -> bool:
+        """Lay the linear layers out and set our attention, each only where a small trie then gets the same answers.
+
+        Whether the packed way works for this network: every layer asks our attention, and its answers agree.
+        """
+        trie = _small(self.vocabulary)
+        plain = sweep_plain(self, trie).log_probability
+        on_processor = self.device.type == "cpu"
+        if on_processor and self.precision != "int8":
+            lay_out(self.model, Laid)
+        works = packed and self._agrees(plain, trie, True)
+        if not works:
+            self.model.set_attn_implementation("eager")
+            if on_processor and not self._agrees(plain, trie, False):
+                self._load()
+                self.model.set_attn_implementation("eager")
+        if self.precision == "int8":
+            lay_out(self.model, Whole, but=self.model.get_output_embeddings())
+            lay_out(self.model, Laid)
+        return works
+
+    def _agrees(self, plain: np.ndarray, trie: Trie, packed: bool) -> bool:
+        """Whether the trie's log-probabilities are `plain`, the packed way or one by one."""
         try:
-            plain = sweep_plain(self, trie)
-            self.model.set_attn_implementation(paths.register())
-            packed = sweep(self, trie, budget=11)
+            if packed:
+                self.model.set_attn_implementation(paths.register())
+            found = sweep(self, trie, budget=11) if packed else sweep_plain(self, trie)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, paths.Unsupported):
-            packed = None
-        if packed is not None:
-            gap = float(np.abs(plain.log_probability - packed.log_probability).max())
-            if gap <= CHECK_BOUND[self.precision]:
-                return True
-        self.model.set_attn_implementation("eager")
-        return False
+            return False
+        return float(np.abs(plain - found.log_probability).max()) <= CHECK_BOUND[self.precision]
+
+
+def _small(vocabulary: int) -> Trie:
+    """Five requests that share parts of their beginnings."""
+    draw = np.random.default_rng(0)
+    most = min(vocabulary, 1000)
+    stem = draw.integers(0, most, 12)
+    before = [[*stem[:n], *draw.integers(0, most, m)] for n, m in ((4, 3), (9, 1), (9, 4), (1, 5), (12, 0))]
+    return build(before, [draw.integers(0, most, 3) for _ in before])

@@ -94,20 +94,27 @@ class Generator:
         return [np.array(order[i : i + size]) for i in range(0, len(order), size)]
 
     def run(
-        self, prompts: list[np.ndarray], options: Sampling, names: Sequence[str]
+        self, prompts: list[np.ndarray], options: Sampling, names: Sequence[str], watched: bool = True
     ) -> Iterator[tuple[int, str, Answer | None]]:
-        """(prompt, text so far, its answer once it has ended) after every token of one batch; `names` seed the draws."""
+        """(prompt, text so far, its answer once it has ended) after every token of one batch; `names` seed the draws.
+
+        Not `watched`: the text so far may be empty, which saves decoding it after every token.
+        """
         constraint = constraint_of(options.choices, options.pattern)
         live = [_Row(i, generator("generate", options.seed, name)) for i, name in enumerate(names)]
         rows, logits = fill(self.decoder, prompts, options.most_tokens, self.budget)
+        found: torch.Tensor | list[int] = logits
+        if greedy := options.temperature == 0 and constraint is None:
+            found = logits.argmax(1).tolist()
         while True:
-            self._extend(live, logits, options, constraint)
+            self._extend(live, found, options, constraint, watched)
             for row in live:
                 answer = Answer(row.text, len(row.tokens), row.ended) if row.ended else None
                 yield row.index, row.text, answer
             if not self._drop(live, rows):
                 return
-            logits = rows.step(np.array([row.tokens[-1] for row in live]))
+            last = np.array([row.tokens[-1] for row in live])
+            found = rows.likeliest(last) if greedy else rows.step(last)
 
     @staticmethod
     def _drop(live: list[_Row], rows: Rows) -> bool:
@@ -121,24 +128,33 @@ class Generator:
         return bool(live)
 
     def _extend(
-        self, live: list[_Row], logits: torch.Tensor, options: Sampling, constraint: Constraint | None
+        self,
+        live: list[_Row],
+        found: torch.Tensor | list[int],
+        options: Sampling,
+        constraint: Constraint | None,
+        watched: bool,
     ) -> None:
-        """One more token for every live row, or its end."""
-        best = logits.argmax(1).tolist()
+        """One more token for every live row, or its end, from logits (rows, V) or from the likeliest tokens themselves."""
+        read = watched or constraint is not None or bool(options.stop)
         for place, row in enumerate(live):
-            if options.temperature > 0 or constraint is not None:
-                token = self._pick(row, logits[place], options, constraint)
+            if isinstance(found, list):
+                token: int | None = found[place]
             else:
-                token = best[place]
+                token = self._pick(row, found[place], options, constraint)
             if token is None or token in self.ends:
                 row.ended = "constraint" if token is None else "end"
+            else:
+                row.tokens.append(int(token))
+            full = len(row.tokens) >= options.most_tokens
+            if read or full or row.ended:
+                row.text = self.decode(row.tokens)
+            if row.ended:
                 continue
-            row.tokens.append(int(token))
-            row.text = self.decode(row.tokens)
             at = min((row.text.find(s) for s in options.stop if s and s in row.text), default=-1)
             if at >= 0:
                 row.text, row.ended = row.text[:at], "stop"
-            elif len(row.tokens) >= options.most_tokens:
+            elif full:
                 row.ended = "length"
 
     def _pick(
@@ -220,9 +236,8 @@ def generate(
     while pending:
         batch = pending.pop()
         try:
-            for place, _, answer in maker.run(
-                [prompts[i] for i in batch], options, [names[i] for i in batch]
-            ):
+            chosen, called = [prompts[i] for i in batch], [names[i] for i in batch]
+            for place, _, answer in maker.run(chosen, options, called, watched=False):
                 if answer is not None:
                     answers[int(batch[place])] = answer
                     progress(len(answers), len(prompts), "generating")

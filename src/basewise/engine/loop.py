@@ -24,6 +24,7 @@ from basewise.core.errors import BasewiseError, OutOfMemory
 from basewise.core.files import Progress, silent
 from basewise.core.method import Machine
 from basewise.engine.batches import batches
+from basewise.engine.distributed import ALONE, Ranks, clip, fill, shard_state, synchronise, whole
 from basewise.engine.encoder import out_of_memory
 from basewise.engine.optim import set_factor, triangle
 from basewise.engine.tokens import Tokens
@@ -53,6 +54,8 @@ class Plan:
     """`schedule(step, steps)`: factor of the rates; None: up over `warmup`, then linear down."""
     spike: float = 0.0
     """Standard deviations above the recent mean from which a loss is not learned from; 0: all are."""
+    ranks: Ranks = ALONE
+    """This process among those that train together; all must be given rows of the same lengths."""
 
 
 @dataclass(frozen=True)
@@ -117,22 +120,23 @@ class Watch:
 
 
 def snapshot(model: torch.nn.Module, optimiser: torch.optim.Optimizer, step: int) -> State:
-    """A copy of the state before `step`."""
-    weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    """A copy of the state before `step`: whole tensors, also where the run is sharded (all ranks call it together)."""
+    weights = {name: whole(value.detach()).clone() for name, value in model.state_dict().items()}
     return State(weights, _copied(optimiser.state_dict()), step, torch.get_rng_state())
 
 
 def restore(model: torch.nn.Module, optimiser: torch.optim.Optimizer, state: State) -> None:
-    """Put a state back, in place."""
-    model.load_state_dict(state.model)
+    """Put a state back, in place; a sharded run takes its part of it."""
+    fill(model, state.model)
     optimiser.load_state_dict(_copied(state.optimiser))
+    shard_state(optimiser)
     torch.set_rng_state(state.random)
 
 
 def _copied(value: Any) -> Any:
     """Nested state with its tensors cloned."""
     if isinstance(value, torch.Tensor):
-        return value.clone()
+        return whole(value).clone()
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
     return [_copied(item) for item in value] if isinstance(value, list) else value
@@ -177,12 +181,20 @@ def epochs(lengths: np.ndarray, size: int, rng: np.random.Generator) -> Iterator
 
 
 def accumulate(
-    loss: Loss, rows: np.ndarray, lengths: np.ndarray, budget: int, bf16: bool, device: str
+    loss: Loss,
+    rows: np.ndarray,
+    lengths: np.ndarray,
+    budget: int,
+    bf16: bool,
+    device: str,
+    model: torch.nn.Module | None = None,
 ) -> float:
     """Add the gradient of the mean loss over `rows`; the mean loss comes back. `budget` 0: in one piece."""
     pieces = [rows[g] for g in batches(lengths[rows], budget)] if budget else [rows]
     total = 0.0
-    for piece in pieces:
+    for i, piece in enumerate(pieces):
+        if model is not None:
+            synchronise(model, last=i == len(pieces) - 1)
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             value = loss(piece)
         (value / len(rows)).backward()
@@ -240,7 +252,7 @@ class _Run:
             self.measured = now  # the first step pays for warming up
         elif self.here >= MEASURED_STEPS and np.isfinite(self.plan.seconds):
             each = (now - self.measured) / (self.here - 1)
-            left = int((self.plan.seconds - (now - self.began)) / max(each, 1e-9))
+            left = int(self.plan.ranks.mean((self.plan.seconds - (now - self.began)) / max(each, 1e-9)))
             self.total = max(self.step, min(self.total, self.step + left))
 
 
@@ -262,7 +274,7 @@ def train(
     limit the result depends on `plan.seed` and `source` alone.
     """
     trained = [p for group in optimiser.param_groups for p in group["params"]]
-    device, watch = trained[0].device.type, watch or Watch()
+    watch = watch or Watch()
     run = _Run(plan, max(plan.steps, 1), plan.tokens, began=time.perf_counter())
     ended = False
     model.train()
@@ -275,8 +287,8 @@ def train(
             run.drawn += 1
             factor = run.factor()
             set_factor(optimiser, factor)
-            value, run.budget = _gradients(loss, rows, lengths, run.budget, plan.bf16, device, optimiser)
-            norm = torch.nn.utils.clip_grad_norm_(trained, plan.clip)
+            value, run.budget = _gradients(loss, rows, lengths, run.budget, plan, model, optimiser)
+            value, norm = plan.ranks.mean(value), clip(trained, plan.clip)
             verdict = run.judge(value, norm)
             if verdict == "take":
                 optimiser.step()
@@ -345,18 +357,24 @@ def _gradients(
     rows: np.ndarray,
     lengths: np.ndarray,
     budget: int,
-    bf16: bool,
-    device: str,
+    plan: Plan,
+    model: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
 ) -> tuple[float, int]:
-    """(mean loss, token budget that worked): halved until the step fits."""
+    """(mean loss, token budget that worked): halved until the step fits. Many ranks cannot halve alone: there it is an error."""
+    device = next(model.parameters()).device.type
     while True:
         try:
-            return accumulate(loss, rows, lengths, budget, bf16, device), budget
+            return accumulate(loss, rows, lengths, budget, plan.bf16, device, model), budget
         except (RuntimeError, MemoryError) as error:
             longest = int(lengths[rows].max())
             if not out_of_memory(error):
                 raise
+            if plan.ranks.many:
+                raise OutOfMemory(
+                    f"memory ran out on rank {plan.ranks.rank} with {budget} tokens at once",
+                    f"write tokens_at_once = {max(longest, budget // 2) * plan.ranks.world} and run again",
+                ) from error
             if budget and budget <= longest:
                 raise OutOfMemory(
                     f"memory ran out training on one row of {longest} tokens",

@@ -120,7 +120,7 @@ def near_scores(
 
 def tokens_a_row(reader: Any, prompt: Prompt, pool: Pool, texts: Sequence[str]) -> tuple[float, float]:
     """Mean tokens that a further text costs: behind fixed demonstrations, and behind its own with the pass that finds them."""
-    own = float(np.mean([len(reader.encode(t, special=False)[: prompt.room]) for t in texts] or [0.0]))
+    own = float(np.mean([len(reader.encode(t, special=False)[: prompt.room]) for t in texts] or [0]))
     inner = sum(len(label) - 1 for label in prompt.labels)
     fixed = own + len(prompt.between) + inner + 3.0
     shown = SHOWN * float(np.mean([len(ids) for ids in pool.shown]))

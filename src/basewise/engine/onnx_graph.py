@@ -143,8 +143,10 @@ def states_of(base: Any, names: tuple[str, ...]) -> torch.nn.Module:
 
 def write_onnx(graph: torch.nn.Module, path: Path, vocabulary: int) -> None:
     """One file; batch and length stay free."""
+    import logging
     import warnings
 
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of libraries that are not needed
     ids = torch.arange(12).reshape(2, 6) % max(vocabulary, 1)
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
     rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")

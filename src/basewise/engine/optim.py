@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from basewise.core.recipe import Recipe
+from basewise.engine.muon import Muon
 
 MATRIX_RATE, EMBEDDING_RATE, HEAD_RATE = 0.02, 0.1, 0.004
 """Rates at width 768 (modded-nanogpt, nanochat); Muon's does not depend on the width."""
@@ -145,7 +146,7 @@ def for_pretraining(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
     if not roles["matrices"]:
         return adam
     rate = recipe.rate or MATRIX_RATE * (CONTINUED if recipe.start else 1.0)
-    muon = torch.optim.Muon(roles["matrices"], lr=rate, momentum=0.95, weight_decay=recipe.weight_decay)
+    muon = Muon(roles["matrices"], lr=rate, momentum=0.95, weight_decay=recipe.weight_decay)
     muon.param_groups[0]["rate"] = rate
     return Together([muon, adam])
 

@@ -1,20 +1,26 @@
 """The states of several texts that grow a token at a time: filled from a trie of their prompts, then stepped together.
 
-Each row has its own length, so nothing is padded in the linear layers: a step is one packed row of one token a text.
+Each row has its own length, so nothing is padded in the linear layers: a step is one packed row of one token a text. States
+are written in place into buffers made once. A network of the usual shape steps lean (`engine/lean_decoder.py`), others through their own code.
 Shapes: B rows, K key heads, S room (tokens), D head width, V vocabulary.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from basewise.engine.decoder import Decoder
-from basewise.engine.paths import How, Kept, PathState, attention
+from basewise.engine.decoder import CHECK_BOUND, Decoder
+from basewise.engine.lean_decoder import Lean
+from basewise.engine.paths import How, Kept, PathState, Unsupported, attention
 from basewise.engine.scoring import most_rows
 from basewise.engine.trie import Pass, Trie, build, plan, stop_of
+
+LEAN_BOUND = CHECK_BOUND | {"fp32": 1e-3}
+"""Largest difference in nats over the whole vocabulary between the two ways to step."""
 
 
 class Rows(Protocol):
@@ -22,6 +28,9 @@ class Rows(Protocol):
 
     def step(self, tokens: np.ndarray) -> torch.Tensor:
         """(B, V) float32 logits after one more token a row."""
+
+    def likeliest(self, tokens: np.ndarray) -> list[int]:
+        """The likeliest next token after one more token a row; cheaper than the logits."""
 
     def drop(self, row: int) -> None:
         """Forget a row; the last row takes its place."""
@@ -33,6 +42,8 @@ class PackedRows:
     def __init__(self, decoder: Decoder, lengths: np.ndarray, room: int) -> None:
         self.decoder, self.lengths, self.room = decoder, lengths.copy(), room
         self.buffers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.hows: dict[int, How] = {}
+        self.lean: Lean | None = None
         self._masks: dict[int | None, torch.Tensor] = {}
 
     def buffer(self, layer: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,10 +55,27 @@ class PackedRows:
 
     def step(self, tokens: np.ndarray) -> torch.Tensor:
         """See `Rows`."""
+        if self.lean is not None:
+            with torch.inference_mode():
+                return self.decoder.logits(self._hidden(self.lean, tokens))
         self._masks = {}
         logits = self.decoder.forward(tokens, self.lengths, np.arange(len(tokens)), self)
         self.lengths += 1
         return logits
+
+    def likeliest(self, tokens: np.ndarray) -> list[int]:
+        """See `Rows`."""
+        if self.lean is None:
+            return [int(token) for token in self.step(tokens).argmax(1)]
+        with torch.inference_mode():
+            return self.decoder.likeliest(self._hidden(self.lean, tokens))
+
+    def _hidden(self, lean: Lean, tokens: np.ndarray) -> torch.Tensor:
+        """(B, W) last states after one more token a row."""
+        new, lengths = torch.from_numpy(tokens), torch.from_numpy(self.lengths)
+        found = lean.step(new, lengths, self.buffers, self.hows)
+        self.lengths += 1
+        return found
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: How
@@ -99,6 +127,7 @@ class _Filling(PathState):
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: How
     ) -> torch.Tensor:
         """See `paths.State`."""
+        self.rows.hows[layer] = how
         keys, values = self.rows.buffer(layer, key)
         keys[self.row, :, self.place] = key[0][:, self.node].transpose(0, 1)
         values[self.row, :, self.place] = value[0][:, self.node].transpose(0, 1)
@@ -111,6 +140,15 @@ def fill(
     """(rows, (B, V) logits after each prompt); what prompts share is computed once."""
     if not decoder.packed:
         return PlainRows.of(decoder, prompts)
+    rows, logits = _filled(decoder, prompts, most_tokens, budget)
+    rows.lean = lean_of(decoder)
+    return rows, logits
+
+
+def _filled(
+    decoder: Decoder, prompts: list[np.ndarray], most_tokens: int, budget: int
+) -> tuple[PackedRows, torch.Tensor]:
+    """`fill` for a network that can be packed; the rows step through its own code."""
     lengths = np.array([len(p) for p in prompts], np.int64)
     rows = PackedRows(decoder, lengths, int(lengths.max()) + most_tokens)
     trie = build(prompts, [[0]] * len(prompts))
@@ -127,6 +165,33 @@ def fill(
         logits[torch.from_numpy(whose).to(decoder.device)] = found
         kept, start = state.next, stop
     return rows, logits
+
+
+_lean: weakref.WeakKeyDictionary[Decoder, Lean | None] = weakref.WeakKeyDictionary()
+
+
+def lean_of(decoder: Decoder) -> Lean | None:
+    """The lean step of a network, made and checked once; None where it would not give the same."""
+    if decoder not in _lean:
+        try:
+            lean = Lean(decoder.model) if decoder.device.type == "cpu" else None
+            _lean[decoder] = lean if lean is not None and _agrees(decoder, lean) else None
+        except (Unsupported, AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+            _lean[decoder] = None
+    return _lean[decoder]
+
+
+def _agrees(decoder: Decoder, lean: Lean) -> bool:
+    """Whether two steps of three rows of unlike lengths give the same log-probabilities lean and through the network's own code."""
+    draw, most = np.random.default_rng(1), min(decoder.vocabulary, 1000)
+    prompts = [draw.integers(0, most, length) for length in (9, 2, 5)]
+    new = draw.integers(0, most, (2, 3))
+    found = []
+    for way in (None, lean):
+        rows, _ = _filled(decoder, prompts, 2, 64)
+        rows.lean = way
+        found.append(torch.log_softmax(torch.cat([rows.step(tokens) for tokens in new]), 1))
+    return float((found[0] - found[1]).abs().max()) <= LEAN_BOUND[decoder.precision]
 
 
 def _where(paths: list[np.ndarray], start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -165,6 +230,10 @@ class PlainRows:
     def step(self, tokens: np.ndarray) -> torch.Tensor:
         """See `Rows`."""
         return torch.stack([self._one(i, np.array([token])) for i, token in enumerate(tokens)])
+
+    def likeliest(self, tokens: np.ndarray) -> list[int]:
+        """See `Rows`."""
+        return [int(token) for token in self.step(tokens).argmax(1)]
 
     def _one(self, row: int, tokens: np.ndarray) -> torch.Tensor:
         ids = torch.from_numpy(np.asarray(tokens, np.int64))[None].to(self.decoder.device)

@@ -41,20 +41,28 @@ class Network(Protocol):
 
 @dataclass
 class Swept:
-    """log_probability (Q,) float64, greedy (Q,) bool, in the trie's order of queries; tokens computed; the last pass's size."""
+    """log_probability (Q,) float64, greedy (Q,) bool, in the trie's order of queries; tokens computed; the last pass's size;
+    best (Q,) int64: the likeliest token in each query's place."""
 
     log_probability: np.ndarray
     greedy: np.ndarray
     computed: int
     budget: int
+    best: np.ndarray
+
+    @classmethod
+    def none_of(cls, queries: int, budget: int) -> Swept:
+        """Before anything is computed."""
+        return cls(np.zeros(queries), np.zeros(queries, bool), 0, budget, np.zeros(queries, np.int64))
 
 
 @dataclass
 class Stem:
-    """The states of a beginning that many jobs share, such as demonstrations: tokens (P,) and their states."""
+    """The states of a beginning that many jobs share, such as demonstrations: tokens (P,) and their states; `frozen`: not to be replaced."""
 
     tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     kept: Kept = field(default_factory=dict)
+    frozen: bool = False
 
     def start(self, trie: Trie, chain: int) -> tuple[int, Kept]:
         """How many of the trie's first nodes are known, and their states."""
@@ -63,7 +71,7 @@ class Stem:
 
     def remember(self, tokens: np.ndarray, kept: Kept) -> None:
         """Keep the states of a job's beginning for the next job, unless they are large."""
-        if sum(k.nbytes + v.nbytes for k, v in kept.values()) <= STEM_BYTES:
+        if not self.frozen and sum(k.nbytes + v.nbytes for k, v in kept.values()) <= STEM_BYTES:
             self.tokens, self.kept = tokens.copy(), kept
 
 
@@ -76,8 +84,7 @@ def sweep(
     network: Network, trie: Trie, budget: int, progress: Progress = silent, stem: Stem | None = None
 ) -> Swept:
     """Packed: every node once, at most `budget` of them a pass; what `stem` still knows of the beginning, not again."""
-    asked = len(trie.query_node)
-    found = Swept(np.zeros(asked), np.zeros(asked, bool), 0, budget)
+    found = Swept.none_of(len(trie.query_node), budget)
     rows_at_once = most_rows(network.vocabulary)
     chain = trie.chain() if stem is not None else 0
     chain = chain if chain >= LEAST_STEM else 0
@@ -119,8 +126,7 @@ def _one(network: Network, trie: Trie, this: Pass, kept: Kept, found: Swept) -> 
 
 def sweep_plain(network: Network, trie: Trie, progress: Progress = silent) -> Swept:
     """One sequence at a time through the network's own attention; sequences that add no query are not computed."""
-    asked = len(trie.query_node)
-    found = Swept(np.zeros(asked), np.zeros(asked, bool), 0, 1)
+    found = Swept.none_of(len(trie.query_node), 1)
     edges = np.flatnonzero(np.diff(trie.owners)) + 1
     for start, stop in zip([0, *edges], [*edges, len(trie)], strict=True):
         where = trie.queries(start, stop)
@@ -144,3 +150,4 @@ def _judge(logits: torch.Tensor, place: np.ndarray, trie: Trie, where: slice, fo
     values = logits[rows, wanted].double() - torch.logsumexp(logits, 1).double()[rows]
     found.log_probability[where] = values.cpu().numpy()
     found.greedy[where] = (best[rows] == wanted).cpu().numpy()
+    found.best[where] = best[rows].cpu().numpy()

@@ -19,7 +19,7 @@ from basewise.core.method import Context
 from basewise.core.task import Examples
 from basewise.engine import prompting
 from basewise.engine.prompting import Prompt, Template
-from basewise.engine.recalibrate import Calibration, choose_calibration
+from basewise.engine.recalibrate import LEAST_ROWS, Calibration, choose_calibration
 
 JUDGED_ROWS = 128
 LEAST_JUDGED = 16
@@ -48,7 +48,7 @@ def settle_prompt(
     """Shots out of `numbers` (rows shown of each class, 0 among them) and calibration, for these rows.
 
     `after`: what stands behind a label where it is shown.
-    Without a row to judge by nothing is compared: the mean answer is taken off where there are texts enough to know it.
+    Without rows enough to judge by nothing is compared: the mean answer is taken off where there are texts enough to know it.
     """
     until = time.monotonic() + context.seconds
     words = prompting.verbalise(examples.classes, context.wording)
@@ -63,7 +63,9 @@ def settle_prompt(
     free = np.setdiff1d(np.arange(len(known)), shown)
     judged = in_turn(known.labels, rng.permutation(free))[:JUDGED_ROWS]
     about: dict[str, Any] = {"template": template, "words": words, "known": known}
-    if not len(judged):  # every row is shown, so as much as may be is shown
+    bare = int((examples.labels < 0).sum())
+    if not len(judged) or (len(judged) < LEAST_ROWS and bare >= 4 * len(words)):
+        # nothing can be compared: as much as may be is shown, and texts without labels tell the mean answer
         shots = max(k for k in prompts if k <= 1)
         rows = examples.take(examples.labels < 0) if len(known) else examples
         scores = score(prompts[shots], rows.texts[:JUDGED_ROWS])

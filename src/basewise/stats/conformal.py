@@ -55,7 +55,7 @@ def conformal_quantile(true_probability: np.ndarray, alpha: float = 0.1) -> floa
     """Least probability a class needs to be in the set, so that the truth is in it with 1 - alpha (split conformal)."""
     n = len(true_probability)
     rank = int(np.ceil((n + 1) * (1 - alpha)))
-    return 0.0 if rank > n else float(1 - np.sort(1 - np.asarray(true_probability))[rank - 1])
+    return 0.0 if rank > n else float(-np.sort(-np.asarray(true_probability, float))[rank - 1])
 
 
 def coverage_band(n: int, alpha: float = 0.1, level: float = 0.95) -> tuple[float, float]:

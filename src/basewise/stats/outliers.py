@@ -130,30 +130,27 @@ def combine(inside: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> np.nd
 
 
 def auroc(inside: np.ndarray, outside: np.ndarray, level: float = 0.95) -> Interval:
-    """Chance that an outside row scores above an inside one, ties half, with the interval of DeLong et al. (1988) on the logit.
+    """Chance that an outside row scores above an inside one, ties half; interval after Newcombe (2006, method 5).
 
-    `n` is the number of rows on both sides.
+    The score interval of Hanley and McNeil's variance: it does not collapse where the ranking is perfect. `n` counts both sides.
     """
     m, n = len(inside), len(outside)
     if not m or not n:
         raise ValueError(f"{m} rows inside and {n} outside came, at least one of each was expected")
-    a, b = np.sort(np.asarray(inside, float)), np.sort(np.asarray(outside, float))
-    out_places = (np.searchsorted(a, outside, "left") + np.searchsorted(a, outside, "right")) / (2 * m)
-    in_places = 1 - (np.searchsorted(b, inside, "left") + np.searchsorted(b, inside, "right")) / (2 * n)
-    area = float(out_places.mean())
-    variance = (float(out_places.var(ddof=1)) / n if n > 1 else 0.25) + (
-        float(in_places.var(ddof=1)) / m if m > 1 else 0.25
-    )
-    held = min(max(area, 0.5 / (m * n)), 1 - 0.5 / (m * n))  # a perfect ranking has no spread to measure
-    least = held * (1 - held) / min(m, n)
-    half = normal_quantile(level) * np.sqrt(max(variance, least)) / (held * (1 - held))
-    logit = np.log(held / (1 - held))
-    low, high = 1 / (1 + np.exp(-(logit - half))), 1 / (1 + np.exp(-(logit + half)))
-    return Interval(
-        estimate=area,
-        low=float(min(low, area)),
-        high=float(max(high, area)),
-        n=m + n,
-        level=level,
-        method="delong",
-    )
+    known = np.sort(np.asarray(inside, float))
+    places = np.searchsorted(known, outside, "left") + np.searchsorted(known, outside, "right")
+    area = float(places.mean()) / (2 * m)
+    z, mean = normal_quantile(level), (m + n) / 2 - 1
+
+    def beyond(guess: float) -> bool:
+        spread = 1 + mean * ((1 - guess) / (2 - guess) + guess / (1 + guess))
+        return abs(area - guess) > z * np.sqrt(max(guess * (1 - guess), 0.0) * spread / (m * n))
+
+    ends = []
+    for outer in (0.0, 1.0):
+        near, far = area, outer
+        for _ in range(50):
+            middle = (near + far) / 2
+            near, far = (near, middle) if beyond(middle) else (middle, far)
+        ends.append(far)
+    return Interval(estimate=area, low=ends[0], high=ends[1], n=m + n, level=level, method="newcombe")

@@ -25,7 +25,7 @@ Span = tuple[int, int]
 def _anchors(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """((a,) first, (a,) end) places that personal data may stand around."""
     digits = np.flatnonzero((codes >= ord("0")) & (codes <= ord("9")))
-    close = np.flatnonzero(digits[DIGITS - 1 :] - digits[: len(digits) - DIGITS + 1] <= NEAR)
+    close = np.flatnonzero(digits[DIGITS - 1 :] - digits[: max(0, len(digits) - DIGITS + 1)] <= NEAR)
     signs = np.flatnonzero(codes == ord("@"))
     first = np.concatenate([digits[close], signs])
     end = np.concatenate([digits[close + DIGITS - 1], signs]) + 1

@@ -203,7 +203,7 @@ def _answer(
 
             part(0, 1, "")
             try:
-                answers = asker.answer(question, part)
+                answers = asker.answer(question, part, run)
             except BasewiseError as error:
                 skipped.append({"base": base.key, "task": question.draw.task.name, "why": str(error)})
             else:

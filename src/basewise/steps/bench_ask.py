@@ -84,15 +84,15 @@ class Asker:
     def precision(self) -> str:
         return str(self._causal.precision) if self._causal is not None else ""
 
-    def answer(self, question: Question, progress: Progress = silent) -> Answers:
-        """The answers to one question; InputError where it cannot be put to this base."""
+    def answer(self, question: Question, progress: Progress = silent, journal: Any = None) -> Answers:
+        """The answers to one question; InputError where it cannot be put to this base. Scored parts of it go through the journal."""
         import time
 
         started = time.perf_counter()
         if question.way == PROBED:
             found: tuple[np.ndarray, dict[str, Any]] = probe(question, progress), {}
         else:
-            found = self._ask(question, progress)
+            found = self._ask(question, progress, journal)
         task = question.draw.task
         items = task.items
         parts = [item.choices or (item.context,) for item in items]
@@ -112,7 +112,7 @@ class Asker:
             **found[1],
         )
 
-    def _ask(self, question: Question, progress: Progress) -> tuple[np.ndarray, dict[str, Any]]:
+    def _ask(self, question: Question, progress: Progress, journal: Any) -> tuple[np.ndarray, dict[str, Any]]:
         task, items = question.draw.task, question.draw.task.items
         if task.kind == ROLLING:
             sums = self.causal.rolling([item.context for item in items], progress)

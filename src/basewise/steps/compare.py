@@ -95,8 +95,7 @@ def _right(folder: Path, release: Release) -> dict[int, bool] | None:
         return None
     table = read_evidence(path)
     names = table.column("trial").cast("string").to_numpy(zero_copy_only=False)
-    wanted = f"{release.base['key']} + {release.method}" if release.base else release.method
-    rows = table.filter(names == wanted)
+    rows = table.filter(names == release.chosen)
     ids = rows.column("row_id").to_numpy()
     total: dict[int, list[bool]] = {}
     for i, right in zip(ids, rows.column("right").to_pylist(), strict=True):

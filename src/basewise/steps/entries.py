@@ -12,7 +12,8 @@ from basewise.steps.jobs import Arm, Outcome
 
 @dataclass
 class Entry:
-    """An arm in the race: its prediction before, its outcomes so far by fold."""
+    """An arm in the race: its prediction before, its outcomes so far by fold; `spare`: seconds beyond its estimate that a fit
+    of it was last given."""
 
     arm: Arm
     predicted: Cost
@@ -20,6 +21,7 @@ class Entry:
     status: str = "waiting"
     why: str = ""
     out_of_time: bool = False
+    spare: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +41,14 @@ class Clock:
 
 
 def spare_of(race: Any, entry: Entry) -> float:
-    """Seconds that one fit of this arm may take beyond its estimate: what all that is planned leaves, shared over its fits."""
+    """Seconds that one fit of this arm may take beyond its estimate: what all that is planned leaves, shared over its fits.
+
+    Planned are measured times once there are any, which hold what earlier fits took beyond their estimate: so the same is given again
+    as long as the plan fits.
+    """
     open_ = [e for e in race.entries if e.status in ("waiting", "partial")]
     planned = sum(race.seconds_a_fold(e) * max(1, race.planned(e)) for e in open_)
     left = race.clock.left - planned - max((race.last_seconds(e) for e in open_), default=0.0)
-    return float(max(0.0, left) / (max(1, race.planned(entry)) + 1))
+    before = entry.spare if entry.outcomes and left >= 0 else 0.0
+    entry.spare = float(max(before, left / (max(1, race.planned(entry)) + 1), 0.0))
+    return entry.spare

@@ -8,6 +8,8 @@ optimiser, feed and plan, of which the model may be wrapped before `engine.loop.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -98,12 +100,11 @@ def pretrain(
     folder = to or Path("runs") / made.name
     check_recipe(made)
     identity = made.digest() + (f"-cooldown-{branch[1]}" if branch else "")
-    with RunDir.open(folder, identity):
+    first = is_first()
+    with RunDir.open(folder, identity) if first else contextlib.nullcontext():
         if (folder / RESULT).exists():
             return Pretrained(**read_json(folder / RESULT))
-        corpus = open_corpus(made, folder)
-        _same_corpus(folder, made, corpus)
-        return _run(made, corpus, folder, branch, options)
+        return _run(made, folder, branch, options if first else Options())
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -196,10 +197,48 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
     )
 
 
-def _run(
-    recipe: Recipe, corpus: Corpus, folder: Path, branch: tuple[Path, int] | None, options: Options
-) -> Pretrained:
-    """Train, save, score, and say what the base is worth."""
+def is_first() -> bool:
+    """Whether this process writes for all: the only one, or torchrun's rank 0. Reads variables, imports nothing."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _run(recipe: Recipe, folder: Path, branch: tuple[Path, int] | None, options: Options) -> Pretrained:
+    """Train, on all ranks that torchrun started, then save, score and say what the base is worth, on the first."""
+    from basewise.engine.device import device
+    from basewise.engine.distributed import joined
+
+    with joined(device()) as ranks:
+        if ranks.first:
+            corpus = open_corpus(recipe, folder)
+            _same_corpus(folder, recipe, corpus)
+        ranks.wait()
+        if not ranks.first:
+            corpus = open_corpus(recipe, folder)
+        made, outcome, watch = _train(recipe, corpus, folder, branch, options, ranks)
+        scores = watch.evaluate(whole=True)
+        if ranks.first and (seconds := _seconds_a_step(folder, recipe)):
+            from basewise.steps.plan import look_back
+
+            look_back(recipe, corpus.vocabulary, ranks.world, seconds)
+    return _finish(recipe, corpus, folder, made, outcome, options, watch, scores)
+
+
+def _seconds_a_step(folder: Path, recipe: Recipe) -> float:
+    """The median over the steps that were written down; 0 where they are too few to tell."""
+    import json
+    import statistics
+
+    from basewise.steps.pretrain_watch import METRICS
+
+    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()[2:]]
+    rates = [line["tokens_per_second"] for line in lines if line.get("tokens_per_second")]
+    return recipe.rows * recipe.context / statistics.median(rates) if len(rates) >= 3 else 0.0
+
+
+def _train(
+    recipe: Recipe, corpus: Corpus, folder: Path, branch: Any, options: Options, ranks: Any
+) -> tuple[Assembled, Any, Any]:
+    """What was trained (the plain network, filled with the weights of the last step), the outcome and the watch."""
     import numpy as np
 
     from basewise.engine.device import machine
@@ -207,26 +246,30 @@ def _run(
     from basewise.steps.pretrain_sinks import sinks_of
     from basewise.steps.pretrain_watch import PretrainWatch
 
-    made = assemble(recipe, corpus)
+    made = assemble(recipe, corpus, (ranks.rank, ranks.world))
+    plain = made.model
+    made = _sharded(made, recipe, ranks)
     plan = made.plan if branch is None else _cooldown(made.plan, *branch)
     here = machine()
     watch = PretrainWatch(
         recipe=recipe,
         corpus=corpus,
         folder=folder,
-        network=made.model,
+        network=plain,
+        sharded=made.model if ranks.many else None,
+        ranks=ranks,
         flop_per_token=made.flop_per_token,
-        peak=max(here.bf16_peak, here.fp32_peak) if plan.bf16 else here.fp32_peak,
+        peak=ranks.world * (max(here.bf16_peak, here.fp32_peak) if plan.bf16 else here.fp32_peak),
         announce=options.announce,
         bf16=plan.bf16,
         total=plan.steps,
         schedule=plan.schedule,
         branch=branch,
         begun=lambda state: setattr(made.feed, "drawn", state.drawn),
-        sinks=sinks_of(recipe.log, folder),
+        sinks=sinks_of(recipe.log, folder) if ranks.first else [],
     )
     made.feed.done = lambda drawn: drawn / watch.total
-    lengths = np.full(recipe.rows, recipe.context)
+    lengths = np.full(recipe.rows // ranks.world, recipe.context)
     try:
         outcome = train(
             made.model,
@@ -241,7 +284,23 @@ def _run(
         watch.writer.close()
     finally:
         watch.page(last=True)
-    return _finish(recipe, corpus, folder, made, outcome, options, watch)
+    return replace(made, model=plain), outcome, watch
+
+
+def _sharded(made: Assembled, recipe: Recipe, ranks: Any) -> Assembled:
+    """Shards instead of the whole network where there are many ranks; its plain twin keeps its weights for evaluation."""
+    import copy
+
+    from basewise.engine.distributed import blocks_of, shard
+    from basewise.engine.optim import for_pretraining
+
+    plan = replace(made.plan, ranks=ranks)
+    if not ranks.many:
+        return replace(made, plan=plan)
+    model = copy.deepcopy(made.model)
+    shard(model, blocks_of(model), ranks, bf16=plan.bf16 and ranks.device != "cpu")
+    made.feed.model = model
+    return replace(made, model=model, optimiser=for_pretraining(model, recipe), plan=plan)
 
 
 def _cooldown(plan: Any, run: Path, step: int) -> Any:
@@ -263,13 +322,19 @@ def _cooldown(plan: Any, run: Path, step: int) -> Any:
 
 
 def _finish(
-    recipe: Recipe, corpus: Corpus, folder: Path, made: Assembled, outcome: Any, options: Options, watch: Any
+    recipe: Recipe,
+    corpus: Corpus,
+    folder: Path,
+    made: Assembled,
+    outcome: Any,
+    options: Options,
+    watch: Any,
+    scores: dict[str, Any],
 ) -> Pretrained:
-    """Bases, cards, scores and worth of a network that has been trained; the result is written last."""
+    """Bases, cards and worth of a network that has been trained; the result is written last, by the first rank alone."""
     from basewise.steps.pretrain_base import save_bases
     from basewise.steps.pretrain_worth import worth_of
 
-    scores = watch.evaluate(whole=True)
     tokens = outcome.steps * recipe.rows * recipe.context
     result = Pretrained(
         folder=str(folder),
@@ -283,6 +348,8 @@ def _finish(
         scores=scores,
         bases={},
     )
+    if not watch.ranks.first:
+        return result
     bases = save_bases(result, recipe, corpus, made.model, folder)
     result = replace(result, bases={name: str(path) for name, path in bases.items()})
     if recipe.downstream:

@@ -19,6 +19,8 @@ import numpy as np
 from basewise.core.errors import BasewiseError
 from basewise.core.recipe import Recipe
 from basewise.engine.checkpoint import Writer, at_step, latest
+from basewise.engine.distributed import ALONE, Ranks, fill
+from basewise.engine.distributed import whole as gather
 from basewise.engine.loop import Seen, State, Watch
 from basewise.steps.pretrain_data import Corpus
 
@@ -43,38 +45,42 @@ class PretrainWatch(Watch):
     schedule: Callable[[int, int], float] | None = None
     branch: tuple[Path, int] | None = None
     """A cooldown: the run folder and the step whose checkpoint it goes on from."""
-    ranks: int = 1
+    ranks: Ranks = ALONE
+    """Where there are many, each has its watch; all gather together, only the first writes."""
+    sharded: Any = None
+    """The network that is trained where it is sharded; `network` is then a plain twin, filled before it is looked at."""
     begun: Callable[[State], None] | None = None
     sinks: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.folder / CHECKPOINTS, self.recipe.keep, self.announce)
         self._last = (0, 0.0)
+        self._aside = self._aside_before = 0.0
         self._page = 0.0
-        self._budget = self.recipe.tokens_at_once
+        self._budget = self.recipe.tokens_at_once // self.ranks.world
         self._told: set[str] = set()
 
     # -------------------------------------------------------- the loop's questions
 
     def start(self) -> State | None:
         """The newest checkpoint that holds; for a cooldown that has none of its own, the one it branches from."""
-        found = latest(self.folder / CHECKPOINTS, self.announce)
+        found = latest(self.folder / CHECKPOINTS, self._say)
         if found is None and self.branch is not None:
             found = at_step(self.branch[0] / CHECKPOINTS, self.branch[1])
         if found is None:
             self._cut(0)
             return None
         state, facts = found
-        if facts.get("ranks", 1) != self.ranks:
-            self.announce(
-                f"the run was saved by {facts['ranks']} processes and goes on with {self.ranks}: the same rows in the same"
+        if facts.get("ranks", 1) != self.ranks.world:
+            self._say(
+                f"the run was saved by {facts['ranks']} processes and goes on with {self.ranks.world}: the same rows in the same"
                 " order, sums rounded differently"
             )
         self._cut(state.step)
         self._last = (state.step, state.spent)
         if self.begun:
             self.begun(state)
-        self.announce(f"going on from step {state.step}")
+        self._say(f"going on from step {state.step}")
         return state
 
     def after(self, seen: Seen, state: Callable[[], State]) -> bool:
@@ -83,7 +89,7 @@ class PretrainWatch(Watch):
         last = seen.step >= seen.total
         line = self._line(seen)
         if seen.verdict != "take":
-            self.announce(f"step {seen.step} was not learned from: loss {seen.loss:.4g} ({seen.verdict})")
+            self._say(f"step {seen.step} was not learned from: loss {seen.loss:.4g} ({seen.verdict})")
         if seen.budget != self._budget:
             self.announce(
                 f"memory ran out with {self._budget} tokens at once; {seen.budget} fit: write tokens_at_once = {seen.budget}"
@@ -92,22 +98,25 @@ class PretrainWatch(Watch):
         self.total = seen.total
         if seen.step % r.evaluate_every == 0 and not last:
             line |= self.evaluate()
-        if seen.step % max(1, seen.total // MOST_LINES) == 0 or len(line) > 11:
+        if seen.step % max(1, seen.total // MOST_LINES) == 0 or len(line) > 12:
             self._write(line)
         stable = self._leaves_stable(seen)
         if (seen.step % r.checkpoint_every == 0 or last or stable) and seen.verdict == "take":
-            facts = {"ranks": self.ranks, "factor": seen.factor, "stays": stable, "total": seen.total}
-            self.writer.put(state(), facts)
+            facts = {"ranks": self.ranks.world, "factor": seen.factor, "stays": stable, "total": seen.total}
+            now = state()  # gathered: all ranks take part
+            if self.ranks.first:
+                self.writer.put(now, facts)
         self.page(last)
         return False
 
     def back(self) -> State | None:
         """The last good checkpoint, which the run is rolled back to."""
         self.writer.close()
-        found = latest(self.folder / CHECKPOINTS, self.announce)
+        self.ranks.wait()  # the first has written what it had
+        found = latest(self.folder / CHECKPOINTS, self._say)
         if found is None:
             return None
-        self.announce(
+        self._say(
             f"losses stayed bad: back to step {found[0].step}, going on with the rows after the bad ones"
         )
         self._cut(found[0].step)
@@ -118,8 +127,8 @@ class PretrainWatch(Watch):
 
     def _line(self, seen: Seen) -> dict[str, Any]:
         before, then = self._last
-        seconds = max(seen.seconds - then, 1e-9)
-        self._last = (seen.step, seen.seconds)
+        seconds = max(seen.seconds - then - (self._aside - self._aside_before), 1e-9)
+        self._last, self._aside_before = (seen.step, seen.seconds), self._aside
         rate = (seen.step - before) * self.recipe.rows * self.recipe.context / seconds
         return {
             "step": seen.step,
@@ -131,6 +140,7 @@ class PretrainWatch(Watch):
             "tokens_per_second": rate,
             "share_of_peak": rate * self.flop_per_token / self.peak,
             "seconds": seen.seconds,
+            "evaluation_seconds": self._aside,
             "drawn": seen.drawn,
             "verdict": seen.verdict,
         }
@@ -138,16 +148,30 @@ class PretrainWatch(Watch):
     def evaluate(self, whole: bool = False) -> dict[str, Any]:
         """Bits per byte (or the loss at hidden tokens) per source and in all, with an interval over documents; samples.
 
-        On the way the beginnings of the documents are scored, at the end (`whole`) all of them.
+        On the way the beginnings of the documents are scored, at the end (`whole`) all of them. A sharded network is gathered
+        into its plain twin first, by all ranks; the others than the first have nothing to say.
         """
         from basewise.steps.pretrain_scores import ON_THE_WAY, score
 
+        began = time.perf_counter()
+        if self.sharded is not None:
+            gathered = {name: gather(value.detach()) for name, value in self.sharded.state_dict().items()}
+            if not self.ranks.first:
+                return {}
+            fill(self.network, gathered)
         self.network.eval()
         found = score(self.network, self.corpus, self.recipe, self.bf16, 0 if whole else ON_THE_WAY)
         self.network.train()
+        self._aside += time.perf_counter() - began
         return found
 
+    def _say(self, line: str) -> None:
+        if self.ranks.first:
+            self.announce(line)
+
     def _write(self, line: dict[str, Any]) -> None:
+        if not self.ranks.first:
+            return
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for sink in self.sinks:
@@ -156,6 +180,8 @@ class PretrainWatch(Watch):
     def _cut(self, step: int) -> None:
         """Keep only the metrics up to `step`."""
         path = self.folder / METRICS
+        if not self.ranks.first:
+            return
         if not path.exists():
             path.write_text("", encoding="utf-8")
             return
@@ -178,7 +204,7 @@ class PretrainWatch(Watch):
     def page(self, last: bool = False) -> None:
         """The live page, at most every two seconds."""
         now = time.monotonic()
-        if last or now - self._page > PAGE_SECONDS:
+        if self.ranks.first and (last or now - self._page > PAGE_SECONDS):
             self._page = now
             try:
                 importlib.import_module("basewise.web.pretrain").write_page(self.folder)

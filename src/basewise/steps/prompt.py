@@ -6,19 +6,23 @@ Shots are labelled rows shown before the prompt; what all prompts share is compu
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from basewise.core.base import SCORE, Base
-from basewise.core.errors import InputError
-from basewise.core.files import Progress, silent
+from basewise.core.errors import InputError, RunError
+from basewise.core.files import Progress, home, silent
+from basewise.core.hashing import digest_json
 from basewise.core.registry import keys, part
+from basewise.core.rundir import RunDir
 from basewise.engine.generate import Sampling
 from basewise.steps import bases as base_steps
 
@@ -26,6 +30,8 @@ PROMPT_KEYS = ("prompt", "text", "question")
 ANSWER_KEYS = ("answer", "label", "target")
 JOB_PROMPTS = 128
 """Prompts answered together; what was answered before a stop is given out."""
+KEPT_PROMPTS = 64
+"""Prompts of a file that are answered together and kept; at most so many are asked again after a kill."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +54,20 @@ class Reply:
         return {**record, "tokens": self.tokens, "ended": self.ended}
 
 
-def open_base(name: str | Base, precision: str = "auto", progress: Progress = silent) -> Any:
-    """The opened decoder of a base; for one that cannot score, InputError with the methods that fit it."""
+def open_base(
+    name: str | Base,
+    precision: str = "auto",
+    progress: Progress = silent,
+    prompts: Sequence[str] = (),
+) -> Any:
+    """The opened decoder of a base; for one that cannot score, InputError with the methods that fit it.
+
+    A name may end in the precision, as in smollm2-135m:int8. `prompts`: what int8 is verified on.
+    """
     from basewise.engine.causal import opened
 
+    if isinstance(name, str):
+        name, precision = split_precision(name, precision)
     base = name if isinstance(name, Base) else base_steps.pull(name, progress)
     if SCORE not in base.provides:
         fitting = [m for m in keys("methods") if (r := part("methods", m).REQUIRES) and r <= base.provides]
@@ -59,7 +75,15 @@ def open_base(name: str | Base, precision: str = "auto", progress: Progress = si
             f"{base.key} is no causal language model and cannot be asked",
             f"use a decoder such as smollm2-135m, or adapt {base.key} with {', '.join(fitting)}",
         )
-    return opened(base, precision)
+    return opened(base, precision, prompts)
+
+
+def split_precision(name: str, usual: str = "auto") -> tuple[str, str]:
+    """(base, precision) of "base:precision"; of a name without one, the usual precision."""
+    from basewise.engine.fidelity import PRECISIONS
+
+    before, _, after = name.rpartition(":")
+    return (before, after) if before and after in PRECISIONS else (name, usual)
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -153,6 +177,39 @@ def answer(
         each = (time.perf_counter() - began) / len(replies)
         for reply in replies:
             yield replace(reply, seconds=each)
+
+
+def answer_file(
+    causal: Any,
+    prompts: Sequence[str],
+    *,
+    options: Sampling,
+    shots: Sequence[tuple[str, str]] = (),
+    progress: Progress = silent,
+) -> Iterator[Reply]:
+    """As `answer`, for many prompts: answers are kept in the user's cache until all are there, so the same job goes on after a kill.
+
+    What is answered together depends on the job alone, so the answers are those of one go.
+    """
+    _check_room(causal, with_shots(prompts, shots), shots, options)
+    job = [causal.digest, causal.precision, list(prompts), asdict(options), [list(shot) for shot in shots]]
+    identity = digest_json(job)
+    folder = home() / "prompts" / identity[:24]
+    with contextlib.ExitStack() as stack:
+        run: RunDir | None = None
+        with contextlib.suppress(RunError):  # a cache that cannot be written or is in use: nothing is kept
+            run = stack.enter_context(RunDir.open(folder, identity))
+        for start in range(0, len(prompts), KEPT_PROMPTS):
+            part_ = prompts[start : start + KEPT_PROMPTS]
+            if run is not None and (saved := run.saved(str(start))) is not None:
+                yield from (Reply(**record) for record in saved[1]["replies"])
+                continue
+            replies = list(answer(causal, part_, options=options, shots=shots, progress=progress))
+            if run is not None:
+                run.keep(str(start), {}, {"replies": [asdict(reply) for reply in replies]})
+            yield from replies
+    if run is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _choose(

@@ -30,7 +30,15 @@ from basewise.engine.signing import sign, usable, verify
 from basewise.steps import gate as gates
 from basewise.steps.gate import Candidate
 from basewise.steps.predict import GOLDEN, GOLDEN_BOUND
-from basewise.steps.released import base_of, conformal_of, controls_of, limitations_of, measures_of, score_of
+from basewise.steps.released import (
+    base_of,
+    conformal_of,
+    controls_of,
+    limitations_of,
+    measures_of,
+    score_of,
+    training_of,
+)
 
 WEIGHTS = ("alone", "whole")
 
@@ -169,6 +177,7 @@ def _record(
         created=_now(),
         sentence=decision.sentence,
         method=predictor.record["method"],
+        chosen=decision.chosen,
         base=base_of(predictor.record, building),
         classes=list(predictor.classes),
         inputs=list(predictor.inputs),
@@ -183,6 +192,7 @@ def _record(
         gate=gates.plain(results),
         overrides=overrides,
         weights=options.weights,
+        training=training_of(predictor.base),
         limitations=limitations_of(candidate, results),
         provenance={
             **{

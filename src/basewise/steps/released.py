@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from basewise.core.base import Base
 from basewise.core.decision import Decision
 from basewise.core.evidence import Trial
+from basewise.core.files import read_json
 from basewise.core.gate import CheckResult, Json
 from basewise.steps.gate import Candidate, looks_of
 
 ALPHA = 0.1
+PRETRAINED = "pretraining.json"
 INTERVAL = ("estimate", "low", "high", "n")
 
 
@@ -109,6 +111,31 @@ def limitations_of(candidate: Candidate, results: list[CheckResult]) -> list[str
     return out
 
 
-def pairs(values: Any) -> dict[str, Any]:
-    """A mapping without its empty entries."""
-    return {key: value for key, value in values.items() if value not in (None, "", [], {})}
+def training_of(base: Base | None) -> Json:
+    """What is known of the training of a base that was pretrained here (its pretraining.json); {} otherwise."""
+    from basewise.stats.regime import regime
+
+    path = base.folder / PRETRAINED if base is not None else None
+    if base is None or path is None or not path.is_file():
+        return {}
+    said = read_json(path)
+    corpus = said.get("corpus") or {}
+    flop = float(said.get("flop") or 0.0)
+    found = regime(flop, generates="generate" in base.provides)
+    return {
+        "tokens": said.get("tokens"),
+        "flop": flop,
+        "recipe_digest": said.get("recipe_digest"),
+        "corpus_digest": corpus.get("digest"),
+        "regime": f"{found.kind}: {found.sentence}",
+        "duties": list(found.duties),
+        "corpora": [
+            {
+                "name": source.get("source") or source.get("name"),
+                "licence": source.get("licence"),
+                "documents": source.get("documents"),
+                "sha256": str(source.get("sha256") or corpus.get("digest") or ""),
+            }
+            for source in corpus.get("sources", [])
+        ],
+    }

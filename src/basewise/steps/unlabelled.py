@@ -169,7 +169,7 @@ def zero_shot(
     identity = digest_json([task.rows.digest(), [a.name for a in arms], wording.template, wording.words])
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity):
-        found = []
+        found: list[Tried] = []
         for arm in arms:
             left = budget.seconds - (time.monotonic() - began)
             found.append(_try(arm, task, options, left, machine(), first=not found))

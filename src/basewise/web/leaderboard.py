@@ -31,17 +31,17 @@ def _scored(d: Decision, entries: list[dict[str, Any]]) -> str:
     rows = []
     for e in entries:
         chosen, s = e["name"] == d.chosen, e["score"]
-        mark = "■ chosen" if chosen else "= tied" if e["name"] in d.tied else e["status"]
+        mark = "■ chosen" if chosen else "= tied" if e["name"] in d.tied else ""
+        mark = mark or ("" if e["status"] == "finished" else e["status"])
         name = f"<b>{escape(e['name'])}</b>" if chosen else escape(e["name"])
         why = f'<br><span class="small">{cut(e["why"])}</span>' if e["why"] else ""
         bar = plots.interval_bar(low, high, (s["estimate"], s["low"], s["high"]), chosen)
         gap = e.get("difference")
         rows.append(
             [
-                f'<span class="whole">{name}</span>{why}',
-                f'<span class="whole">{escape(mark)}</span>',
+                f'<span class="whole">{name}</span> <span class="small whole">{escape(mark)}</span>{why}',
+                f'<span class="whole">{span(s)}</span>',
                 bar if s["low"] >= low else "◂ below",
-                span(s),
                 f"{s['n']:,}",
                 *([_spread(e)] if several else []),
                 span(gap) if gap else "–",
@@ -50,7 +50,7 @@ def _scored(d: Decision, entries: list[dict[str, Any]]) -> str:
                 cut(e.get("licence", "–"), NAME_SHOWN),
             ]
         )
-    head = ["arm", "", f"{percent(low)} to {percent(high)} %", "% right [95 %]", "n"]
+    head = ["arm", "% right [95 %]", f"{percent(low)} to {percent(high)} %", "n"]
     head += [*(["spread (draws)"] if several else []), "chosen better by", "p", "P(best)", "licence"]
     return table(head, rows, 3)
 
@@ -64,13 +64,12 @@ def _left_out(entries: list[dict[str, Any]]) -> str:
     rows = [
         [
             f'<span class="whole">{escape(e["name"])}</span>',
-            escape(e["status"]),
-            cut(e["why"] or "–"),
+            f"{escape(e['status'])}: {cut(e['why'])}" if e["why"] else escape(e["status"]),
             cut(e.get("licence", "–"), NAME_SHOWN),
         ]
         for e in entries
     ]
-    return "<h3>Not scored</h3>" + table(["arm", "", "why", "licence"], rows) if rows else ""
+    return "<h3>Not scored</h3>" + table(["arm", "why", "licence"], rows) if rows else ""
 
 
 def probability(p: float) -> str:

@@ -19,7 +19,7 @@ font-weight:400;color:var(--soft)}
 font-variant-numeric:tabular-nums}caption{text-align:left;color:var(--soft);font-size:.85rem;padding:.2rem 0}
 th,td{text-align:left;padding:.36rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}th{font-weight:600;color:var(--soft);
 font-size:.82rem;white-space:nowrap}td.n,th.n{text-align:right;white-space:nowrap}tr.chosen td:first-child{font-weight:650}
-.whole{white-space:nowrap}td.text{min-width:14rem;overflow-wrap:anywhere}tr.out{color:var(--soft)}
+@media(min-width:48rem){.whole{white-space:nowrap}}td.text{min-width:14rem;overflow-wrap:anywhere}tr.out{color:var(--soft)}
 svg{width:100%;height:auto;max-width:42rem;display:block;font:11px system-ui,sans-serif;fill:var(--soft)}
 svg.mini{width:160px;min-width:120px;height:18px}.grid{stroke:var(--line);stroke-width:1}.label{font-size:12px}.name{fill:var(--ink);
 paint-order:stroke;stroke:var(--paper);stroke-width:3px}.bar{stroke:var(--soft);stroke-width:2}.dot{fill:var(--paper);stroke:var(--ink);

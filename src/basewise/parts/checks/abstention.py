@@ -66,7 +66,7 @@ def _risk(
     strict = clopper_pearson(int(wrong[answered].sum()), int(answered.sum()), SURE)
     evidence += [
         interval("share answered", covered),
-        interval("wrong among the answered", risk, promised=limits["risk"]),
+        interval("wrong among the answered", risk, {"promised": limits["risk"]}),
     ]
     told = f"above {promised[0]:.3f} it answers {covered} and errs on {risk}, promised {limits['risk']}"
     if risk.n and strict.low > limits["risk"]:
@@ -82,7 +82,7 @@ def _sets(
     held = clopper_pearson(int((truth[~half] >= least).sum()), int((~half).sum()))
     sizes = (probabilities[~half] >= least).sum(1)
     low, _ = coverage_band(int(half.sum()), alpha, SURE)
-    evidence.append(interval("conformal sets that hold the truth", held, promised=1 - alpha))
+    evidence.append(interval("conformal sets that hold the truth", held, {"promised": 1 - alpha}))
     evidence.append({"name": "mean size of a set", "value": float(sizes.mean())})
     told = f"sets hold the truth in {held} of rows, {1 - alpha} promised, {sizes.mean():.1f} classes a set"
     strict = clopper_pearson(int((truth[~half] >= least).sum()), int((~half).sum()), SURE)

@@ -1,4 +1,4 @@
-"""Whether a probability of 0.8 is right eight times in ten: debiased calibration error with its interval, Brier score, log-loss.
+"""Whether a probability of 0.8 is right eight times in ten: debiased calibration error, Brier score, log-loss.
 
 From held-out rows, each once. The plain error of a perfect predictor is 3 to 5 points at 500 rows, so it is debiased first.
 """

@@ -1,4 +1,4 @@
-"""Answers that leaked: a column or word that gives the label away, duplicates across the split, many looks at the test rows.
+"""Answers that leaked: a column that gives the label away, duplicates across the split, looks at the test rows.
 
 Reads what the audit found, and counts again on the rows themselves what would flatter the score: rows that stand on both
 sides of the split. Each look at the locked rows is counted by the run.

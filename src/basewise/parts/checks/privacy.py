@@ -1,4 +1,4 @@
-"""Personal and verbatim text in what goes out: addresses, numbers, pieces of them, rows; memorised text of generative releases.
+"""Personal and verbatim text in what goes out; text that a generative release gives back by heart.
 
 Every string of every released file is read. Pieces count too: a vocabulary that holds half a phone number tells it. A model that
 generates is asked to go on from the rows it learned, and for canaries whose like it never saw (exposure, Carlini et al. 2019).
@@ -146,7 +146,9 @@ def _rows(subject: Subject, evidence: list[Json]) -> list[tuple[str, str]]:
     for kind, places in rows.items():
         share = wilson(len(places), len(train))
         evidence.append(
-            interval(f"train rows with {kind}", share, rows=[int(train.row_ids[i]) for i in places[:200]])
+            interval(
+                f"train rows with {kind}", share, {"rows": [int(train.row_ids[i]) for i in places[:200]]}
+            )
         )
     said = ", ".join(f"{kind} in {len(places)}" for kind, places in rows.items())
     return [(WARN, f"it learned from rows with personal data: {said} of {len(train)}")] if rows else []

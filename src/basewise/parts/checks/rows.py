@@ -5,9 +5,12 @@ Reads what the audit found before anything was trained; the numbers of the rows 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, interval
+from basewise.core.language import languages
+from basewise.core.task import Task
 from basewise.stats.intervals import wilson
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
@@ -19,9 +22,9 @@ THRESHOLDS: dict[str, tuple[Any, str]] = {
 CHECKS = {
     "wrong_labels": ("label-noise",),
     "duplicates": ("duplicates", "near-duplicates"),
-    "foreign": ("languages",),
     "long": ("long-texts",),
 }
+LEAST_OF_A_LANGUAGE = 3
 WORDS = {
     "wrong_labels": "have a suspicious label",
     "duplicates": "repeat another",
@@ -38,10 +41,14 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         )
     n = len(subject.task.rows)
     said, evidence = [], []
-    for kind, names in CHECKS.items():
-        rows = sorted({row for f in subject.task.findings if f.check in names for row in f.rows})
+    found = {
+        kind: sorted({row for f in subject.task.findings if f.check in names for row in f.rows})
+        for kind, names in CHECKS.items()
+    }
+    found["foreign"] = foreign_rows(subject.task)
+    for kind, rows in found.items():
         share = wilson(min(len(rows), n), n)
-        evidence.append(interval(f"rows that {WORDS[kind]}", share, rows=rows[:1000]))
+        evidence.append(interval(f"rows that {WORDS[kind]}", share, {"rows": rows[:1000]}))
         if rows:
             verdict = FAIL if share.low > limits[kind] else WARN
             said.append((verdict, f"{len(rows)} of {n} {WORDS[kind]}"))
@@ -53,3 +60,12 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         evidence=tuple(evidence),
         advice="mend the rows that decision.json names, and choose again" if verdict == FAIL else "",
     )
+
+
+def foreign_rows(task: Task) -> list[int]:
+    """Rows clearly in another language than most, where that language has at least three (the audit tells those of 1 % up)."""
+    codes = languages(task.rows.texts)
+    counts = Counter(code for code in codes if code)
+    main = max(counts, key=lambda code: counts[code], default="")
+    others = {code for code, count in counts.items() if code != main and count >= LEAST_OF_A_LANGUAGE}
+    return [int(task.rows.row_ids[i]) for i, code in enumerate(codes) if code in others]

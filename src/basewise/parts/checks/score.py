@@ -33,7 +33,9 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     if score["low"] < limits["least"]:
         said.append((FAIL, f"its lower end is {score['low']:.3f}, the policy asks for {limits['least']:.3f}"))
     for gap in subject.decision.test.get("differences", []):
-        evidence.append(interval(f"minus {gap['name']}", {**gap, "n": score["n"]}, p_holm=gap.get("p_holm")))
+        evidence.append(
+            interval(f"minus {gap['name']}", {**gap, "n": score["n"]}, {"p_holm": gap.get("p_holm")})
+        )
         if gap["low"] <= 0:
             grave = FAIL if gap["name"] == "majority" and limits["beat_controls"] else WARN
             said.append(

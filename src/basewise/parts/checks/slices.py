@@ -40,7 +40,9 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     confirmed = [s for s in found if s.confirmed]
     evidence = tuple(
         interval(
-            s.name, {"estimate": s.error, "low": s.low, "high": s.high, "n": s.n}, rest=s.rest_error, p=s.p
+            s.name,
+            {"estimate": s.error, "low": s.low, "high": s.high, "n": s.n},
+            {"rest": s.rest_error, "p": s.p},
         )
         for s in confirmed[:20]
     )

@@ -5,6 +5,8 @@ Intervals stand in the text, for the hub's own fields have none. Overrides are s
 
 from __future__ import annotations
 
+from typing import Any
+
 from basewise.core.gate import Json
 from basewise.core.release import Release
 
@@ -33,7 +35,9 @@ def metadata(release: Release) -> str:
 
     licence = release.licence.get("outgoing") or release.licence.get("expression", "")
     known = HUB_LICENCES.get(licence)
-    named = {} if known else {"license_name": _slug(licence or "own"), "license_link": "LICENSE"}
+    named: dict[str, Any] = (
+        {} if known else {"license_name": _slug(licence or "own"), "license_link": "LICENSE"}
+    )
     score = release.score
     results = [
         EvalResult(

@@ -1,4 +1,4 @@
-"""SPDX 3.0.1 in JSON-LD: the release as an AI package, its rows and base, who made it, its licence, and how they hang together."""
+"""SPDX 3.0.1 in JSON-LD: the release as an AI package, with its rows, base, maker and licence."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ def _general(release: Release, about: dict[str, Any]) -> str:
         f"- Modality: text\n"
         f"- Training data size: {about.get('tokens', ASK)} tokens in {about.get('documents', ASK)} documents\n"
         f"- Training compute: {about.get('flop', ASK)} FLOP\n"
-        f"- Regime: {about.get('regime') or ASK}\n"
+        f"- Regime (by compute, a reading aid): {about.get('regime') or ASK}\n"
+        f"- Owed: {', '.join(about.get('duties', [])) or 'nothing by compute'}\n"
         f"- Latest date of acquisition: {about.get('latest') or ASK}\n"
         f"- Languages: {', '.join(about.get('languages', [])) or ASK}\n"
     )

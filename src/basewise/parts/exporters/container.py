@@ -1,4 +1,4 @@
-"""A container that serves offline: the ONNX export with a Dockerfile; nothing is fetched when it runs, nobody is root in it.
+"""A container that serves offline: the ONNX form with a Dockerfile; nothing is fetched when it runs.
 
 `docker build -t NAME DIR && docker run -p 8000:8000 NAME`, then POST /predict with {"texts": [...]}. The build fetches three
 packages, or installs them from wheels/ when that folder was filled before.

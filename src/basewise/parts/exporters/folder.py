@@ -45,7 +45,8 @@ def write(exported: Exported, folder: Path) -> None:
         **named,
     )
     tokenizer.save_pretrained(folder)
-    write_pins(exported, folder, most_tokens=most, padding="right", pooling="the network's own", bound=BOUND)
+    pins = {"most_tokens": most, "padding": "right", "pooling": "the network's own", "bound": BOUND}
+    write_pins(exported, folder, pins)
 
 
 def answers(folder: Path, texts: Sequence[str]) -> np.ndarray:

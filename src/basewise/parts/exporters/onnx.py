@@ -44,14 +44,16 @@ def write(exported: Exported, folder: Path) -> None:
     write_pins(
         exported,
         folder,
-        most_tokens=most,
-        special=tokeniser.special,
-        filler=tokeniser.filler,
-        pad=int(pad) if pad is not None else _pad_of(tokeniser.backend),
-        padding="right",
-        pooling=pooling_of(exported),
-        special_tokens=tokeniser.backend.encode("", add_special_tokens=tokeniser.special).tokens,
-        bound=BOUND,
+        {
+            "most_tokens": most,
+            "special": tokeniser.special,
+            "filler": tokeniser.filler,
+            "pad": int(pad) if pad is not None else _pad_of(tokeniser.backend),
+            "padding": "right",
+            "pooling": pooling_of(exported),
+            "special_tokens": tokeniser.backend.encode("", add_special_tokens=tokeniser.special).tokens,
+            "bound": BOUND,
+        },
     )
     shutil.copyfile(onnx_answer.__file__, folder / "answer.py")
     versions = [f"{name}\n" for name in ("numpy", "tokenizers", "onnxruntime")]

@@ -32,6 +32,8 @@ SHOTS = (0, 1, 2, 4, 8)
 BLOCK_REQUESTS = 20_000
 SCORE_SHARE, OPEN_SECONDS = 0.45, 1.0
 """Of the measured peak, what the scorer reaches on short texts; and opening the base, once for the folds of a race."""
+HEAD_SHARE = 0.6
+"""Of the fp32 peak, in which the output matrix is applied whatever the blocks run in."""
 LETTERS_PER_TOKEN, ROW_TOKENS = 4.5, 5.0
 """English in a decoder's vocabulary, and the tokens of the template around a text."""
 FLOOR = 1e-9
@@ -107,8 +109,9 @@ def scored(causal: Any, prompt: Any, texts: Sequence[str]) -> np.ndarray:
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     """Tokens of the judged rows for each number of shots, of the demonstrations once, and the output matrix at the labels.
 
-    Of fixed demonstrations: nearest ones are tried only with seconds beyond this (`Context.spare`).
+    Numbers of shots that would not fit into the context are not tried, so not counted. Of fixed demonstrations: nearest ones are tried only with seconds beyond this (`Context.spare`).
     """
+    from basewise.engine.prompting import PREFIX_SHARE, PREFIX_TOKENS
     from basewise.engine.shots import JUDGED_ROWS
 
     assert card is not None
@@ -116,19 +119,23 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     letters = float(np.mean([len(t) for t in examples.texts])) if len(examples) else 0.0
     text = min(letters / LETTERS_PER_TOKEN + ROW_TOKENS, 384.0)
     inner = sum(max(len(c) / 5.0 - 1.0, 0.0) for c in examples.classes)
-    shots = [k for k in SHOTS if k <= max(1, rows // classes // 2)]
+    room = min(PREFIX_SHARE * card.context, PREFIX_TOKENS)
+    prefixes = {k: k * classes * min(text, 100.0) for k in SHOTS if k <= max(1, rows // classes // 2)}
+    prefixes = {k: tokens for k, tokens in prefixes.items() if tokens <= room}
     block = 2.0 * block_parameters(card)
     head = 2.0 * max(card.parameters - block_parameters(card), 0.0)
-    each = (text + inner) * block + (1.0 + inner) * head
+    speed, head_speed = SCORE_SHARE * peak(machine), HEAD_SHARE * machine.fp32_peak
+    each = (text + inner) * block / speed + (1.0 + inner) * head / head_speed
     judged = min(max(rows / 2.0, 1.0), JUDGED_ROWS)
-    shown = sum(min(k * classes * min(text, 100.0), 1536.0) for k in shots)
-    flop = len(shots) * judged * each + shown * block
-    speed = SCORE_SHARE * peak(machine)
+    flop = (
+        len(prefixes) * judged * ((text + inner) * block + (1.0 + inner) * head)
+        + sum(prefixes.values()) * block
+    )
     return Cost(
-        seconds=OPEN_SECONDS + flop / speed,
+        seconds=OPEN_SECONDS + len(prefixes) * judged * each + sum(prefixes.values()) * block / speed,
         memory_bytes=network_memory(card) + 600e6,
         flop=flop,
-        predict_seconds_per_row=each / speed + 1e-4,
+        predict_seconds_per_row=each + 1e-4,
         disk_bytes=20e3,
     )
 

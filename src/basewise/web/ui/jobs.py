@@ -103,7 +103,7 @@ def held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not see each other
     except BlockingIOError:
         return True
     finally:
@@ -122,13 +122,9 @@ def start(root: Path, name: str, words: Sequence[str], about: dict[str, Any]) ->
     except OSError as error:
         raise explain_os_error(error, folder) from error
     try:
-        try:
-            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"{name} is running already", "wait for it, stop it, or give another name"
-            ) from None
-        for left in ("exit.txt", "progress.json"):
+        if not _taken(alive):
+            raise RunError(f"{name} is running already", "wait for it, stop it, or give another name")
+        for left in ("job.json", "exit.txt", "progress.json"):
             (folder / left).unlink(missing_ok=True)
         pid = _launch(folder, words, alive)
     finally:
@@ -143,6 +139,17 @@ def start(root: Path, name: str, words: Sequence[str], about: dict[str, Any]) ->
     }
     write_json(folder / "job.json", value)
     return find(root, name)
+
+
+def _taken(handle: int) -> bool:
+    """Take the lock; a page that is just looking whether it is held lets go within a moment."""
+    for _ in range(5):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.02)
+    return False
 
 
 def _launch(folder: Path, words: Sequence[str], alive: int) -> int:

@@ -8,6 +8,7 @@ command line are seen just as those of the app.
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,8 +118,8 @@ def state_of(folder: Path, kind: str, job: Job | None) -> tuple[str, str]:
     if job and (error := job.error) and job.exit_code != 130:
         return "failed", error
     if kind == "choose" and (folder / "decision.json").exists():
-        decision = decision_of(folder)
-        return ("stopped" if decision.verdict == "unfinished" else "finished"), decision.sentence
+        verdict, said = _decided(folder, (folder / "decision.json").stat().st_mtime_ns)
+        return ("stopped" if verdict == "unfinished" else "finished"), said
     if kind == "pretrain":
         return _pretraining(folder)
     if kind == "bench" and (folder / "bench.json").exists():
@@ -128,6 +129,13 @@ def state_of(folder: Path, kind: str, job: Job | None) -> tuple[str, str]:
         "stopped",
         "It was stopped before anything was decided; started again, it goes on from its journal.",
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _decided(folder: Path, _changed: int) -> tuple[str, str]:
+    """Verdict and sentence, read once while the decision does not change on disk."""
+    decision = decision_of(folder)
+    return decision.verdict, decision.sentence
 
 
 def _pretraining(folder: Path) -> tuple[str, str]:

@@ -22,13 +22,14 @@ from basewise.web.ui.pages import (
     rows,
     run,
     service,
+    serving,
 )
 
 ALWAYS = (home, new, run, rows, relabel, bases, playground, compare, benchmarks, pretraining)
-WITH_STEP = {"release": releases, "serve": service}
+WITH_STEP = (("release", releases), ("serve", serving), ("serve", service))
 
 
 def routers() -> list[APIRouter]:
     """The routes of all pages that this install can fill."""
-    present = [page for step, page in WITH_STEP.items() if find_spec(f"basewise.steps.{step}")]
+    present = [page for step, page in WITH_STEP if find_spec(f"basewise.steps.{step}")]
     return [page.router for page in (*ALWAYS, *present)]

@@ -9,11 +9,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from basewise.core.errors import BasewiseError, InputError, UnknownName
+from basewise.core.errors import BasewiseError, InputError, RunError, UnknownName
 from basewise.web import plots
 from basewise.web.plots import Axis
 from basewise.web.sections import cut, how, percent, span, table
 from basewise.web.ui.forms import Form, Root
+from basewise.web.ui.pages import serving
 from basewise.web.ui.pages.playground import usable
 from basewise.web.ui.service_client import ADDRESS, Service, latency, samples
 from basewise.web.ui.shell import action, alert, href, page, status_of, text_field
@@ -39,35 +40,51 @@ def _connect_form(service: Service | None) -> str:
 
 
 @router.get("/service")
-def show(request: Request) -> HTMLResponse:
-    """All tasks of the service, or the form that connects to one."""
+def show(request: Request, root: Root) -> HTMLResponse:
+    """All tasks of the service, or the forms that connect to one and start one."""
     service = connected(request)
     if service is None:
-        return page(
-            "Service",
-            "<p>Connect to a service that <code>basewise serve</code> runs.</p>" + _connect_form(None),
-            here="/service",
-        )
+        said = "<p>Connect to a service that <code>basewise serve</code> runs.</p>"
+        return page("Service", said + _connect_form(None) + serving.start_form(root), here="/service")
+    job = serving.job_of(root, service.address)
+    stop = (
+        action("/serving/stop", "Stop the service", kind="danger", busy="Stopping…")
+        if job and job.alive
+        else ""
+    )
+    other = f"<details><summary>Another service</summary>{_connect_form(service)}</details>"
     try:
-        body = f'<div data-live="/service.part" data-every="3000">{overview(service)}</div>'
+        body = f'<div data-live="/service.part" data-every="3000">{overview(service)}</div>{serving.add_form(root)}'
+    except RunError as error:
+        if job and job.alive:
+            starting = '<div data-live="/service.part" data-every="1500"><p data-say>The service is starting.</p><progress aria-label="starting"></progress></div>'
+            return page("Service", starting + stop, here="/service")
+        why = alert(job.error) if job and job.error else alert(error)
+        return page(
+            "Service", why + _connect_form(service) + serving.start_form(root), here="/service", status=409
+        )
     except BasewiseError as error:
         return page(
             "Service", alert(error) + _connect_form(service), here="/service", status=status_of(error)
         )
-    return page(
-        "Service",
-        body + f"<details><summary>Another service</summary>{_connect_form(service)}</details>",
-        here="/service",
-    )
+    return page("Service", body + stop + other, here="/service")
 
 
 @router.get("/service.part")
-def part(request: Request) -> HTMLResponse:
-    """The overview alone."""
+def part(request: Request, root: Root) -> HTMLResponse:
+    """The overview alone; x-over when a service that was starting has come up or has ended."""
     service = connected(request)
     if service is None:
         return HTMLResponse("", headers={"x-over": "1"})
-    return HTMLResponse(overview(service))
+    job = serving.job_of(root, service.address)
+    try:
+        return HTMLResponse(overview(service))
+    except RunError:
+        if job and job.alive:
+            return HTMLResponse(
+                '<p data-say>The service is starting.</p><progress aria-label="starting"></progress>'
+            )
+        return HTMLResponse("", headers={"x-over": "1"})
 
 
 @router.post("/service")
@@ -114,7 +131,7 @@ def overview(service: Service) -> str:
         if rows
         else "<p>It serves no task.</p>"
     )
-    return f'<p data-say class="small">{escape(service.address)}</p><dl class="strip">{items}</dl><h2>Tasks</h2>{tasks}{_latency(found)}'
+    return f'<p class="small">{escape(service.address)}</p><dl class="strip">{items}</dl><h2>Tasks</h2>{tasks}{_latency(found)}'
 
 
 def _latency(found: list[Any]) -> str:
@@ -136,19 +153,14 @@ def _within(seconds: float | None) -> str:
     )
 
 
-def _needed(request: Request) -> Service:
-    service = connected(request)
-    if service is None:
-        raise InputError("no service is connected", "open Service and give its address")
-    return service
-
-
 @router.get("/service/{name}")
 def one(name: str, request: Request, root: Root) -> HTMLResponse:
     """One task: versions, drift, what happened, and the forms that change it."""
-    service = _needed(request)
+    service = serving.needed(request)
     state = service.ask("GET", service.task(name, "/watch"))
-    body = versions(state) + _drift(state) + _change(name, state, root) + _events(state)
+    body = (
+        versions(state) + serving.ask_form(name) + _drift(state) + _change(name, state, root) + _events(state)
+    )
     return page(name, f'<p><a href="/service">All tasks</a></p>{body}', here="/service", kicker="service")
 
 
@@ -226,7 +238,7 @@ def _change(name: str, state: dict[str, Any], root: Path) -> str:
         + text_field("folder", "Folder of the release or run", attributes='required list="folders" size="50"')
         + f'<datalist id="folders">{known}</datalist><label class="field"><span>Share of the rows: <output id="share">{STEPS[step]} %</output></span>'
         f'<input type="range" name="step" min="0" max="3" value="{step}" data-shows="share" data-steps="1 %,5 %,25 %,100 %" '
-        'aria-valuetext="" ></label><div class="row"><button class="main">Give it this share</button>'
+        '></label><div class="row"><button class="main">Give it this share</button>'
         f'<button formaction="{href("service", name, "shadow")}">Let it answer unseen</button>'
         f'<button formaction="{href("service", name, "replace")}" class="danger">Put it in place at once</button></div></form>'
     )
@@ -250,7 +262,7 @@ def _events(state: dict[str, Any]) -> str:
 @router.post("/service/{name}/{change}")
 def change(name: str, change: str, request: Request, sent: Form) -> Response:
     """Replace, shadow, canary or roll back."""
-    service = _needed(request)
+    service = serving.needed(request)
     if change == "rollback":
         service.ask("POST", service.admin(name, "/rollback"))
     elif change in CHANGES:

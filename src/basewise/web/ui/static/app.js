@@ -96,7 +96,7 @@ document.querySelectorAll("[data-take-all]").forEach((button) => {
 // <input type=range data-shows="id">: its value in words beside it.
 document.querySelectorAll("input[data-shows]").forEach((slider) => {
   const out = document.getElementById(slider.dataset.shows);
-  const show = () => { out.textContent = (slider.dataset.steps || "").split(",")[slider.value] || slider.value; };
+  const show = () => { out.textContent = (slider.dataset.steps || "").split(",")[slider.value] || slider.value; slider.setAttribute("aria-valuetext", out.textContent); };
   slider.addEventListener("input", show);
   show();
 });

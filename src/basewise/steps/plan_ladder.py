@@ -1,0 +1,128 @@
+"""plan --ladder: a scaling law from the folders of small pretraining runs, and what it foretells at a larger budget.
+
+Each run folder's pretrain.json gives parameters, tokens and the loss on held-out documents. Runs that measured what their base is
+worth downstream also give labels saved, which is fitted against the loss. Beyond 30 x the largest run nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basewise.core.errors import InputError
+from basewise.core.files import read_json
+from basewise.stats.scaling import backtest, band, bootstrap, check_ladder, check_reach, fit, labels_at
+
+UNITS = (
+    ("bits_per_byte", "bits a byte"),
+    ("nats_per_token", "nats a token"),
+    ("masked_nats", "nats a hidden token"),
+)
+SEED_NOISE = 0.002
+"""Standard deviation that another seed moves a loss by, relative to the loss (methods: 0.001 to 0.003)."""
+
+
+def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
+    """The law of the runs in `folders` and its prediction for `flop`, with bands, as JSON. InputError where none can be had."""
+    runs = [_run(Path(folder)) for folder in folders]
+    units = [unit for unit in UNITS if all(unit[0] in run["losses"] for run in runs)]
+    if runs and not units:
+        raise InputError(
+            "the runs do not share a kind of loss",
+            "give runs of one objective on the same held-out documents",
+        )
+    n, d = (np.array([run[key] for run in runs], np.float64) for key in ("parameters", "tokens"))
+    loss = np.array([run["losses"][units[0][0]] for run in runs], np.float64) if runs else np.zeros(0)
+    try:
+        check_ladder(n, d, loss)
+        times = check_reach(flop, 6.0 * n * d)
+    except ValueError as error:
+        raise InputError(
+            str(error), "give more finished runs of `basewise pretrain`, or fewer FLOP"
+        ) from None
+    law = fit(n, d, loss)
+    laws = bootstrap(n, d, loss, noise=SEED_NOISE * float(np.median(loss)))
+    size, data = law.best(flop)
+    sizes = np.array([one.best(flop)[0] for one in laws])
+    losses = np.array([float(one.loss(*one.best(flop))) for one in laws])
+    at, width = band(float(law.loss(size, data)), losses), band(size, sizes)
+    names = ("size_power", "data_power", "floor")
+    bands = {k: band(getattr(law, k), np.array([getattr(one, k) for one in laws])) for k in names}
+    return {
+        "runs": len(runs),
+        "unit": units[0][1],
+        "law": asdict(law),
+        "bands": {key: (one.low, one.high) for key, one in bands.items()},
+        "backtest": backtest(n, d, loss),
+        "flop": flop,
+        "times": times,
+        "best": {
+            "parameters": size,
+            "parameters_band": (width.low, width.high),
+            "tokens": data,
+            "loss": at.estimate,
+            "loss_band": (at.low, at.high),
+        },
+        "labels": _labels(runs, loss, at.estimate),
+    }
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """Parameters, tokens, losses by kind and labels saved of one finished run."""
+    path = folder / "pretrain.json"
+    if not path.is_file():
+        raise InputError(
+            f"{folder} holds no finished pretraining run",
+            "give folders that `basewise pretrain` has finished",
+        )
+    value = read_json(path)
+    try:
+        losses = {key: _overall(value["scores"][key]) for key, _ in UNITS if value["scores"].get(key)}
+        recipe = read_json(folder / "recipe.json")["recipe"] if (folder / "recipe.json").is_file() else {}
+        matrices = float(value["parameters"])
+        if recipe:  # the weights that multiply every token, which a run's FLOP are counted from
+            width = recipe["width"] or max(128, 64 * recipe["depth"])
+            seen = 0.5 if recipe["objective"] == "next_token" else 1.0
+            attention = 12.0 * recipe["depth"] * width * recipe["context"] * seen
+            matrices = (value["flop"] / value["tokens"] - attention) / 6.0
+        saved = [
+            float(one["factor"])
+            for task in value.get("worth", [])
+            for one in task.get("labels_saved", {}).values()
+            if isinstance(one, dict) and isinstance(one.get("factor"), (int, float)) and one["factor"] > 0
+        ]
+        return {
+            "parameters": matrices,
+            "tokens": value["tokens"],
+            "losses": losses,
+            "saved": saved,
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path} is not the result of a pretraining run: {error}", "give another folder") from error  # fmt: skip
+
+
+def _overall(by_source: dict[str, Any]) -> float:
+    """The figure over all documents; the mean of the sources where there is none."""
+    if "all" in by_source:
+        return float(by_source["all"]["estimate"])
+    return float(np.mean([one["estimate"] for one in by_source.values()]))
+
+
+def _labels(runs: list[dict[str, Any]], loss: np.ndarray, predicted: float) -> str:
+    """What the larger base would save in labels, in words, or why it is not said."""
+    known = [(value, run["saved"]) for value, run in zip(loss, runs, strict=True) if run["saved"]]
+    if len(known) < 3:
+        return f"labels saved: not said; {len(known)} of the runs measured them downstream, three are needed"
+    x = np.array([value for value, _ in known])
+    y = np.array([float(np.mean(np.log(saved))) for _, saved in known])
+    found = labels_at(x, y, predicted)
+    if found is None:
+        return "labels saved: not said; the runs' losses do not differ enough to tell how it follows them"
+    return (
+        f"labels saved at that loss: {np.exp(found.estimate):.2f} x [{np.exp(found.low):.2f}, {np.exp(found.high):.2f}]"
+        f" (log-linear in the loss, {len(known)} runs)"
+    )

@@ -1,0 +1,155 @@
+"""`basewise plan` on the command line: a plan, its files, and one line for everything that cannot be planned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from basewise.stats.scaling import Law
+
+RECIPE = """name = "small"
+corpus = "no/such/corpus"
+depth = 4
+tokens = 2000000
+batch_tokens = 16384
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_size_on_many_gpus(tmp_path: Path) -> None:
+    answered = tiny.command("plan", "--size", "7B", "--hardware", "h100:64", "--to", tmp_path)
+    assert answered.code == 0, answered.err
+    for word in (
+        "parameters",
+        "memory a rank",
+        "a step",
+        "kWh",
+        "$",
+        "checkpoint every",
+        "planned, not measured",
+    ):
+        assert word in answered.out
+    value = json.loads((tmp_path / "plan.json").read_text())
+    assert 0.8 < value["parameters"] / 7e9 < 1.25
+    assert value["flop"] == pytest.approx(6 * value["parameters"] * value["wanted"]["tokens"], rel=0.25)
+    assert value["steps"] >= 1
+    assert "1e+23" not in answered.out or value["flop"] > 1e23
+
+
+def test_thresholds_are_said() -> None:
+    assert (
+        "general-purpose"
+        in tiny.command("plan", "--size", "7B", "--tokens", "15T", "--hardware", "h100:64").out
+    )
+    out = tiny.command("plan", "--size", "300M", "--hardware", "h100:8", "--base-flop", "1e18").out
+    assert "provider" in out
+    assert "no regulatory threshold" in tiny.command("plan", "--size", "300M", "--hardware", "h100:8").out
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("slurm", ("#SBATCH --nodes=2", "srun torchrun", "--requeue")),
+        ("skypilot", ("num_nodes: 2", "accelerators: H100:8", "SKYPILOT_NODE_RANK")),
+        ("torchrun", ("torchrun --nnodes=2", "--max-restarts")),
+    ],
+)
+def test_files_start_the_same_command(
+    recipe: Path, tmp_path: Path, form: str, words: tuple[str, ...]
+) -> None:
+    answered = tiny.command("plan", recipe, "--hardware", "h100:16", "--emit", form, "--to", tmp_path / "out")
+    assert answered.code == 0, answered.err
+    written = next(p for p in (tmp_path / "out").iterdir() if p.name != "plan.json").read_text()
+    for word in (*words, "-m basewise pretrain", str(recipe)):
+        assert word in written
+
+
+def test_here_is_planned_and_the_journal_gives_the_past_error(recipe: Path) -> None:
+    first = tiny.command("plan", recipe)
+    assert first.code == 0, first.err
+    assert "not known" in first.out
+    from basewise.core.recipe import read_recipe
+    from basewise.steps.plan import look_back
+
+    look_back(read_recipe(recipe), 8192, 1, 2.0)
+    look_back(read_recipe(recipe), 8192, 1, 2.0)
+    then = tiny.command("plan", recipe).out
+    assert "of 2 measured runs" in then
+    assert "a step: 2 s" in then, "one machine, the same step: the second plan has learned from the first run"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), ("neither",)),
+        (("--size", "7X"), ("350M",)),
+        (("--size", "7B", "--hardware", "h101:8"), ("h100",)),
+        (("--size", "7B", "--hardware", "h100:0"), ("0 ranks",)),
+        (("--size", "70B", "--hardware", "h100:1"), ("at least", "ranks")),
+        (("--size", "1B", "--tokens", "10", "--hardware", "h100:8"), ("fewer than one batch",)),
+        (("--size", "1B", "--emit", "slurm", "--hardware", "h100:8"), ("without a recipe",)),
+        (("--size", "1B", "--base-flop", "many"), ("many",)),
+        (("no-such.toml",), ("cannot read the recipe",)),
+        (("one", "--ladder", "1e15"), ("finished",)),
+        (("--ladder", "1e15"), ("at least 6",)),
+        (("--ladder", "-3"), ("-3",)),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(words: tuple[str, ...], said: tuple[str, ...]) -> None:
+    tiny.refused(tiny.command("plan", *words), *said)
+
+
+def test_a_batch_that_does_not_divide_and_a_form_that_is_none(recipe: Path, tmp_path: Path) -> None:
+    tiny.refused(tiny.command("plan", recipe, "--hardware", "h100:7"), "cannot be divided")
+    tiny.refused(tiny.command("plan", recipe, "--hardware", "h100:8", "--emit", "slurn"), "slurm")
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[card]\nmemory_gb = 80\npeak_tflop = 1\n")
+    tiny.refused(tiny.command("plan", recipe, "--hardware", f"{mine}:card:8"), "peak_tflops")
+    mine.write_text("[card]\nmemory_gb = 80\n")
+    tiny.refused(tiny.command("plan", recipe, "--hardware", f"{mine}:card:8"), "peak_tflops of card")
+
+
+def write_ladder(folder: Path, count: int = 12) -> list[Path]:
+    """Result files of runs that follow a known law."""
+    law = Law(floor=0.9, size_scale=60.0, size_power=0.35, data_scale=80.0, data_power=0.3)
+    runs = []
+    for i in range(count):
+        n, d = 10 ** (5.5 + 0.5 * (i % 4)), 10 ** (6.5 + 0.6 * (i // 4))
+        interval = {"estimate": float(law.loss(n, d)), "low": 0.0, "high": 9.0, "n": 5}
+        path = folder / f"run-{i}"
+        path.mkdir()
+        value = {
+            "parameters": n,
+            "tokens": d,
+            "flop": 6 * n * d,
+            "scores": {"bits_per_byte": {"all": interval}},
+            "worth": [],
+        }
+        (path / "pretrain.json").write_text(json.dumps(value))
+        runs.append(path)
+    return runs
+
+
+def test_a_ladder_foretells_and_refuses_too_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from basewise.stats import scaling
+
+    monkeypatch.setattr(scaling.bootstrap, "__defaults__", (0, 0.0, 8))
+    runs = write_ladder(tmp_path)
+    largest = float(np.max([6 * 10**7 * 10**7.7]))
+    answered = tiny.command("plan", *runs, "--ladder", f"{10 * largest:.3g}", "--to", tmp_path)
+    assert answered.code == 0, answered.err
+    for word in ("12 runs", "held out", "best", "labels saved: not said"):
+        assert word in answered.out
+    tiny.refused(tiny.command("plan", *runs, "--ladder", f"{40 * largest:.3g}"), "30 x")
+    value = json.loads((tmp_path / "plan.json").read_text())
+    assert abs(value["law"]["size_power"] - 0.35) < 0.02
