@@ -86,7 +86,9 @@ def test_here_is_planned_and_the_journal_gives_the_past_error(recipe: Path, tmp_
     then = tiny.command("plan", recipe, "--to", tmp_path).out
     assert "of 2 measured runs" in then
     step = json.loads((tmp_path / "plan.json").read_text())["chosen"]["step"]["total"]
-    assert step == pytest.approx(2.0, rel=0.1), "the same step on the same machine: the plan has learned from the runs"
+    assert step == pytest.approx(2.0, rel=0.1), (
+        "the same step on the same machine: the plan has learned from the runs"
+    )
 
 
 @pytest.mark.parametrize(
