@@ -9,7 +9,6 @@ from typing import Any
 from basewise.core.budget import Cost
 from basewise.steps.jobs import Arm, Outcome
 
-
 SPARE_SHARE = 0.5
 """Of what the plan leaves, what may go into extras: an arm must not be lost because a busy machine made them longer."""
 
