@@ -100,11 +100,8 @@ def write_report(decision: Decision, folder: Path) -> None:
 
 def final_job(race: Race, entry: Entry) -> Job:
     """The arm fitted on all train rows; what time is left it may use, for the test rows too."""
-    job, spare = (
-        race.job_of(entry.arm, race.train),
-        SPARE_SHARE * (race.clock.left - race.last_seconds(entry)),
-    )
-    return replace(job, spare=max(0.0, spare), answers=race.look_rows)
+    spare = SPARE_SHARE * (race.clock.left - race.last_seconds(entry))
+    return replace(race.job_of(entry.arm, race.train), spare=max(0.0, spare), answers=race.look_rows)
 
 
 def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str, Any]:
