@@ -267,6 +267,7 @@ def test_an_interrupted_run_ends_bit_for_bit_where_the_whole_one_does(
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_exactly(corpus: Path, tmp_path: Path) -> None:
     """kill -9 of the real command at three moments, one of them while it writes."""
     recipe = tiny_corpus.recipe(corpus, steps=60, checkpoint_every=5, context=16)
@@ -358,6 +359,26 @@ def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("name = ", encoding="utf-8")
     with pytest.raises(InputError, match="cannot read the recipe"):
         read_recipe(tmp_path / "broken.toml")
+
+
+RECIPES = [p for p in (Path(__file__).parent.parent / "recipes").glob("*.toml") if "corpus" not in p.stem]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_a_committed_recipe_is_whole_and_states_cost_hardware_and_what_to_expect(path: Path) -> None:
+    recipe = read_recipe(path)
+    steps.check_recipe(recipe)
+    assert recipe.cost
+    assert recipe.hardware
+    assert recipe.expect
+    assert recipe.name == path.stem
+
+
+def test_what_stands_beside_a_run_may_change_without_making_it_another(corpus: Path) -> None:
+    recipe = tiny_corpus.recipe(corpus)
+    for beside in ({"licence": "MIT"}, {"cost": "much"}, {"keep": 9}, {"samples": ("a",)}):
+        assert tiny_corpus.recipe(corpus, **beside).digest() == recipe.digest()
+    assert tiny_corpus.recipe(corpus, seed=1).digest() != recipe.digest()
 
 
 def test_objective_and_network_must_go_together(corpus: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ NETWORKS = ("decoder", "encoder", "gpt2", "bert", "vit")
 OPTIMISERS, SCHEDULES, PRECISIONS = ("muon", "adamw"), ("wsd", "cosine"), ("auto", "fp32", "bf16")
 HEAD_WIDTH, LEAST_WIDTH = 64, 128
 BESIDE = (
+    "licence",
     "cost",
     "hardware",
     "expect",
@@ -84,6 +85,8 @@ class Recipe:
     samples: tuple[str, ...] = ()
     downstream: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
+    licence: str = "not stated"
+    """Of the weights, for the card; SPDX."""
     cost: str = ""
     hardware: str = ""
     expect: str = ""

@@ -45,6 +45,7 @@ def card_of(name: str, path: Path, result: Any, recipe: Recipe, corpus: Corpus) 
     return replace(
         card,
         key=key,
+        licence=recipe.licence,
         context=recipe.context,
         weights_sha256=sha256_file(path / "model.safetensors"),
         locator={"folder": str(path.resolve())},

@@ -154,7 +154,8 @@ def _plot(
     every = [p for _, points in drawn for p in points]
     x = Axis(low=0.0, high=max(1.0, *(p[0] for p in every)), label="step")
     low, high = min(p[1] for p in every), max(p[1] for p in every)
-    y = Axis(low=low, high=high if high > low else low + 1.0, label=unit)
+    room = 0.08 * (high - low) if high > low else 1.0  # for the unit, above the curves
+    y = Axis(low=low, high=high + room, label=unit)
     body = "".join(
         line(x, y, points, kind, name if len(drawn) > 1 else "") for kind, (name, points) in enumerate(drawn)
     )
