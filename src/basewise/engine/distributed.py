@@ -21,7 +21,7 @@ import torch
 
 from basewise.core.errors import InputError, RunError
 
-TIMEOUT_SECONDS = 600.0
+TIMEOUT_SECONDS = 1800.0
 LOST = (
     "closed by peer",
     "reset by peer",

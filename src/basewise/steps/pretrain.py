@@ -213,22 +213,23 @@ def _run(recipe: Recipe, folder: Path, branch: tuple[Path, int] | None, options:
             corpus = open_corpus(recipe, folder)
         made, outcome, watch = _train(recipe, corpus, folder, branch, options, ranks)
         scores = watch.evaluate(whole=True)
-        if ranks.first and (seconds := _seconds_a_step(folder, recipe)):
+        if ranks.first and (seconds := _seconds_a_step(folder, recipe, watch.began_at)):
             from basewise.steps.plan import look_back
 
             look_back(recipe, corpus.vocabulary, ranks.world, seconds)
     return _finish(recipe, corpus, folder, made, outcome, options, watch, scores)
 
 
-def _seconds_a_step(folder: Path, recipe: Recipe) -> float:
-    """The median over the steps that were written down; 0 where they are too few to tell."""
+def _seconds_a_step(folder: Path, recipe: Recipe, began_at: int) -> float:
+    """The median over the steps of this session that were written down; 0 where they are too few to tell."""
     import json
     import statistics
 
     from basewise.steps.pretrain_watch import METRICS
 
-    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()[2:]]
-    rates = [line["tokens_per_second"] for line in lines if line.get("tokens_per_second")]
+    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    warm = [line for line in lines if line["step"] > began_at + 2]
+    rates = [line["tokens_per_second"] for line in warm if line.get("tokens_per_second")]
     return recipe.rows * recipe.context / statistics.median(rates) if len(rates) >= 3 else 0.0
 
 
