@@ -212,11 +212,14 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the hub's interface as an upload of small files needs; keeps what it was sent."""
 
     kept: dict[str, bytes]
+    made = False
     refuse = 0
 
     def _say(self, value: Any, code: int = 200) -> None:
         body = json.dumps(value).encode()
         self.send_response(code)
+        if code == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -228,6 +231,8 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if "/tree/" in self.path or "/paths-info/" in self.path:
             return self._say([])
+        if not self.made:
+            return self._say({"error": "Repository not found"}, 404)
         return self._say({"id": "o/r", "sha": "0" * 40, "siblings": [], "private": True})
 
     def do_POST(self) -> None:
@@ -255,6 +260,7 @@ class Hub(BaseHTTPRequestHandler):
             )
         if "/paths-info/" in self.path:
             return self._say([])
+        type(self).made = True
         return self._say({"url": self._own(), "name": "o/r"})
 
     def log_message(self, *_: Any) -> None:
@@ -281,7 +287,7 @@ def test_push_uploads_every_file(hub: tuple[str, type[Hub]], tmp_path: Path) -> 
     folder = released.released()
     assert "commit" in push(folder, "o/r", endpoint=address, token="hf_test")
     sent = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert kind.kept == sent
+    assert kind.made and kind.kept == sent
     for name, content in kind.kept.items():  # what arrived is a release again
         (tmp_path / "back" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "back" / name).write_bytes(content)
@@ -297,7 +303,7 @@ def test_push_refuses_what_was_touched_and_tells_the_hubs_reason(
     with pytest.raises(ReleaseChanged):
         push(touched, "o/r", endpoint=address, token="hf_test")
     assert kind.kept == {}
-    kind.refuse = 403
+    kind.refuse, kind.made = 403, True
     with pytest.raises(RunError, match="did not take"):
         push(released.released(), "o/r", endpoint=address, token="hf_test")
     with pytest.raises(InputError, match="owner/name"):
