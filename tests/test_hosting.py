@@ -103,3 +103,28 @@ def test_a_copy_with_a_changed_file_is_refused_even_when_the_version_is_open(tmp
         host.open(folder)
     with pytest.raises(PredictorChanged, match="expected"):
         host.open(folder, "0" * 12)
+
+
+def test_a_release_is_verified_before_it_is_opened_and_named_by_its_id(tmp_path: Path) -> None:
+    import released
+    from basewise.core.release import Release
+
+    folder = released.copy_of(released.released(signed=False), tmp_path / "queue")
+    host = Host()
+    about = host.open(folder)
+    record = Release.load(folder)
+    assert about["version"] == record.id[:12]
+    assert about["conformal"]["least"] == pytest.approx(record.conformal["least_probability"])
+    assert about["reference"]["rows"] > 0
+    answer = host.answer([Part(about["version"], TEXTS)])[0]
+    assert np.abs(answer.probabilities - load(folder).predict_proba(TEXTS)).max() < 1e-9
+    weights = folder / "predictor" / "words.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(BasewiseError):
+        host.open(folder)
+    with pytest.raises(BasewiseError):
+        Host().open(folder)
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "release.json").write_text("{}")
+    with pytest.raises(BasewiseError):
+        Host().open(tmp_path / "claims")

@@ -6,7 +6,6 @@ the digest of its predictor, and answers batches. It knows nothing of HTTP; `ste
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from basewise.core.base import EMBED, GENERATE, Base
 from basewise.core.errors import BasewiseError, InputError, PredictorChanged
 from basewise.core.files import read_json
 from basewise.core.hashing import seed_from, sha256_file
+from basewise.core.release import Release, is_release
 from basewise.stats.conformal import conformal_quantile
 from basewise.steps.predict import GOLDEN, Predictor, load, predictor_folder
 
@@ -28,7 +28,6 @@ PROJECTED = 24
 MOST_REFERENCE = 5_000
 MIXED_BOUND = 1e-3
 """Largest change of a golden probability by mixing adapters: rounding of another shape of batch."""
-MARKS = ("release.json", "manifest.json", "release.sig")
 
 
 @dataclass(frozen=True)
@@ -75,24 +74,20 @@ class Mixed:
 
 
 def version_of(folder: Path) -> str:
-    """The name of what a folder holds: of its record (release.json, else predictor.json) the sha256's first twelve digits."""
-    record = Path(folder) / "release.json"
-    return sha256_file(record if record.is_file() else predictor_folder(folder) / "predictor.json")[:12]
+    """The name of what a folder holds, twelve digits: of a release its id, else the sha256 of predictor.json."""
+    if is_release(folder):
+        return Release.load(folder).id[:12]
+    return sha256_file(predictor_folder(folder) / "predictor.json")[:12]
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """Verify a release before anything in it is opened, and give what its record says; {} for a folder that is no release.
+def verified(folder: Path) -> Release | None:
+    """The record of a release, once every byte of its folder is as released; None for a folder that is no release."""
+    if not is_release(folder):
+        return None
+    from basewise.engine.signing import verify
 
-    Any one mark of a release is enough, so that none can be taken away to be let in; what cannot be verified is not served.
-    """
-    folder = Path(folder)
-    if not any((folder / name).is_file() for name in MARKS):
-        return {}
-    if importlib.util.find_spec("basewise.engine.signing") is None:
-        raise BasewiseError(f"{folder} is a release and this version cannot verify it", "upgrade basewise")
-    importlib.import_module("basewise.engine.signing").verify(folder)
-    found: dict[str, Any] = read_json(folder / "release.json")
-    return found
+    verify(folder)
+    return Release.load(folder)
 
 
 def check_files(folder: Path) -> None:
@@ -122,7 +117,7 @@ class Host:
         from basewise.engine.shared import Reader
 
         folder = Path(folder)
-        verified = verify(folder)
+        record = verified(folder)
         found = version_of(folder)
         if version and version != found:
             raise PredictorChanged(
@@ -138,9 +133,14 @@ class Host:
         predictor = self._joined(predictor, found)
         base = next((base for base, _ in reader.asked.values()), None)
         about = describe(folder, predictor, found)
-        about["task"] = verified.get("name") or about["task"]
-        if least := (verified.get("conformal") or {}).get("least_probability"):
-            about["conformal"] = {"alpha": ALPHA, **verified["conformal"], "least": least}
+        if record is not None:
+            about["task"] = address_of(record.name)
+            if least := record.conformal.get("least_probability"):
+                about["conformal"] = {
+                    "alpha": record.conformal["alpha"],
+                    "least": least,
+                    "rows": record.conformal["n"],
+                }
         about["shared"] = bool(reader.asked) or isinstance(predictor.fitted, Mixed)
         self.hosted[found] = Hosted(predictor, reader, base, about)
         return about
@@ -355,7 +355,11 @@ def describe(folder: Path, predictor: Predictor, version: str) -> dict[str, Any]
 def task_name(folder: Path) -> str:
     """The name a run's task is served under: of its run folder, in letters that an address takes."""
     folder = Path(folder).resolve()
-    name = folder.parent.name if folder.name == "predictor" else folder.name
+    return address_of(folder.parent.name if folder.name == "predictor" else folder.name)
+
+
+def address_of(name: str) -> str:
+    """A name in letters that an address takes."""
     kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.")
     return kept or "task"
 
@@ -365,13 +369,15 @@ def held_out(folder: Path, predictor: Predictor) -> tuple[np.ndarray, np.ndarray
     folder = Path(folder)
     folder = folder.parent if folder.name == "predictor" else folder
     evidence, decision = folder / "evidence.parquet", folder / "decision.json"
-    release = folder / "release.json"
-    record = decision if decision.is_file() else release
-    if not evidence.is_file() or not record.is_file():
+    if not evidence.is_file():
         return None
     import pyarrow.parquet as pq
 
-    chosen = read_json(record).get("chosen")
+    base = predictor.record["base"]
+    method = predictor.record["method"]
+    chosen = f"{base['key']} + {method}" if base else method  # as evidence names its trials
+    if decision.is_file():
+        chosen = read_json(decision).get("chosen")
     columns = ["label", *(f"p_{i}" for i in range(len(predictor.classes)))]
     try:
         table = pq.read_table(evidence, columns=columns, filters=[("trial", "=", chosen)])
