@@ -498,6 +498,40 @@ def test_the_page_while_the_run_goes_on(corpus: Path, tmp_path: Path) -> None:
     assert "<script" not in page
 
 
+def test_the_page_is_served_on_the_loopback_and_follows_the_run(corpus: Path, tmp_path: Path) -> None:
+    import threading
+    import urllib.error
+    import urllib.request
+
+    from basewise.web.pretrain import server
+
+    recipe = tiny_corpus.recipe(corpus, checkpoint_every=1)
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "run", options=cut_off_at(4))
+    with server(tmp_path / "run") as page:
+        thread = threading.Thread(target=page.serve_forever)
+        thread.start()
+        try:
+            where = f"http://127.0.0.1:{page.server_address[1]}"
+            with urllib.request.urlopen(f"{where}/") as answer:
+                first = answer.read().decode()
+            pretrain(recipe, to=tmp_path / "run")
+            with urllib.request.urlopen(f"{where}/") as answer:
+                second = answer.read().decode()
+            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+                urllib.request.urlopen(f"{where}/recipe.json")
+            refused.value.close()
+        finally:
+            page.shutdown()
+            thread.join()
+    assert "running" in first
+    assert "finished" in second
+    answered = tiny.command("show", tmp_path / "run")
+    assert answered.code == 0, answered.err
+    assert "bits per byte, all:" in answered.out
+    tiny.refused(tiny.command("show", tmp_path, "--live"), "not the folder of a pretraining run")
+
+
 def test_the_seam_for_many_processes(corpus: Path, tmp_path: Path) -> None:
     """Two halves of every step, taken by two feeds over the same weights, are the whole step."""
     from basewise.steps.pretrain_data import open_corpus

@@ -344,6 +344,31 @@ def test_high_losses_that_are_the_datas_are_learned_from_in_the_end() -> None:
     assert watch.seen[-1].verdict == "take"
 
 
+def test_a_run_that_was_shortened_may_grow_again_while_its_rates_are_flat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine that is busy for 20 steps of a second and then free: 0.1 s a step. No clock but this one."""
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    plan = loop.Plan(
+        steps=1000, seconds=100.0, schedule=lambda done, total: warm_stable_decay(done, total, 1, 0.4)
+    )
+    run = loop._Run(plan, plan.steps, 0)
+    totals = []
+    while run.step < run.total:
+        now[0] += 1.0 if run.step < 20 else 0.1
+        run.step += 1
+        run.shorten()
+        totals.append(run.total)
+    assert totals[15] == 100
+    assert run.step > 300
+    assert now[0] == pytest.approx(100.0, abs=3.0)
+    falling = next(step for step in range(run.step) if plan.schedule(step, totals[step]) < 1.0 and step > 1)
+    assert totals[falling:] == sorted(totals[falling:], reverse=True), (
+        "what has begun to fall is not lengthened"
+    )
+
+
 # ---------------------------------------------------------------- checkpoints
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,3 +66,41 @@ def figure(value: dict[str, Any]) -> str:
     if value["low"] is None:
         return f"{value['estimate']:.3f} (n = {value['n']})"
     return f"{value['estimate']:.3f} [{value['low']:.3f}, {value['high']:.3f}] (n = {value['n']})"
+
+
+def is_pretraining(run: Path) -> bool:
+    """Whether a folder is that of a pretraining run."""
+    return (run / "recipe.json").is_file() and (run / "metrics.jsonl").is_file()
+
+
+def show_run(run: Path, live: bool, console: Any) -> None:
+    """A finished run as `pretrain` printed it, one that goes on by its last step; with `live` the page, until Ctrl-C."""
+    from types import SimpleNamespace
+
+    from basewise.core.errors import RunError
+    from basewise.core.files import read_json
+
+    page_of = importlib.import_module("basewise.web.pretrain")
+
+    if not is_pretraining(run):
+        raise RunError(
+            f"{run} is not the folder of a pretraining run", "give one that `basewise pretrain` writes"
+        )
+    lines = page_of.read_metrics(run / "metrics.jsonl")
+    if (run / "pretrain.json").is_file():
+        show_pretrained(SimpleNamespace(**read_json(run / "pretrain.json")), console)
+    elif lines:
+        last = lines[-1]
+        console.print(
+            f"step {last['step']:,} of {last['total']:,}, {last['tokens']:,} tokens, loss {last['loss']:.3f},"
+            f" {last['tokens_per_second']:,.0f} tokens a second",
+            markup=False,
+        )
+    else:
+        console.print("no step has been finished yet", markup=False)
+    if live:
+        with page_of.server(run) as page:
+            typer.echo(f"http://127.0.0.1:{page.server_address[1]}/ (Ctrl-C ends it)", err=True)
+            page.serve_forever()
+    else:
+        typer.echo(f"page: {run / 'pretrain.html'}")

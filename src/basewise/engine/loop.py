@@ -32,6 +32,7 @@ from basewise.engine.tokens import Tokens
 BF16_GAIN = 1.3
 MOST_SKIPPED = 5
 MEASURED_STEPS = 3
+PACE_STEPS = 50
 RECENT, ENOUGH_RECENT = 64, 32
 MOST_RETURNS = 2
 
@@ -213,7 +214,7 @@ class _Run:
     drawn: int = 0
     skipped: int = 0
     began: float = 0.0
-    measured: float = 0.0
+    ends: tuple[float, ...] = ()
     here: int = 0
     recent: tuple[float, ...] = ()
     losses: list[float] = field(default_factory=list)
@@ -245,15 +246,18 @@ class _Run:
             self.recent = (*self.recent, value)[-RECENT:]
 
     def shorten(self) -> None:
-        """Fewer steps where the seconds would not hold them all."""
+        """Fewer steps where the seconds would not hold them all, by the pace of the last steps.
+
+        Where a schedule has a flat part the number may grow again on it: a machine that was busy may become free.
+        """
         now = time.perf_counter()
         self.here += 1
-        if self.here == 1:
-            self.measured = now  # the first step pays for warming up
-        elif self.here >= MEASURED_STEPS and np.isfinite(self.plan.seconds):
-            each = (now - self.measured) / (self.here - 1)
+        self.ends = (*self.ends, now)[-PACE_STEPS:]  # the first one ends what pays for warming up
+        if self.here >= MEASURED_STEPS and np.isfinite(self.plan.seconds):
+            each = (now - self.ends[0]) / (len(self.ends) - 1)
             left = int(self.plan.ranks.mean((self.plan.seconds - (now - self.began)) / max(each, 1e-9)))
-            self.total = max(self.step, min(self.total, self.step + left))
+            flat = self.plan.schedule is not None and self.factor() >= 1.0
+            self.total = max(self.step, min(self.plan.steps if flat else self.total, self.step + left))
 
 
 def train(

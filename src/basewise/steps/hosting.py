@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from basewise.core.errors import BasewiseError, InputError, PredictorChanged
 from basewise.core.files import read_json
 from basewise.core.hashing import seed_from, sha256_file
 from basewise.stats.conformal import conformal_quantile
-from basewise.steps.predict import Predictor, load, predictor_folder
+from basewise.steps.predict import GOLDEN, Predictor, load, predictor_folder
 
 ALPHA = 0.1
 """Conformal sets hold the truth with probability 0.9 on rows like those of the evidence."""
 PROJECTED = 24
 """Numbers of a row that the watch keeps: a fixed random projection of its features, from which no text can be read."""
 MOST_REFERENCE = 5_000
+MIXED_BOUND = 1e-3
+"""Largest change of a golden probability by mixing adapters: rounding of another shape of batch."""
 MARKS = ("release.json", "manifest.json", "release.sig")
 
 
@@ -58,6 +60,20 @@ class Answered:
     error: Exception | None = None
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """A LoRA predictor whose adapter has joined the others on its base; `name` of it in the mixture."""
+
+    classes: tuple[str, ...]
+    mixture: Any
+    name: str
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, C), alone."""
+        found: np.ndarray = self.mixture.probabilities([(self.name, texts)])[0]
+        return found
+
+
 def version_of(folder: Path) -> str:
     """The name of what a folder holds: of its record (release.json, else predictor.json) the sha256's first twelve digits."""
     record = Path(folder) / "release.json"
@@ -79,6 +95,14 @@ def verify(folder: Path) -> dict[str, Any]:
     return found
 
 
+def check_files(folder: Path) -> None:
+    """PredictorChanged where a file of a predictor is not the one that its record names."""
+    folder = predictor_folder(folder)
+    for name, digest in read_json(folder / "predictor.json")["files"].items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
+            raise PredictorChanged(f"{folder / name} is missing or changed", "copy the folder again")
+
+
 class Host:
     """Opened predictors by version, bases by name, over one set of shared bases."""
 
@@ -88,6 +112,7 @@ class Host:
         self.bases = Bases()
         self.hosted: dict[str, Hosted] = {}
         self.served: dict[str, Base] = {}
+        self.mixtures: dict[str, Any] = {}
 
     def open(self, folder: str | Path, version: str = "") -> dict[str, Any]:
         """Open a run, predictor or release folder; what the service tells of it. Whole or not at all.
@@ -104,21 +129,51 @@ class Host:
                 f"{folder} holds version {found}, {version} was expected", "give its folder again"
             )
         if found in self.hosted:
+            check_files(
+                folder
+            )  # the same record, but perhaps another copy: it is what a later worker will open
             return self.hosted[found].about
         reader = Reader(self.bases)
         predictor = load(folder, reader)  # checks every digest and the golden answers
+        predictor = self._joined(predictor, found)
         base = next((base for base, _ in reader.asked.values()), None)
         about = describe(folder, predictor, found)
         about["task"] = verified.get("name") or about["task"]
         if least := (verified.get("conformal") or {}).get("least_probability"):
             about["conformal"] = {"alpha": ALPHA, **verified["conformal"], "least": least}
-        about["shared"] = bool(reader.asked)
+        about["shared"] = bool(reader.asked) or isinstance(predictor.fitted, Mixed)
         self.hosted[found] = Hosted(predictor, reader, base, about)
         return about
+
+    def _joined(self, predictor: Predictor, version: str) -> Predictor:
+        """A LoRA predictor among the adapters on its base, if mixed it answers the golden rows as it does alone."""
+        if predictor.record["method"] != "lora":
+            return predictor
+        from basewise.engine.adapters import Mixture, adapter_of
+
+        network, digest = predictor.fitted.network, predictor.record["base"]["digest"]  # type: ignore[attr-defined]
+        adapter = adapter_of(network.model)
+        if adapter is None:
+            return predictor
+        alone = predictor.fitted.probabilities(GOLDEN)
+        mixture = self.mixtures.get(digest) or Mixture(network)
+        if not mixture.add(version, adapter):
+            return predictor
+        mixed = Mixed(predictor.classes, mixture, version)
+        if np.abs(mixed.probabilities(GOLDEN) - alone).max() > MIXED_BOUND:
+            raise BasewiseError(
+                f"the adapter of {version} answers differently among others", "serve it merged"
+            )
+        self.mixtures[digest] = mixture
+        return replace(predictor, fitted=mixed)  # type: ignore[arg-type]
 
     def close(self, version: str) -> None:
         """Forget a version, and bases that no other one reads."""
         self.hosted.pop(version, None)
+        for digest, mixture in list(self.mixtures.items()):
+            mixture.adapters.pop(version, None)
+            if not mixture.adapters:
+                del self.mixtures[digest]
         kept = {place for h in self.hosted.values() for place in h.reader.asked}
         served = {base.digest for base in self.served.values()}
         self.bases.close(kept | {p for p in self.bases.open if p[0].rpartition("-")[0] in served})
@@ -190,24 +245,26 @@ class Host:
         known = [(part, self.hosted.get(part.version)) for part in batch]
         asked = [Asked(h.reader, part.texts, part.tokens) for part, h in known if h is not None]
         made = shared_passes(self.bases, asked)
+        mixed = _mixed(known)
         out = []
-        for part, hosted in known:
+        for place, (part, hosted) in enumerate(known):
             if hosted is None:
                 out.append(Answered(error=InputError(f"version {part.version} is not open", "load it first")))
                 continue
             try:
-                out.append(self._one(part, hosted, made))
+                out.append(self._one(part, hosted, made, mixed.get(place)))
             except Exception as error:  # noqa: BLE001 - one task's failure must not be its neighbours'
                 out.append(Answered(error=error))
         return out
 
     @staticmethod
-    def _one(part: Part, hosted: Hosted, made: dict[Any, Any]) -> Answered:
+    def _one(part: Part, hosted: Hosted, made: dict[Any, Any], given: np.ndarray | None) -> Answered:
         if hosted.predictor is None:
             return Answered(_rows_of_base(part, hosted, made))
         hosted.reader.give(made)
         try:
-            probabilities = np.asarray(hosted.predictor.fitted.probabilities(list(part.texts)))
+            own = hosted.predictor.fitted.probabilities
+            probabilities = np.asarray(own(list(part.texts))) if given is None else given
         finally:
             hosted.reader.give({})
         if (
@@ -216,6 +273,21 @@ class Host:
         ):
             raise BasewiseError(f"version {part.version} gave no probabilities", "roll it back")
         return Answered(probabilities, _watched(part, hosted, made, probabilities) if part.watched else None)
+
+
+def _mixed(known: Sequence[tuple[Part, Hosted | None]]) -> dict[int, np.ndarray]:
+    """Probabilities of the parts whose adapters share a base, by place: one pass over the rows of all of them."""
+    groups: dict[int, list[int]] = {}
+    for place, (_, hosted) in enumerate(known):
+        if hosted is not None and hosted.predictor is not None and isinstance(hosted.predictor.fitted, Mixed):
+            groups.setdefault(id(hosted.predictor.fitted.mixture), []).append(place)
+    found: dict[int, np.ndarray] = {}
+    for places in groups.values():
+        if len(places) > 1:
+            fitted: list[Any] = [known[i][1].predictor.fitted for i in places]  # type: ignore[union-attr]
+            asked = [(f.name, known[i][0].texts) for i, f in zip(places, fitted, strict=True)]
+            found.update(zip(places, fitted[0].mixture.probabilities(asked), strict=True))
+    return found
 
 
 def _watched(part: Part, hosted: Hosted, made: dict[Any, Any], probabilities: np.ndarray) -> np.ndarray:

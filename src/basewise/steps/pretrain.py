@@ -135,8 +135,7 @@ def _same_corpus(folder: Path, recipe: Recipe, corpus: Corpus) -> None:
 def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) -> Assembled:
     """Model, optimiser, feed and plan of a recipe; `share`: (rank, ranks) of this process.
 
-    To train sharded, wrap `model` (it is one module: ids and targets in, a sum of losses out), make the optimiser with
-    `engine.optim.for_pretraining(wrapped, recipe)`, and set `feed.model` to the wrapped one.
+    `_sharded` puts a sharded copy of `model` in its place where there are many ranks.
     """
     from basewise.engine.device import device, machine
     from basewise.engine.feed import Feed, Setting, check_enough
@@ -157,10 +156,8 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         vocabulary=corpus.vocabulary,
         mask=corpus.special.get("mask", -1),
         special=tuple(sorted(i for i in corpus.special.values() if i >= 0)),
-        mask_first=recipe.mask_first,
-        mask_last=recipe.mask_last,
-        causal_share=recipe.causal_share,
-    )
+        mask_first=recipe.mask_first, mask_last=recipe.mask_last, causal_share=recipe.causal_share,
+    )  # fmt: skip
 
     def factor(step: int, total: int) -> float:
         if recipe.schedule == "cosine":

@@ -383,12 +383,8 @@ class Race:
             base_digest=entry.arm.base.digest if entry.arm.base else None,
             row_ids=self.train.row_ids[index],
             labels=self.train.labels[index],
-            probabilities=np.concatenate([o.probabilities for o in outcomes])
-            if outcomes
-            else np.zeros((0, classes)),
-            fold=np.concatenate([np.full(len(h), f) for h, f in zip(held, folds, strict=True)])
-            if held
-            else index,
+            probabilities=np.concatenate([np.zeros((0, classes)), *(o.probabilities for o in outcomes)]),
+            fold=np.repeat(folds, [len(h) for h in held]) if held else index,
             seed=np.zeros(len(index), np.int64),
             n_train=int((self.folds != folds[0]).sum()) if folds else 0,
             predicted_cost=entry.predicted,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,25 @@ def render(folder: Path) -> str:
         f"<title>{name} · pretraining</title><style>{CSS}</style></head><body><main>"
         f'<p class="brand">basewise · pretrain</p><h1>{name}: {state}</h1>{body}</main></body></html>'
     )
+
+
+def server(folder: Path) -> ThreadingHTTPServer:
+    """Serves the page of a run on the loopback alone, made anew at every request, at a free port; nothing else is served."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path in ("/", "/index.html")
+            content = render(folder).encode() if found else b"not here"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8" if found else "text/plain")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_said: Any) -> None:
+            """Quiet."""
+
+    return ThreadingHTTPServer(("127.0.0.1", 0), Page)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
