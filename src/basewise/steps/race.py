@@ -216,10 +216,7 @@ class Race:
         entry.out_of_time = True
         entry.status = "dropped" if entry.outcomes else "skipped"
         how = "measured" if entry.outcomes else "predicted"
-        entry.why = (
-            f"{needed} fit{'s' * (needed > 1)} and a last one on all rows, {how} {self.seconds_a_fold(entry):.0f} s each,"
-            f" do not fit into the {max(0.0, self.clock.left):.0f} s left"
-        )
+        entry.why = f"{needed} fit{'s' * (needed > 1)} and a last one on all rows, {how} {self.seconds_a_fold(entry):.0f} s each, do not fit into the {max(0.0, self.clock.left):.0f} s left"
 
     def run_raced(self, entries: list[Entry]) -> None:
         """Rung by rung (a rung is a fold) over the arms that fit together, the likeliest first; then drop by evidence.

@@ -43,7 +43,7 @@ def page(title: str, body: str, *, here: str = "", status: int = 200, kicker: st
         '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)} · basewise</title>"
         '<link rel="stylesheet" href="/static/app.css"><link rel="icon" href="data:,"><script src="/static/app.js" defer></script>'
-        '</head><body><a class="skip" href="#content">Skip to the content</a><header><div class="bar">'
+        '</head><body><a class="skip" href="#content">Skip to the content</a><header><div class="top">'
         f'<a class="home" href="/">basewise</a><nav aria-label="Pages">{links}</nav></div></header>'
         f'<main id="content" tabindex="-1">{above}<h1>{escape(title)}</h1>{body}</main>'
         '<p id="said" class="unseen" role="status" aria-live="polite"></p></body></html>\n',
