@@ -48,9 +48,9 @@ def plan(
     if ladder is not None:
         from basewise.steps.plan_ladder import read_ladder
 
-        found = read_ladder(recipe or [], _flop(ladder))
-        show_ladder(found, out)
-        _write(found, to)
+        fitted = read_ladder(recipe or [], _flop(ladder))
+        show_ladder(fitted, out)
+        _write(fitted, to)
         return
     from basewise.steps import plan as steps
     from basewise.steps.plan_hardware import read_hardware

@@ -213,7 +213,7 @@ def synchronise(model: torch.nn.Module, last: bool) -> None:
 
 def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The blocks of a transformer: the module list that holds the most parameters."""
-    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m)]
+    lists: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m)]
     if not lists:
         return []
     return list(max(lists, key=lambda m: sum(p.numel() for p in m.parameters())))
