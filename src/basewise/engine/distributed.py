@@ -213,10 +213,11 @@ def synchronise(model: torch.nn.Module, last: bool) -> None:
 
 def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The blocks of a transformer: the module list that holds the most parameters."""
-    lists: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m)]
+    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m)]
     if not lists:
         return []
-    return list(max(lists, key=lambda m: sum(p.numel() for p in m.parameters())))
+    largest: Any = max(lists, key=lambda m: sum(p.numel() for p in m.parameters()))
+    return list(largest)
 
 
 def clip(parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:
