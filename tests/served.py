@@ -75,7 +75,7 @@ class Running:
 
     def client(self, key: str = "all", **more: Any) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.keys[key]}"} if key in self.keys else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=120, **more)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=600, **more)
 
     def kill(self) -> None:
         """As `kill -9` does."""

@@ -96,7 +96,15 @@ def plain_choose(table: Path, run: Path, **more: Any) -> Decision:
 
 def test_the_run_folder_is_complete(world: World) -> None:
     names = {path.name for path in world.run.iterdir()}
-    files = {"task.json", "rows.parquet", "evidence.parquet", "decision.json", "report.html", "looks.json"}
+    files = {
+        "task.json",
+        "rows.parquet",
+        "evidence.parquet",
+        "decision.json",
+        "report.html",
+        "looks.json",
+        "race.json",
+    }
     assert names == files | {"predictor", "journal", "job.json", ".lock"}
     assert not list(world.run.rglob("*.part"))
     decision = world.decision

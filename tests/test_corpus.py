@@ -527,7 +527,12 @@ def test_what_is_removed_scrubbed_and_matched_is_in_the_account(tmp_path: Path) 
     texts[5] += f"\n{item}\nand the end of it"
     jsonl(
         tmp_path / "in" / "data.jsonl",
-        [*texts, texts[0].upper(), "too short", "der Fluss ist nicht da und die Stadt " * 9],
+        [
+            *texts,
+            texts[0].upper(),
+            "the river is short, and so is this text of the winter",
+            "der Fluss ist nicht da und die Stadt " * 9,
+        ],
     )
     held = jsonl(tmp_path / "held.jsonl", [texts[1]])
     against = jsonl(tmp_path / "items.jsonl", [item])
@@ -575,7 +580,9 @@ def test_bad_sources_are_one_clear_line(tmp_path: Path) -> None:
     refused(run(tmp_path / "latin.txt"), "not UTF-8")
     one = jsonl(tmp_path / "single.jsonl", documents(1))
     refused(run(one), "one document", "validation = 0")
-    refused(run(jsonl(tmp_path / "short.jsonl", ["too short", "also short"])), "removed by words 2")
+    short = jsonl(tmp_path / "short.jsonl", ["the river is short, and so is this text of the winter"] * 2)
+    refused(run(short), "holds another run")
+    refused(command("corpus", "build", short, "--to", tmp_path / "other"), "removed by words 2")
 
 
 def test_too_large_and_too_small_vocabularies_are_refused(tmp_path: Path) -> None:

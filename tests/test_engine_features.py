@@ -154,7 +154,7 @@ def test_identical_texts_once_cuts_counted_and_order_kept(bert: Base) -> None:
 
 def test_second_run_reads_the_disk(bert: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = FeatureStore(tmp_path).features(bert, TEXTS)
-    monkeypatch.setattr(features, "_open", lambda *_: pytest.fail("a network was loaded"))
+    monkeypatch.setattr(features, "open_encoder", lambda *_: pytest.fail("a network was loaded"))
     second = FeatureStore(tmp_path).features(bert, TEXTS)
     assert second.forwarded == 0
     assert second.precision == first.precision

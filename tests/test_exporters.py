@@ -167,10 +167,18 @@ def test_a_tuned_network_opens_in_transformers_and_in_onnxruntime(method: str, t
         assert np.abs(theirs - bw.load(folder).predict_proba(TEXTS)).max() <= 0.02
 
 
+def test_mlflow_loads_what_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow.pyfunc")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "track").as_uri())
+        assert export(released.released(), "mlflow", tmp_path / "out") <= 1e-6
+    assert (tmp_path / "out" / "MLmodel").is_file()
+
+
 def test_what_cannot_be_exported_says_what_can(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot carry the method words"):
         export(released.released(), "onnx", tmp_path / "o")
-    with pytest.raises(InputError, match="use container, onnx"):
+    with pytest.raises(InputError, match="use container, mlflow, onnx"):
         export(released.released("probe"), "folder", tmp_path / "o")
     with pytest.raises(UnknownName, match="onnx"):
         export(released.released("probe"), "onx", tmp_path / "o")

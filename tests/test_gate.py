@@ -335,6 +335,33 @@ class TestChecks:
         assert "by heart" in look("privacy", subject(tmp_path, task, answer=None, generate=parrot)).sentence
         assert look("privacy", subject(tmp_path, task, answer=None, generate=parrot)).verdict == FAIL
 
+    def test_privacy_of_rows_that_a_prompt_shows(self, tmp_path: Path) -> None:
+        from safetensors.numpy import save_file
+        from tokenizers import Tokenizer
+
+        from basewise.core.base import Base, Card
+
+        folder = tiny.base_folder(tmp_path / "base")
+        card = Card(
+            key="t",
+            source="folder",
+            family="encoder",
+            licence="MIT",
+            parameters=1,
+            layers=2,
+            width=32,
+            download_bytes=0,
+        )
+        made = subject(tmp_path, base=Base(card=card, folder=folder, digest="d"))
+        ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(made.task.train.texts[0]).ids  # type: ignore[union-attr]
+        save_file(
+            {"weights": np.zeros((3, 3), np.float32), "few": np.arange(3)}, made.files / "prompt.safetensors"
+        )
+        assert look("privacy", made).verdict == PASS
+        save_file({"prefix": np.array(ids, np.int64)}, made.files / "prompt.safetensors")
+        found = look("privacy", made)
+        assert found.verdict == FAIL and "prompt.safetensors" in found.sentence
+
     def test_exposure_of_canaries(self, tmp_path: Path) -> None:
         rows = [
             {**r, "text": f"{r['text']} please call me on 030 1234 {i:04d}"}

@@ -11,8 +11,8 @@ from basewise.stats.plan_memory import Layout, peak
 WITHIN = 0.05
 SMALL = [
     (Shape(kind="gpt2", layers=6, width=384, heads=6, kv_heads=6, inner=1536, vocabulary=8192, context=512), 8, 4, False),
-    (Shape(kind="qwen3", layers=8, width=512, heads=8, kv_heads=4, inner=1408, vocabulary=16384, context=512), 16, 4, False),
-    (Shape(kind="llama", layers=8, width=1024, heads=8, kv_heads=2, inner=3072, vocabulary=32768, context=1024, tied=False), 64, 2, True),
+    pytest.param(Shape(kind="qwen3", layers=8, width=512, heads=8, kv_heads=4, inner=1408, vocabulary=16384, context=512), 16, 4, False, marks=pytest.mark.slow),
+    pytest.param(Shape(kind="llama", layers=8, width=1024, heads=8, kv_heads=2, inner=3072, vocabulary=32768, context=1024, tied=False), 64, 2, True, marks=pytest.mark.slow),
 ]  # fmt: skip
 
 

@@ -164,3 +164,41 @@ def test_too_many_shots_say_how_many_fit(folder: Path) -> None:
     assert len(replies) == 1
     with pytest.raises(steps.InputError):
         list(steps.answer(causal, ["the film"], options=Sampling(most_tokens=4), shots=shots[: kept + 2]))
+
+
+def test_a_file_goes_on_where_it_was_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was answered before a stop is not asked again, the answers are those of one go, and nothing is left behind."""
+    from basewise.core.files import home
+
+    monkeypatch.setattr(steps, "KEPT_PROMPTS", 2)
+    causal, options = steps.open_base(str(folder)), Sampling(most_tokens=4)
+    prompts = ["the film", "question: red?", "x", "yes", "no"]
+    whole = [reply.text for reply in steps.answer_file(causal, prompts, options=options)]
+    assert len(whole) == 5 and not list((home() / "prompts").iterdir())
+    asked: list[list[str]] = []
+    answers = causal.answers
+
+    def counted(texts: list[str], *more: object) -> object:
+        asked.append(list(texts))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return answers(texts, *more)
+
+    monkeypatch.setattr(causal, "answers", counted)
+    with pytest.raises(KeyboardInterrupt):
+        list(steps.answer_file(causal, prompts, options=options))
+    assert [r.text for r in steps.answer_file(causal, prompts, options=options)] == whole
+    assert asked == [prompts[:2], prompts[2:4], prompts[2:4], prompts[4:]]
+    assert not list((home() / "prompts").iterdir())
+
+
+def test_a_precision_after_the_base(folder: Path) -> None:
+    assert steps.split_precision("smollm2-135m:int8") == ("smollm2-135m", "int8")
+    assert steps.split_precision("C:/bases/mine") == ("C:/bases/mine", "auto")
+    assert steps.split_precision("int8") == ("int8", "auto")
+    said = tiny.command("prompt", f"{folder}:int8", "the film was", "--most-tokens", 4)
+    assert said.code == 0, said.err
+    assert said.out.strip()
+    assert "int8" in said.err and "tokens generated" in said.err
+    plain = tiny.command("prompt", f"{folder}:fp32", "the film was", "--most-tokens", 4)
+    assert plain.code == 0 and "int8" not in plain.err

@@ -189,7 +189,7 @@ def test_choose_races_it_on_a_decoder_and_never_on_an_encoder(
     )
     said = tiny.command(
         "choose", table, "--target", "queue", "--base", causal.base.folder, "--method", "prompt", "--method", "majority",
-        "--budget", "60s", "--config", settings_file, "--to", tmp_path / "run",
+        "--budget", "10m", "--config", settings_file, "--to", tmp_path / "run",
     )  # fmt: skip
     assert said.code == 0, said.err
     decision = bw.choose(
@@ -197,7 +197,7 @@ def test_choose_races_it_on_a_decoder_and_never_on_an_encoder(
         target="queue",
         bases=(str(causal.base.folder),),
         methods=("prompt", "majority"),
-        budget="60s",
+        budget="10m",
         to=tmp_path / "other",
     )
     line = next(x for x in decision.leaderboard if x["method"] == "prompt")
@@ -208,7 +208,7 @@ def test_choose_races_it_on_a_decoder_and_never_on_an_encoder(
         target="queue",
         bases=(str(encoder),),
         methods=("prompt", "majority"),
-        budget="30s",
+        budget="5m",
         to=tmp_path / "none",
     )
     assert [x["method"] for x in decision.leaderboard] == ["majority"]

@@ -180,8 +180,8 @@ def test_what_the_plan_leaves_is_shared_and_given_again() -> None:
         entries=[entry], clock=SimpleNamespace(left=100.0), planned=lambda e: 5 - len(e.outcomes),
         seconds_a_fold=lambda e: 13.0 if e.outcomes else 3.0, last_seconds=lambda e: 10.0,
     )  # fmt: skip
-    assert spare_of(race, entry) == pytest.approx(75 / 6)
+    assert spare_of(race, entry) == pytest.approx(75 / 6 / 2)
     entry.outcomes[0], race.clock.left = object(), 87.0  # type: ignore[assignment]
-    assert spare_of(race, entry) == pytest.approx(75 / 6), "the plan holds what the first fit took"
+    assert spare_of(race, entry) == pytest.approx(75 / 6 / 2), "the plan holds what the first fit took"
     race.clock.left = 50.0
     assert spare_of(race, entry) == 0.0, "the plan does not fit any more"

@@ -121,7 +121,11 @@ def test_runs_and_places_that_cannot_be(tmp_path: Path) -> None:
 def test_an_incumbent_is_compared_on_the_locked_rows_and_the_look_is_counted(tmp_path: Path) -> None:
     run = released.copy_of(released.run_folder(), tmp_path / "run")
     before = len(json.loads((run / "looks.json").read_text()))
-    made = release(run, to=tmp_path / "r", options=released.signed_for(against=released.released()))
+    (tmp_path / "p.toml").write_text("[score]\nmargin = 0.2\n")  # 24 rows cannot show less
+    options = released.signed_for(against=released.released())
+    with pytest.raises(ReleaseRefused, match="the margin is 0"):
+        release(released.run_folder(), to=tmp_path / "r", options=options)
+    made = release(run, to=tmp_path / "r", policy=tmp_path / "p.toml", options=options)
     assert any("minus the incumbent" in m["name"] and m["n"] == 24 for m in made.measures)
     assert len(json.loads((run / "looks.json").read_text())) == before + 1 == made.score["looks"]
 
@@ -178,11 +182,10 @@ def test_commands_from_run_to_verified(tmp_path: Path) -> None:
         tiny.command("release", released.run_folder(), "--to", tmp_path / "x", "--override", "licence"),
         "CHECK=reason",
     )
-    tiny.refused(
-        tiny.command("release", released.run_folder(), "--to", tmp_path / "x"),
-        "not released",
-        "--data-licence",
-    )
+    answered = tiny.command("release", released.run_folder(), "--to", tmp_path / "x")
+    assert answered.code == 2 and "fail licence" in answered.err
+    last = answered.err.strip().splitlines()[-1]
+    assert last.startswith("error: not released") and "--data-licence" in last
 
 
 def test_verify_gives_the_record_and_the_seal() -> None:
@@ -209,19 +212,27 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the hub's interface as an upload of small files needs; keeps what it was sent."""
 
     kept: dict[str, bytes]
+    made = False
     refuse = 0
 
     def _say(self, value: Any, code: int = 200) -> None:
         body = json.dumps(value).encode()
         self.send_response(code)
+        if code == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
+    def _own(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/o/r"
+
     def do_GET(self) -> None:
         if "/tree/" in self.path or "/paths-info/" in self.path:
             return self._say([])
+        if not self.made:
+            return self._say({"error": "Repository not found"}, 404)
         return self._say({"id": "o/r", "sha": "0" * 40, "siblings": [], "private": True})
 
     def do_POST(self) -> None:
@@ -244,10 +255,13 @@ class Hub(BaseHTTPRequestHandler):
             for line in map(json.loads, filter(None, body.split(b"\n"))):
                 if line["key"] == "file":
                     self.kept[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            return self._say({"commitUrl": "http://hub/o/r/commit/1", "commitOid": "1" * 40, "success": True})
+            return self._say(
+                {"commitUrl": f"{self._own()}/commit/{'1' * 40}", "commitOid": "1" * 40, "success": True}
+            )
         if "/paths-info/" in self.path:
             return self._say([])
-        return self._say({"url": "http://hub/o/r", "name": "o/r"})
+        type(self).made = True
+        return self._say({"url": self._own(), "name": "o/r"})
 
     def log_message(self, *_: Any) -> None:
         return
@@ -273,7 +287,7 @@ def test_push_uploads_every_file(hub: tuple[str, type[Hub]], tmp_path: Path) -> 
     folder = released.released()
     assert "commit" in push(folder, "o/r", endpoint=address, token="hf_test")
     sent = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert kind.kept == sent
+    assert kind.made and kind.kept == sent
     for name, content in kind.kept.items():  # what arrived is a release again
         (tmp_path / "back" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "back" / name).write_bytes(content)
@@ -289,7 +303,7 @@ def test_push_refuses_what_was_touched_and_tells_the_hubs_reason(
     with pytest.raises(ReleaseChanged):
         push(touched, "o/r", endpoint=address, token="hf_test")
     assert kind.kept == {}
-    kind.refuse = 403
+    kind.refuse, kind.made = 403, True
     with pytest.raises(RunError, match="did not take"):
         push(released.released(), "o/r", endpoint=address, token="hf_test")
     with pytest.raises(InputError, match="owner/name"):

@@ -59,6 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "base": base,
             "method": ["majority", "words", "probe"],
             "download": "1B",
+            "curves": "no",
         }
         answer = client.post(f"/new/{key}/start", data={**settings, "seed": "0"})
         assert (answer.status_code, answer.headers["location"]) == (303, "/runs/tickets"), answer.text
@@ -213,7 +214,7 @@ def test_runs_are_compared_row_by_row(world: World) -> None:
 
 
 def test_two_starts_in_one_folder(world: World) -> None:
-    sent = {"name": "tickets", "budget": "10m", "method": "words", "download": "1B"}
+    sent = {"name": "tickets", "budget": "10m", "method": "words", "download": "1B", "curves": "no"}
     answer = world.client.post(f"/new/{world.table}/start", data=sent)
     assert answer.status_code == 409 and "here already" in answer.text
     assert "Traceback" not in answer.text
@@ -221,7 +222,13 @@ def test_two_starts_in_one_folder(world: World) -> None:
 
 def test_a_run_is_stopped_and_goes_on(world: World) -> None:
     """Stopped right after its start, long before it could be done; then the same command from where it was."""
-    sent = {"name": "stopped", "budget": "10m", "method": ["majority", "words"], "download": "1B"}
+    sent = {
+        "name": "stopped",
+        "budget": "10m",
+        "method": ["majority", "words"],
+        "download": "1B",
+        "curves": "no",
+    }
     assert world.client.post(f"/new/{world.table}/start", data=sent).status_code == 303
     assert world.client.post("/runs/stopped/resume").status_code == 409, "it runs"
     assert world.client.post("/runs/stopped/stop").status_code == 303
@@ -380,7 +387,7 @@ def test_what_is_not_here(world: World, path: str) -> None:
      ("target", "no such column"), ("split", "no such column"), ("inputs", "nothing")],
 )  # fmt: skip
 def test_settings_that_cannot_be(world: World, field: str, value: str) -> None:
-    sent = {"name": "fresh", "budget": "10m", "download": "1B", "seed": "0", field: value}
+    sent = {"name": "fresh", "budget": "10m", "download": "1B", "curves": "no", "seed": "0", field: value}
     answer = world.client.post(f"/new/{world.table}/start", data=sent)
     assert 400 <= answer.status_code < 500 and 'role="alert"' in answer.text
     assert not (world.root / "fresh").exists() and not (world.root / ".jobs" / "fresh" / "job.json").exists()

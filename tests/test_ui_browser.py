@@ -26,7 +26,7 @@ import ui_world
 
 pytestmark = pytest.mark.browser
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-WAIT_MS = 240_000
+WAIT_MS = 900_000
 TABLE = "tickets.csv"
 
 
@@ -163,9 +163,11 @@ def test_from_a_dropped_file_to_an_answer_by_keyboard(browser: Any, world: World
         page.keyboard.type("15m")
         tab_to(page, "Bases, methods and more")
         page.keyboard.press("Enter")
-        for method in ("majority:", "probe:", "words:"):
-            tab_to(page, method)
+        for box in ("tiny-bert", "majority:", "probe:", "words:"):
+            tab_to(page, box)
             page.keyboard.press("Space")
+        tab_to(page, "Learning curves")
+        page.keyboard.press("l")  # "leave them out"
         tab_to(page, "Start the run")
         page.keyboard.press("Enter")
         page.wait_for_url("**/runs/tickets")
@@ -201,9 +203,9 @@ def test_a_file_is_dropped(browser: Any, world: World) -> None:
 # ------------------------------------------------------------------ every page
 
 PAGES = {
-    "runs": "/", "new": "/new", "audit": "/new/KEY", "run": "/runs/tickets", "rows": "/runs/tickets/rows?show=wrong&trial=words",
-    "labels": "/runs/tickets/relabel", "moving": "/runs/moving", "bases": "/bases", "base": "/bases/smollm2-135m",
-    "playground": "/playground", "compare": "/compare?run=tickets&run=again", "bench": "/bench", "benchmark": "/bench/suites",
+    "runs": "/", "new": "/new", "audit": "/new/KEY", "run": "/runs/kept", "rows": "/runs/kept/rows?show=wrong&trial=words",
+    "labels": "/runs/kept/relabel", "moving": "/runs/moving", "bases": "/bases", "base": "/bases/smollm2-135m",
+    "playground": "/playground", "compare": "/compare?run=kept&run=again", "bench": "/bench", "benchmark": "/bench/suites",
     "pretraining": "/pretraining", "curves": "/pretraining/nightly", "refused": "/runs/none",
 }  # fmt: skip
 SEEN = [("desktop", "light"), ("phone", "dark")]
@@ -214,15 +216,23 @@ def furnished(world: World, browser: Any) -> Iterator[World]:
     """The world with a finished run, a copy of it, a benchmark, and a run that seems to run: its lock is held here."""
     import shutil
 
-    if not (world.root / "tickets" / "decision.json").exists():  # the test of the way was not asked for
-        with window(browser, world) as page:
-            test = {"file": (TABLE, world.table.read_bytes())}
-            key = page.request.post(f"{world.origin}/new", multipart={"file": {"name": TABLE, "mimeType": "text/csv", "buffer": test["file"][1]}},
-                                    headers={"origin": world.origin}).url.rpartition("/")[2]  # fmt: skip
-            form = {"name": "tickets", "budget": "10m", "method": "words", "download": "1B", "seed": "0"}
-            page.request.post(f"{world.origin}/new/{key}/start", form=form, headers={"origin": world.origin})
-            ui_world.until((world.root / "tickets" / "decision.json").exists, "the run")
-    shutil.copytree(world.root / "tickets", world.root / "again")
+    import basewise as bw
+    from basewise.steps.choose import ChooseOptions
+
+    kept = world.root / "kept"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BASEWISE_HOME", str(world.root.parent / "home"))
+        bw.choose(
+            world.table,
+            target="queue",
+            methods=("majority", "words"),
+            to=kept,
+            options=ChooseOptions(curves=False),
+        )
+    with window(browser, world) as page:
+        file = {"name": TABLE, "mimeType": "text/csv", "buffer": world.table.read_bytes()}
+        page.request.post(f"{world.origin}/new", multipart={"file": file}, headers={"origin": world.origin})
+    shutil.copytree(kept, world.root / "again")
     benchmark(world.root / "suites")
     job = world.root / ".jobs" / "moving"
     job.mkdir(parents=True)
@@ -323,7 +333,7 @@ def test_bases_are_searched(browser: Any, furnished: World) -> None:
 
 def test_suspects_become_a_new_table(browser: Any, furnished: World) -> None:
     with window(browser, furnished) as page:
-        page.goto(f"{furnished.origin}/runs/tickets/relabel")
+        page.goto(f"{furnished.origin}/runs/kept/relabel")
         page.click("text=Take all suggestions")
         page.click("text=Make a new table of it")
         page.wait_for_url("**/new/*")

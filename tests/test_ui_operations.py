@@ -12,21 +12,11 @@ from typing import Any
 import pytest
 
 import ui_world
-from basewise.web.ui import jobs, pages, shell
+from basewise.web.ui import jobs
 from basewise.web.ui.service_client import latency, samples
 
 SHARE = {"estimate": 0.9, "low": 0.85, "high": 0.94, "n": 200}
 LIVE, OTHER = "a" * 64, "b" * 64
-
-
-@pytest.fixture(autouse=True)
-def _installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As where both commands are installed."""
-    for module in (pages, shell):
-        monkeypatch.setattr(module, "find_spec", lambda name: True)
-    shell.places.cache_clear()
-    yield
-    shell.places.cache_clear()
 
 
 def record(name: str, **changed: Any) -> dict[str, Any]:
@@ -244,11 +234,3 @@ def test_latency_is_read_from_the_buckets() -> None:
     found = latency(samples(METRICS))
     assert found == [{"route": "/p", "requests": 100, "median": 0.01, "p99": 0.1}]
     assert latency(samples('basewise_request_seconds_bucket{le="1.0",route="/p"} 0.0\n')) == []
-
-
-def test_without_the_commands_there_are_no_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pages, shell):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
-    shell.places.cache_clear()
-    client = ui_world.client(tmp_path)
-    assert client.get("/service").status_code == 404 and "Releases" not in client.get("/").text

@@ -36,7 +36,7 @@ def own_base(folder: Path) -> str:
     return made.key
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
+def until(true: Callable[[], bool], what: str, seconds: float = 900.0) -> None:
     """Wait for something that another process does; the limit only ends a test that hangs."""
     end = time.monotonic() + seconds
     while not true():

@@ -109,8 +109,8 @@ def _show(manifest: dict[str, Any], out: Any) -> None:
     tokenizer = manifest["tokenizer"]
     for entry in tokenizer["chosen_from"]:
         out.print(
-            f"vocabulary {entry['vocabulary']:,}: {entry['bits_per_byte']:.3f} bits a byte (text {entry['text']:.3f}, embedding"
-            f" {entry['embedding']:.3f}), {entry['bytes_per_token']:.2f} bytes a token",
+            f"vocabulary {entry['vocabulary']:,}: {entry['bits_per_byte']:.3f} bits a byte, {entry['embedding']:.3f} of it the"
+            f" embedding; behind by {entry['behind']['estimate']:.3f} [{entry['behind']['low']:.3f}, {entry['behind']['high']:.3f}]",
             markup=False,
         )
     out.print(f"vocabulary: {tokenizer['vocabulary']:,} tokens")

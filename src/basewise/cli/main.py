@@ -63,7 +63,6 @@ Split = Annotated[
     typer.Option(help="chance, none, group:COLUMN, time:COLUMN, or a column that says train or test."),
 ]
 Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLite file.")]
-Seed = Annotated[int, typer.Option(help="Seed of splits and draws.")]
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
 
 
@@ -164,10 +163,9 @@ def adapt(
     target: Target = None,
     inputs: Inputs = None,
     split: Split = None,
-    seed: Seed = 0,
     to: To = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file as for choose: template, labels, limits.")
+        Path | None, typer.Option(help="TOML file as for choose: seed, template, labels, limits.")
     ] = None,
 ) -> None:
     """Adapt one base with one method, without a race; the controls run beside it."""
@@ -180,7 +178,9 @@ def adapt(
         options = _options_of(
             inputs or more.inputs, split or more.split, more.query, progress=progress, **more.options()
         )
-        decision = run(source, method=method, base=base, target=target, to=to, seed=seed, options=options)
+        decision = run(
+            source, method=method, base=base, target=target, to=to, seed=more.seed, options=options
+        )
     show_decision(decision, console())
     typer.echo(f"report: {Path(decision.folder) / 'report.html'}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,6 @@ def plan(
         str,
         typer.Option(help="Kind and number of ranks: here:2, a100:8, h100:64, h200:8, or FILE.toml:NAME:8."),
     ] = "here:1",
-    batch: Annotated[str | None, typer.Option(help="Tokens a step, over all ranks.")] = None,
     base_flop: Annotated[
         str | None,
         typer.Option(help="FLOP of the base that the run goes on from: a third of it makes a provider."),
@@ -48,9 +48,9 @@ def plan(
     if ladder is not None:
         from basewise.steps.plan_ladder import read_ladder
 
-        found = read_ladder(recipe or [], _flop(ladder))
-        show_ladder(found, out)
-        _write(found, to)
+        fitted = read_ladder(recipe or [], _flop(ladder))
+        show_ladder(fitted, out)
+        _write(fitted, to)
         return
     from basewise.steps import plan as steps
     from basewise.steps.plan_hardware import read_hardware
@@ -61,16 +61,17 @@ def plan(
     if recipe:
         if len(recipe) > 1:
             raise InputError(f"{len(recipe)} recipes came, one was expected", "give one, or --ladder FLOP")
-        wanted = steps.with_tokens(steps.from_recipe(recipe[0]), tokens, batch)
+        wanted = steps.with_tokens(steps.from_recipe(recipe[0]), tokens)
     else:
-        wanted = steps.from_size(size or "", tokens, read_hardware(hardware)[1], batch)
+        wanted = steps.from_size(size or "", tokens, read_hardware(hardware)[1])
     found = steps.plan(wanted, hardware, _flop(base_flop) if base_flop else None)
-    show_plan(found, out)
+    written = None
     if emit:
         from basewise.steps.plan_emit import emit as write
 
-        typer.echo(f"written: {write(found, emit, to or Path())}")
-    _write(found.to_dict(), to)
+        written = write(found, emit, to or Path())
+    show_plan(found, out)
+    _write(found.to_dict(), to, written)
 
 
 def _flop(text: str) -> float:
@@ -84,7 +85,9 @@ def _flop(text: str) -> float:
     return value
 
 
-def _write(value: Any, to: Path | None) -> None:
+def _write(value: Any, to: Path | None, written: Path | None = None) -> None:
+    if written is not None:
+        typer.echo(f"written: {written}")
     if to is not None:
         from basewise.core.files import write_json
 
@@ -92,11 +95,16 @@ def _write(value: Any, to: Path | None) -> None:
         typer.echo(f"written: {to / 'plan.json'}")
 
 
+def _lines(console: Any) -> Callable[[str], None]:
+    """Prints lines as they are, neither wrapped nor read as markup."""
+    return lambda text: console.print(text, markup=False, soft_wrap=True)
+
+
 def show_plan(p: Any, console: Any) -> None:
     """The plan as a page of text."""
     from basewise.core.shapes import parameters, parameters_by_part
 
-    say, s, step = lambda text: console.print(text, markup=False), p.wanted.shape, p.chosen.step
+    say, s, step = _lines(console), p.wanted.shape, p.chosen.step
     parts = ", ".join(f"{k} {big(v)}" for k, v in parameters_by_part(s).items() if v)
     say(
         f"{p.wanted.name}: {big(parameters(s))} parameters ({parts}); {s.kind}, {s.layers} layers of {s.width}"
@@ -149,7 +157,7 @@ def layout(one: Any) -> str:
 
 def show_ladder(found: dict[str, Any], console: Any) -> None:
     """The law, what it foretells, and how well it did on the largest runs."""
-    say = lambda text: console.print(text, markup=False)  # noqa: E731
+    say = _lines(console)
     law = found["law"]
     say(
         f"{found['runs']} runs: L = {law['floor']:.3f} + {law['size_scale']:.3g} N^-{law['size_power']:.3f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,13 +79,14 @@ def show_run(run: Path, live: bool, console: Any) -> None:
 
     from basewise.core.errors import RunError
     from basewise.core.files import read_json
-    from basewise.web.pretrain import read_metrics
+
+    page_of = importlib.import_module("basewise.web.pretrain")
 
     if not is_pretraining(run):
         raise RunError(
             f"{run} is not the folder of a pretraining run", "give one that `basewise pretrain` writes"
         )
-    lines = read_metrics(run / "metrics.jsonl")
+    lines = page_of.read_metrics(run / "metrics.jsonl")
     if (run / "pretrain.json").is_file():
         show_pretrained(SimpleNamespace(**read_json(run / "pretrain.json")), console)
     elif lines:
@@ -97,9 +99,7 @@ def show_run(run: Path, live: bool, console: Any) -> None:
     else:
         console.print("no step has been finished yet", markup=False)
     if live:
-        from basewise.web.pretrain import server
-
-        with server(run) as page:
+        with page_of.server(run) as page:
             typer.echo(f"http://127.0.0.1:{page.server_address[1]}/ (Ctrl-C ends it)", err=True)
             page.serve_forever()
     else:

@@ -54,7 +54,9 @@ def release(
     )
     made = run_release(run, to=to, policy=policy, key=key, options=options)
     for entry in made.overrides:
-        out.print(f"overridden: {entry['check']} by {entry['by']}: {entry['reason']}", markup=False)
+        out.print(
+            f"overridden: {entry['check']} by {entry['by']}: {entry['reason']}", markup=False, soft_wrap=True
+        )
     typer.echo(f"released {made.name} {made.id[:12]} into {to}, {'signed' if key else 'unsigned'}")
 
 
@@ -88,14 +90,16 @@ def verify(
     out.print(
         f"{record.name} {record.id[:12]}: {found['seal'].files} files as released, {found['seal']}; golden answers hold",
         markup=False,
+        soft_wrap=True,
     )
-    out.print(f"{record.sentence}", markup=False)
+    out.print(record.sentence, markup=False, soft_wrap=True)
     for line in (*found["failed"], *found["warnings"]):
         out.print(f"{line['verdict']}: {line['check']}: {line['sentence']}", markup=False, soft_wrap=True)
     for entry in record.overrides:
         out.print(
             f"overridden: {entry['check']} by {entry['by']} on {entry['when'][:10]}: {entry['reason']}",
             markup=False,
+            soft_wrap=True,
         )
 
 

@@ -45,7 +45,7 @@ def serve(
         upstream=upstream,
         limits=step.read_limits(config),
         quiet=quiet,
+        announce=lambda line: typer.echo(line, err=True),
         **given,
     )
-    typer.echo(f"serving on http://{host}:{port}, how to ask: http://{host}:{port}/docs", err=True)
     step.serve(tuple(folders or ()), options)

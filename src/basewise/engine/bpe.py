@@ -144,7 +144,7 @@ class Encoder:
         new = list(dict.fromkeys(itertools.filterfalse(self._pieces.__contains__, pieces)))
         if not new:
             return
-        found = self.tokenizer.encode_batch(new, add_special_tokens=False)
+        found = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
         ids = [one.ids for one in found]
         sizes = np.fromiter(map(len, ids), np.int64, len(ids))
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int64, int(sizes.sum()))

@@ -29,7 +29,7 @@ CHECK_BOUND = {"fp32": 2e-4, "bf16": 0.3, "int8": 0.3}
 class Decoder:
     """The network of a base in "fp32", "bf16" or "int8", on the GPU if there is one.
 
-    int8 is that of the weights and of what is multiplied with them, on a processor that can; all else, also the output matrix, is in fp32.
+    int8 is that of the weights, on a processor that can; all else, also the output matrix, is in fp32.
     `packed`: whether sequences may share a row. Its linear layers are laid out for the processor (`engine/linear.py`).
     """
 

@@ -21,7 +21,7 @@ import torch
 
 from basewise.core.errors import InputError, RunError
 
-TIMEOUT_SECONDS = 600.0
+TIMEOUT_SECONDS = 1800.0
 LOST = (
     "closed by peer",
     "reset by peer",
@@ -216,7 +216,8 @@ def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
     lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m)]
     if not lists:
         return []
-    return list(max(lists, key=lambda m: sum(p.numel() for p in m.parameters())))
+    largest: Any = max(lists, key=lambda m: sum(p.numel() for p in m.parameters()))
+    return list(largest)
 
 
 def clip(parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:

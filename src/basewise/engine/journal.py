@@ -54,11 +54,12 @@ def kept_in_groups(
     settings = [SCHEMA, job.digest, job.budget, decoder.precision, decoder.packed, torch.get_num_threads()]
     stem: Stem | None = None
     sums, wrong, computed, done = np.zeros(len(job.afters)), np.zeros(len(job.afters)), 0, 0
-    for rows in groups(trie, GROUP_NODES):
+    parts = groups(trie, GROUP_NODES)
+    for rows in parts:
         befores, afters = [job.befores[i] for i in rows], [job.afters[i] for i in rows]
         own = build(befores, afters)
         name = digest_json([settings, chain.tolist(), _content(own)])[:32]
-        if (known := journal.saved(name)) is not None:
+        if len(parts) > 1 and (known := journal.saved(name)) is not None:
             arrays, count = known[0], int(known[1]["computed"])
         else:
             if stem is None:
@@ -74,7 +75,8 @@ def kept_in_groups(
                 else sweep_plain(decoder, own, part)
             )
             arrays, count = _summed(own, found, len(rows)), found.computed
-            journal.keep(name, arrays, {"computed": count})
+            if len(parts) > 1:  # a job of one group is kept by whoever asked
+                journal.keep(name, arrays, {"computed": count})
         sums[rows], wrong[rows] = arrays["sums"], arrays["wrong"]
         computed, done = computed + count, done + len(own)
         progress(min(done, len(trie)), len(trie), "scoring")

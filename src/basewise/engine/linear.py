@@ -46,8 +46,9 @@ class Whole(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, K) to (…, N)."""
-        codes, scale = coded(x.reshape(-1, self.in_features).float())
-        found = self.product(codes).mul_(scale)
+        high, scale, low, fine = coded_twice(x.reshape(-1, self.in_features).float())
+        found, rest = self.product(torch.cat([high, low])).chunk(2)
+        found = found.mul_(scale).addcmul_(rest, fine)
         if self.bias is not None:
             found += self.bias
         return found.view(*x.shape[:-1], self.out_features)
@@ -70,6 +71,12 @@ def coded(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """((n, K) uint8 around 128, (n, 1) float32 scales) of rows (n, K) float32."""
     scale = x.abs().amax(1, keepdim=True).clamp_min_(1e-12).mul_(1 / 127)
     return (x / scale).add_(128.5).to(torch.uint8), scale
+
+
+def coded_twice(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The codes and scales of rows (n, K), and those of what they leave."""
+    high, scale = coded(x)
+    return high, scale, *coded(x - (high.float() - 128) * scale)
 
 
 @lru_cache(maxsize=1)

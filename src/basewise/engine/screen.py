@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from basewise.engine.linear import Whole, coded, rounded
+from basewise.engine.linear import Whole, coded_twice, rounded
 
 MOST_LEFT = 256
 """Tokens a row that are worth computing one by one; where more are left, the whole matrix is cheaper."""
@@ -36,12 +36,11 @@ class Screen:
         """The first token with the largest logit of each row of (B, D); None where too many are left to tell."""
         hidden = hidden.float()
         count = len(hidden)
-        high, scale = coded(hidden)
-        rest = hidden - (high.float() - 128) * scale
-        low, fine = coded(rest)
+        high, scale, low, fine = coded_twice(hidden)
         products = self.layer.product(torch.cat([high, low]))
         logits = products[:count].mul_(scale).addcmul_(products[count:], fine)
-        lost = (rest - (low.float() - 128) * fine).norm(dim=1, keepdim=True) * self.size
+        lost = hidden - (high.float() - 128) * scale - (low.float() - 128) * fine
+        lost = lost.norm(dim=1, keepdim=True) * self.size
         bound = torch.addcmul(lost, hidden.norm(dim=1, keepdim=True), self.apart)
         least = (logits - bound).amax(1, keepdim=True)
         rows, tokens = (logits.add_(bound) >= least).nonzero(as_tuple=True)

@@ -81,9 +81,7 @@ def moments(s: Shape, layout: Layout, optimiser: str = "adamw") -> dict[str, dic
     block, root, table = block_parameters(s) / t, root_parameters(s) / t, s.vocabulary * s.width / t
     here = layers * block + root
     tokens = layout.rows * s.context / layout.sequence
-    waiting = min(
-        layout.pipeline, layout.micro_batches
-    )  # 1F1B keeps so many micro-batches on the first stage
+    waiting = min(layout.pipeline, layout.micro_batches)  # 1F1B keeps so many on the first stage
     each = 2.0 * s.width / t if layout.recompute else kept_per_token(s) / t
     rope = 0.0 if s.kind in ("gpt2", "bert") else 4.0 * s.context * (s.query_width // s.heads)
     matrices = (here - root) / max(here, 1.0)
@@ -95,45 +93,31 @@ def moments(s: Shape, layout: Layout, optimiser: str = "adamw") -> dict[str, dic
     width = tokens * s.width / t
     norm = NORM[s.kind] * width
     inside = one + 4.0 * width if layout.recompute else norm + 2.0 * width
+    ahead, behind = 2.0 * block, 4.0 * block  # one block gathered; one in use and the next being gathered
     return {
-        "forward": {
-            **common,
-            "activations": kept + outside,
-            "blocks in bf16": 2.0 * block,
-            "loss": 6.0 * table + 8.0 * CHUNK_LOGITS,
-        },
-        "loss": {
-            **common,
-            "activations": kept + outside,
-            "blocks in bf16": 2.0 * block,
-            "loss": 10.0 * table + 2.0 * tokens * s.width,
-        },
-        "last norm": {
-            **common,
-            "activations": kept + outside + norm,
-            "blocks in bf16": 2.0 * block,
-            "gradients": 2.0 * table,
-        },
+        "forward": {**common, "activations": kept + outside, "blocks in bf16": ahead, "loss": 6.0 * table + 8.0 * CHUNK_LOGITS},
+        "loss": {**common, "activations": kept + outside, "blocks in bf16": ahead, "loss": 10.0 * table + 2.0 * tokens * s.width},
+        "last norm": {**common, "activations": kept + outside + norm, "blocks in bf16": ahead, "gradients": 2.0 * table},
         "last block": {
             **common,
             "activations": kept + (one if layout.recompute else 0.0) + 6.0 * tokens * s.inner / t + rope,
-            "blocks in bf16": 4.0 * block,
+            "blocks in bf16": behind,
             "gradients": 2.0 * table,
         },
         "block before": {
             **common,
             "activations": max(0.0, kept - 2.0 * tokens * each) + inside + rope,
-            "blocks in bf16": 4.0 * block,
+            "blocks in bf16": behind,
             "gradients": 2.0 * table + 2.0 * block + 4.0 * block / ranks,
             "sums of gradients": 4.0 * block,
         },
-        "end": {
-            **common,
+        "end": {  # the tables in bf16 are given back before their gradients are copied
+            "weights and optimiser": states,
             "activations": 4.0 * width,
             "gradients": 2.0 * root + 4.0 * here / ranks,
             "sums of gradients": 4.0 * (root + block),
         },
-    }
+    }  # fmt: skip
 
 
 def peak(s: Shape, layout: Layout, optimiser: str = "adamw") -> tuple[str, dict[str, float]]:

@@ -17,6 +17,8 @@ from basewise.stats.plan_memory import Layout, resident
 MARGIN = 0.08
 """Share of a device's memory that a feasible layout leaves free."""
 MOST_TENSOR, MOST_PIPELINE, MOST_SEQUENCE = 8, 16, 8
+STARTING = 2e-4
+"""Seconds a layer and micro-batch that a GPU waits for about a hundred kernels to be started: assumed, not measured."""
 RECOMPUTED = 4.0 / 3.0
 COPY_SECONDS_PER_BYTE = 1.0 / 2e9
 """Of staging a checkpoint into the host's memory."""
@@ -76,7 +78,7 @@ def step_time(s: Shape, layout: Layout, m: Machine, causal: bool = True) -> Step
     tensor = moved * (t - 1) / t / m.near_rate if t > 1 else 0.0
     bubble = (compute + tensor) * (p - 1) / micro if p > 1 else 0.0
     optimiser = 28.0 * here / shards / m.memory_rate
-    overhead = m.step_overhead * micro
+    overhead = (m.step_overhead + (STARTING * s.layers / p if m.device == "cuda" else 0.0)) * micro
     hidden = (
         max(compute, traffic) if m.device == "cuda" else compute + traffic
     )  # gloo uses the cores that compute

@@ -36,7 +36,7 @@ from basewise.steps.predict import cache_folder
 from basewise.steps.race import Race
 from basewise.steps.shortlist import order_lines, rank_base, sample_rows
 from basewise.steps.standings import note
-from basewise.steps.unlabelled import few_labelled, zero_shot
+from basewise.steps.unlabelled import check_words, few_labelled, zero_shot
 
 STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
 """Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
@@ -107,10 +107,7 @@ def choose(
     if unlabelled := few_labelled(source, target, options):
         return zero_shot(unlabelled, (bases, methods), allowed, to, options)
     task = task_of(source, target, options, seed)
-    if options.wording != Wording():
-        from basewise.engine.prompting import check_wording
-
-        check_wording(options.wording, task.classes)
+    check_words(options.wording, task.classes)
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
         bases = ()  # nothing would use one, so none is fetched
     found, notes = get_bases(bases, allowed, options, task)

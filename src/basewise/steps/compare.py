@@ -78,8 +78,8 @@ def _paired(a: Release, b: Release, folders: list[Path]) -> tuple[dict[str, Any]
         return None, "they were made from other rows, so their scores cannot be paired"
     if a.classes != b.classes:
         return None, "they predict other classes"
-    rights = [_right(folder, release) for folder, release in zip(folders, (a, b), strict=True)]
-    if rights[0] is None or rights[1] is None:
+    rights = [r for folder, release in zip(folders, (a, b), strict=True) if (r := _right(folder, release))]
+    if len(rights) < 2:
         return None, "one of them carries no evidence"
     ids = np.intersect1d(list(rights[0]), list(rights[1]))
     if not len(ids):

@@ -20,7 +20,7 @@ from basewise.core.corpus_recipe import CorpusRecipe, checked, files_of
 from basewise.core.errors import InputError
 from basewise.core.files import Progress, read_json, silent, write_json
 from basewise.core.hashing import digest_json
-from basewise.core.rundir import RunDir
+from basewise.core.rundir import IDENTITY, RunDir
 from basewise.engine.corpus import FORMAT, MANIFEST, VERSION, Corpus, open_corpus
 from basewise.stats.scrub import Evaluation, Known
 from basewise.steps import corpus_tokens
@@ -41,6 +41,7 @@ def build(recipe: CorpusRecipe, to: Path | str, progress: Progress = silent) -> 
         raise InputError("no source was given", "name files or folders, or a recipe with [[sources]]")
     folder = Path(to)
     identity = digest_json({"recipe": recipe.to_dict(), "files": _fingerprint(recipe)})
+    _forget_failed(folder)
     with RunDir.open(folder, identity):
         if (folder / MANIFEST).exists():
             return open_corpus(folder)
@@ -86,6 +87,12 @@ def _fingerprint(recipe: CorpusRecipe) -> list[Any]:
             out.append([file, state.st_size, state.st_mtime_ns] if state else [file])
     out += [[file, Path(file).stat().st_size] for file in files_of(recipe.decontaminate, reader_of)]
     return out
+
+
+def _forget_failed(folder: Path) -> None:
+    """A build that failed before its first unit claims no folder: its mended command may differ."""
+    if not (folder / MANIFEST).exists() and not list((folder / "work" / "units").glob("*.arrow")):
+        (folder / IDENTITY).unlink(missing_ok=True)
 
 
 def _begun(work: Path) -> str:

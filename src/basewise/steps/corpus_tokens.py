@@ -25,7 +25,7 @@ from basewise.stats.minhash import BANDS, FUNCTIONS, band_keys, near_repeated, r
 from basewise.stats.words import mix
 from basewise.steps.corpus_clean import read_unit, units_of
 
-SAMPLE_BYTES, SCORED_BYTES = 8_000_000, 500_000
+SAMPLE_BYTES, COMPARED_BYTES, SCORED_BYTES = 4_000_000, 1_500_000, 500_000
 SHARD_TOKENS = 1 << 27
 EXACT, NEAR = 1, 2
 Json = dict[str, Any]
@@ -40,6 +40,8 @@ def find_repeats(recipe: CorpusRecipe, work: Path, progress: Progress) -> dict[s
     """{unit: (n,) uint8, 0 stays, EXACT or NEAR goes}."""
     units = all_units(recipe, work)
     target = work / "repeats.npz"
+    if not units:
+        return {}
     if not target.exists():
         counts = [_spread(path, work, progress, i, len(units)) for i, path in enumerate(_fresh(units, work))]
         n = sum(counts)
@@ -99,13 +101,14 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def kept_texts(recipe: CorpusRecipe, work: Path, repeats: dict[str, np.ndarray]) -> Iterator[tuple[str, int]]:
-    """(text, key) of every training document that stays."""
+    """(text, key) of every training document that stays; those held apart are not for the tokenizer to see."""
     for source in recipe.sources:
+        below = np.uint64(held_apart(recipe, work, repeats, source))
         for path in units_of(work, source.name, False):
             table, _ = read_unit(path, ["text", "key"])
-            stays = np.flatnonzero(repeats[path.name] == 0)
-            keys = table["key"].to_numpy()[stays]
-            yield from zip(table["text"].take(stays).to_pylist(), keys.tolist(), strict=True)
+            keys = table["key"].to_numpy()
+            stays = np.flatnonzero((repeats[path.name] == 0) & (keys >= below))
+            yield from zip(table["text"].take(stays).to_pylist(), keys[stays].tolist(), strict=True)
 
 
 def make_tokenizer(
@@ -130,7 +133,8 @@ def make_tokenizer(
         if recipe.vocabulary:
             bpe.check_size(tokenizer, recipe.vocabulary)
         else:
-            part = sample[: max(1, len(sample) // 2)]
+            ends = np.cumsum([len(text) for text in sample])
+            part = sample[: 1 + int(np.searchsorted(ends, COMPARED_BYTES))]
             table = vocabulary.choose(
                 tokenizer, recipe.vocabularies, part, scored, recipe.width / max(1, total)
             )
@@ -164,21 +168,19 @@ def _sample(texts: Callable[[], Iterator[tuple[str, int]]]) -> tuple[list[str], 
     return sample or rest[:1], scored or rest[-1:], total
 
 
-def held_apart(
-    recipe: CorpusRecipe, work: Path, repeats: dict[str, np.ndarray], source: Any
-) -> tuple[int, bool]:
-    """(keys below this are validation documents, whether the source has any). Never all of a source."""
+def held_apart(recipe: CorpusRecipe, work: Path, repeats: dict[str, np.ndarray], source: Any) -> int:
+    """Documents of a source with a key below this are for validation; 0 for none. Never all of a source."""
     if source.held_out or not recipe.validation:
-        return 0, bool(source.held_out)
+        return 0
     keys = [
         read_unit(path, ["key"])[0]["key"].to_numpy()[repeats[path.name] == 0]
         for path in units_of(work, source.name, False)
     ]
     ordered = np.sort(np.concatenate([np.empty(0, np.uint64), *keys]))
     if len(ordered) < 2:
-        return 0, False
+        return 0
     share = min(max(1, round(recipe.validation * len(ordered))), len(ordered) - 1)
-    return int(ordered[share]), True
+    return int(ordered[share])
 
 
 def tokenise(recipe: CorpusRecipe, folder: Path, repeats: dict[str, np.ndarray], progress: Progress) -> None:
@@ -190,7 +192,7 @@ def tokenise(recipe: CorpusRecipe, folder: Path, repeats: dict[str, np.ndarray],
     start = encoder.tokenizer.token_to_id(bpe.SPECIAL["start"])
     dtype = np.uint16 if encoder.tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
     units = all_units(recipe, work)
-    below = {s.name: held_apart(recipe, work, repeats, s)[0] for s in recipe.sources}
+    below = {s.name: held_apart(recipe, work, repeats, s) for s in recipe.sources}
     for done, path in enumerate(units):
         source, kind, *_ = path.name.rsplit(".", 3)
         record = work / "tokens" / f"{path.stem}.json"

@@ -9,6 +9,9 @@ from typing import Any
 from basewise.core.budget import Cost
 from basewise.steps.jobs import Arm, Outcome
 
+SPARE_SHARE = 0.5
+"""Of what the plan leaves, what may go into extras: an arm must not be lost because a busy machine made them longer."""
+
 
 @dataclass
 class Entry:
@@ -50,5 +53,5 @@ def spare_of(race: Any, entry: Entry) -> float:
     planned = sum(race.seconds_a_fold(e) * max(1, race.planned(e)) for e in open_)
     left = race.clock.left - planned - max((race.last_seconds(e) for e in open_), default=0.0)
     before = entry.spare if entry.outcomes and left >= 0 else 0.0
-    entry.spare = float(max(before, left / (max(1, race.planned(entry)) + 1), 0.0))
+    entry.spare = float(max(before, SPARE_SHARE * left / (max(1, race.planned(entry)) + 1), 0.0))
     return entry.spare

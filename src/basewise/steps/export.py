@@ -64,7 +64,8 @@ def export(release: str | Path, to: str, folder: str | Path) -> float:
 def replay(exporter: object, folder: Path, golden: dict) -> float:  # type: ignore[type-arg]
     """The largest change of a golden probability in the export's own runtime; PredictorChanged beyond its bound."""
     wanted = np.asarray(golden["probabilities"], float)
-    again = np.asarray(exporter.answers(folder, golden["texts"]), float)  # type: ignore[attr-defined]
+    answers = exporter.answers  # type: ignore[attr-defined]
+    again = np.array(answers(folder, golden["texts"]), np.float64)
     moved = float(np.abs(again - wanted).max()) if again.shape == wanted.shape else float("inf")
     bound = exporter.BOUND  # type: ignore[attr-defined]
     if not moved <= bound:

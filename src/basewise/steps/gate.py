@@ -23,7 +23,7 @@ from basewise.core.rundir import count_look
 from basewise.core.task import Task
 from basewise.core.taskfile import TASK, load_task
 from basewise.steps.evaluate import difference
-from basewise.steps.predict import Predictor, load
+from basewise.steps.predict import Predictor, cache_folder, load
 
 SAMPLE_LICENCE = "Apache-2.0"
 
@@ -115,7 +115,7 @@ def subject_of(
         others=tuple(t for t in candidate.trials if t is not trial),
         task=candidate.task,
         base=predictor.base,
-        features=FeatureStore(None),
+        features=FeatureStore(cache_folder()),
         artefacts=artefacts_of(candidate),
         incumbent=incumbent(candidate, against) if against else {},
         seed=seed,

@@ -23,7 +23,7 @@ TOKEN_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_t
 
 @register_model("basewise")
 class Harness(LM):
-    """base: anything that `basewise bases show` knows; precision: "auto", "fp32" or "bf16".
+    """base: anything that `basewise bases show` knows; precision: "auto", "fp32", "bf16", or "int8" where it holds.
 
     batch_size, max_batch_size and device are what the harness hands to every model; results do not depend on a batch here,
     so they are taken and not used.

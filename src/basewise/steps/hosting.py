@@ -6,9 +6,8 @@ the digest of its predictor, and answers batches. It knows nothing of HTTP; `ste
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,17 @@ from basewise.core.base import EMBED, GENERATE, Base
 from basewise.core.errors import BasewiseError, InputError, PredictorChanged
 from basewise.core.files import read_json
 from basewise.core.hashing import seed_from, sha256_file
+from basewise.core.release import Release, is_release
 from basewise.stats.conformal import conformal_quantile
-from basewise.steps.predict import Predictor, load, predictor_folder
+from basewise.steps.predict import GOLDEN, Predictor, load, predictor_folder
 
 ALPHA = 0.1
 """Conformal sets hold the truth with probability 0.9 on rows like those of the evidence."""
 PROJECTED = 24
 """Numbers of a row that the watch keeps: a fixed random projection of its features, from which no text can be read."""
 MOST_REFERENCE = 5_000
-MARKS = ("release.json", "manifest.json", "release.sig")
+MIXED_BOUND = 1e-3
+"""Largest change of a golden probability by mixing adapters: rounding of another shape of batch."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,43 @@ class Answered:
     error: Exception | None = None
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """A LoRA predictor whose adapter has joined the others on its base; `name` of it in the mixture."""
+
+    classes: tuple[str, ...]
+    mixture: Any
+    name: str
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, C), alone."""
+        found: np.ndarray = self.mixture.probabilities([(self.name, texts)])[0]
+        return found
+
+
 def version_of(folder: Path) -> str:
-    """The name of what a folder holds: of its record (release.json, else predictor.json) the sha256's first twelve digits."""
-    record = Path(folder) / "release.json"
-    return sha256_file(record if record.is_file() else predictor_folder(folder) / "predictor.json")[:12]
+    """The name of what a folder holds, twelve digits: of a release its id, else the sha256 of predictor.json."""
+    if is_release(folder):
+        return Release.load(folder).id[:12]
+    return sha256_file(predictor_folder(folder) / "predictor.json")[:12]
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """Verify a release before anything in it is opened, and give what its record says; {} for a folder that is no release.
+def verified(folder: Path) -> Release | None:
+    """The record of a release, once every byte of its folder is as released; None for a folder that is no release."""
+    if not is_release(folder):
+        return None
+    from basewise.engine.signing import verify
 
-    Any one mark of a release is enough, so that none can be taken away to be let in; what cannot be verified is not served.
-    """
-    folder = Path(folder)
-    if not any((folder / name).is_file() for name in MARKS):
-        return {}
-    if importlib.util.find_spec("basewise.engine.signing") is None:
-        raise BasewiseError(f"{folder} is a release and this version cannot verify it", "upgrade basewise")
-    importlib.import_module("basewise.engine.signing").verify(folder)
-    found: dict[str, Any] = read_json(folder / "release.json")
-    return found
+    verify(folder)
+    return Release.load(folder)
+
+
+def check_files(folder: Path) -> None:
+    """PredictorChanged where a file of a predictor is not the one that its record names."""
+    folder = predictor_folder(folder)
+    for name, digest in read_json(folder / "predictor.json")["files"].items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
+            raise PredictorChanged(f"{folder / name} is missing or changed", "copy the folder again")
 
 
 class Host:
@@ -88,6 +107,7 @@ class Host:
         self.bases = Bases()
         self.hosted: dict[str, Hosted] = {}
         self.served: dict[str, Base] = {}
+        self.mixtures: dict[str, Any] = {}
 
     def open(self, folder: str | Path, version: str = "") -> dict[str, Any]:
         """Open a run, predictor or release folder; what the service tells of it. Whole or not at all.
@@ -97,28 +117,63 @@ class Host:
         from basewise.engine.shared import Reader
 
         folder = Path(folder)
-        verified = verify(folder)
+        record = verified(folder)
         found = version_of(folder)
         if version and version != found:
             raise PredictorChanged(
                 f"{folder} holds version {found}, {version} was expected", "give its folder again"
             )
         if found in self.hosted:
+            check_files(
+                folder
+            )  # the same record, but perhaps another copy: it is what a later worker will open
             return self.hosted[found].about
         reader = Reader(self.bases)
         predictor = load(folder, reader)  # checks every digest and the golden answers
+        predictor = self._joined(predictor, found)
         base = next((base for base, _ in reader.asked.values()), None)
         about = describe(folder, predictor, found)
-        about["task"] = verified.get("name") or about["task"]
-        if least := (verified.get("conformal") or {}).get("least_probability"):
-            about["conformal"] = {"alpha": ALPHA, **verified["conformal"], "least": least}
-        about["shared"] = bool(reader.asked)
+        if record is not None:
+            about["task"] = address_of(record.name)
+            if least := record.conformal.get("least_probability"):
+                about["conformal"] = {
+                    "alpha": record.conformal["alpha"],
+                    "least": least,
+                    "rows": record.conformal["n"],
+                }
+        about["shared"] = bool(reader.asked) or isinstance(predictor.fitted, Mixed)
         self.hosted[found] = Hosted(predictor, reader, base, about)
         return about
+
+    def _joined(self, predictor: Predictor, version: str) -> Predictor:
+        """A LoRA predictor among the adapters on its base, if mixed it answers the golden rows as it does alone."""
+        if predictor.record["method"] != "lora":
+            return predictor
+        from basewise.engine.adapters import Mixture, adapter_of
+
+        network, digest = predictor.fitted.network, predictor.record["base"]["digest"]  # type: ignore[attr-defined]
+        adapter = adapter_of(network.model)
+        if adapter is None:
+            return predictor
+        alone = predictor.fitted.probabilities(GOLDEN)
+        mixture = self.mixtures.get(digest) or Mixture(network)
+        if not mixture.add(version, adapter):
+            return predictor
+        mixed = Mixed(predictor.classes, mixture, version)
+        if np.abs(mixed.probabilities(GOLDEN) - alone).max() > MIXED_BOUND:
+            raise BasewiseError(
+                f"the adapter of {version} answers differently among others", "serve it merged"
+            )
+        self.mixtures[digest] = mixture
+        return replace(predictor, fitted=mixed)  # type: ignore[arg-type]
 
     def close(self, version: str) -> None:
         """Forget a version, and bases that no other one reads."""
         self.hosted.pop(version, None)
+        for digest, mixture in list(self.mixtures.items()):
+            mixture.adapters.pop(version, None)
+            if not mixture.adapters:
+                del self.mixtures[digest]
         kept = {place for h in self.hosted.values() for place in h.reader.asked}
         served = {base.digest for base in self.served.values()}
         self.bases.close(kept | {p for p in self.bases.open if p[0].rpartition("-")[0] in served})
@@ -190,24 +245,26 @@ class Host:
         known = [(part, self.hosted.get(part.version)) for part in batch]
         asked = [Asked(h.reader, part.texts, part.tokens) for part, h in known if h is not None]
         made = shared_passes(self.bases, asked)
+        mixed = _mixed(known)
         out = []
-        for part, hosted in known:
+        for place, (part, hosted) in enumerate(known):
             if hosted is None:
                 out.append(Answered(error=InputError(f"version {part.version} is not open", "load it first")))
                 continue
             try:
-                out.append(self._one(part, hosted, made))
+                out.append(self._one(part, hosted, made, mixed.get(place)))
             except Exception as error:  # noqa: BLE001 - one task's failure must not be its neighbours'
                 out.append(Answered(error=error))
         return out
 
     @staticmethod
-    def _one(part: Part, hosted: Hosted, made: dict[Any, Any]) -> Answered:
+    def _one(part: Part, hosted: Hosted, made: dict[Any, Any], given: np.ndarray | None) -> Answered:
         if hosted.predictor is None:
             return Answered(_rows_of_base(part, hosted, made))
         hosted.reader.give(made)
         try:
-            probabilities = np.asarray(hosted.predictor.fitted.probabilities(list(part.texts)))
+            own = hosted.predictor.fitted.probabilities
+            probabilities = np.asarray(own(list(part.texts))) if given is None else given
         finally:
             hosted.reader.give({})
         if (
@@ -216,6 +273,21 @@ class Host:
         ):
             raise BasewiseError(f"version {part.version} gave no probabilities", "roll it back")
         return Answered(probabilities, _watched(part, hosted, made, probabilities) if part.watched else None)
+
+
+def _mixed(known: Sequence[tuple[Part, Hosted | None]]) -> dict[int, np.ndarray]:
+    """Probabilities of the parts whose adapters share a base, by place: one pass over the rows of all of them."""
+    groups: dict[int, list[int]] = {}
+    for place, (_, hosted) in enumerate(known):
+        if hosted is not None and hosted.predictor is not None and isinstance(hosted.predictor.fitted, Mixed):
+            groups.setdefault(id(hosted.predictor.fitted.mixture), []).append(place)
+    found: dict[int, np.ndarray] = {}
+    for places in groups.values():
+        if len(places) > 1:
+            fitted: list[Any] = [known[i][1].predictor.fitted for i in places]  # type: ignore[union-attr]
+            asked = [(f.name, known[i][0].texts) for i, f in zip(places, fitted, strict=True)]
+            found.update(zip(places, fitted[0].mixture.probabilities(asked), strict=True))
+    return found
 
 
 def _watched(part: Part, hosted: Hosted, made: dict[Any, Any], probabilities: np.ndarray) -> np.ndarray:
@@ -283,7 +355,11 @@ def describe(folder: Path, predictor: Predictor, version: str) -> dict[str, Any]
 def task_name(folder: Path) -> str:
     """The name a run's task is served under: of its run folder, in letters that an address takes."""
     folder = Path(folder).resolve()
-    name = folder.parent.name if folder.name == "predictor" else folder.name
+    return address_of(folder.parent.name if folder.name == "predictor" else folder.name)
+
+
+def address_of(name: str) -> str:
+    """A name in letters that an address takes."""
     kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.")
     return kept or "task"
 
@@ -293,13 +369,15 @@ def held_out(folder: Path, predictor: Predictor) -> tuple[np.ndarray, np.ndarray
     folder = Path(folder)
     folder = folder.parent if folder.name == "predictor" else folder
     evidence, decision = folder / "evidence.parquet", folder / "decision.json"
-    release = folder / "release.json"
-    record = decision if decision.is_file() else release
-    if not evidence.is_file() or not record.is_file():
+    if not evidence.is_file():
         return None
     import pyarrow.parquet as pq
 
-    chosen = read_json(record).get("chosen")
+    base = predictor.record["base"]
+    method = predictor.record["method"]
+    chosen = f"{base['key']} + {method}" if base else method  # as evidence names its trials
+    if decision.is_file():
+        chosen = read_json(decision).get("chosen")
     columns = ["label", *(f"p_{i}" for i in range(len(predictor.classes)))]
     try:
         table = pq.read_table(evidence, columns=columns, filters=[("trial", "=", chosen)])

@@ -227,19 +227,17 @@ def _corpus_of(recipe: Recipe) -> tuple[int, int, tuple[str, ...]]:
     return UNKNOWN_VOCABULARY, recipe.steps_for(0), (note,)
 
 
-def from_size(size: str, tokens: str | None, ranks: int, batch: str | None = None) -> Wanted:
+def from_size(size: str, tokens: str | None, ranks: int) -> Wanted:
     """A gated decoder of about so many parameters ("1.3B"), on 20 tokens a parameter unless `tokens` says otherwise."""
     wanted_parameters = quantity(size, "size")
     shape = decoder_of(wanted_parameters)
     total = quantity(tokens, "tokens") if tokens else 20.0 * parameters(shape)
-    batch_tokens = (
-        quantity(batch, "batch") if batch else BATCH_TOKENS * max(1.0, total / BATCH_AT) ** BATCH_POWER
-    )
+    batch_tokens = BATCH_TOKENS * max(1.0, total / BATCH_AT) ** BATCH_POWER
     rows = max(1, round(batch_tokens / shape.context / ranks)) * ranks
     if total < rows * shape.context:
         raise InputError(
             f"{total:.3g} tokens are fewer than one batch of {rows * shape.context:,}",
-            "raise --tokens or lower --batch or the ranks",
+            "raise --tokens or lower the ranks",
         )
     return Wanted(name=size.lower(), shape=shape, tokens=total, rows=rows)
 
@@ -310,10 +308,6 @@ def look_back(recipe: Recipe, vocabulary: int, ranks: int, seconds_a_step: float
     )
 
 
-def with_tokens(wanted: Wanted, tokens: str | None, batch: str | None) -> Wanted:
-    """A recipe's wish with other tokens or another batch, where the command line gives them."""
-    if tokens:
-        wanted = replace(wanted, tokens=quantity(tokens, "tokens"))
-    if batch:
-        wanted = replace(wanted, rows=max(1, round(quantity(batch, "batch") / wanted.shape.context)))
-    return wanted
+def with_tokens(wanted: Wanted, tokens: str | None) -> Wanted:
+    """A recipe's wish with other tokens, where the command line gives them."""
+    return replace(wanted, tokens=quantity(tokens, "tokens")) if tokens else wanted

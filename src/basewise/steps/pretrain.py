@@ -135,8 +135,7 @@ def _same_corpus(folder: Path, recipe: Recipe, corpus: Corpus) -> None:
 def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) -> Assembled:
     """Model, optimiser, feed and plan of a recipe; `share`: (rank, ranks) of this process.
 
-    To train sharded, wrap `model` (it is one module: ids and targets in, a sum of losses out), make the optimiser with
-    `engine.optim.for_pretraining(wrapped, recipe)`, and set `feed.model` to the wrapped one.
+    `_sharded` puts a sharded copy of `model` in its place where there are many ranks.
     """
     from basewise.engine.device import device, machine
     from basewise.engine.feed import Feed, Setting, check_enough
@@ -157,10 +156,8 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         vocabulary=corpus.vocabulary,
         mask=corpus.special.get("mask", -1),
         special=tuple(sorted(i for i in corpus.special.values() if i >= 0)),
-        mask_first=recipe.mask_first,
-        mask_last=recipe.mask_last,
-        causal_share=recipe.causal_share,
-    )
+        mask_first=recipe.mask_first, mask_last=recipe.mask_last, causal_share=recipe.causal_share,
+    )  # fmt: skip
 
     def factor(step: int, total: int) -> float:
         if recipe.schedule == "cosine":
@@ -216,22 +213,23 @@ def _run(recipe: Recipe, folder: Path, branch: tuple[Path, int] | None, options:
             corpus = open_corpus(recipe, folder)
         made, outcome, watch = _train(recipe, corpus, folder, branch, options, ranks)
         scores = watch.evaluate(whole=True)
-        if ranks.first and (seconds := _seconds_a_step(folder, recipe)):
+        if ranks.first and (seconds := _seconds_a_step(folder, recipe, watch.began_at)):
             from basewise.steps.plan import look_back
 
             look_back(recipe, corpus.vocabulary, ranks.world, seconds)
     return _finish(recipe, corpus, folder, made, outcome, options, watch, scores)
 
 
-def _seconds_a_step(folder: Path, recipe: Recipe) -> float:
-    """The median over the steps that were written down; 0 where they are too few to tell."""
+def _seconds_a_step(folder: Path, recipe: Recipe, began_at: int) -> float:
+    """The median over the steps of this session that were written down; 0 where they are too few to tell."""
     import json
     import statistics
 
     from basewise.steps.pretrain_watch import METRICS
 
-    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()[2:]]
-    rates = [line["tokens_per_second"] for line in lines if line.get("tokens_per_second")]
+    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    warm = [line for line in lines if line["step"] > began_at + 2]
+    rates = [line["tokens_per_second"] for line in warm if line.get("tokens_per_second")]
     return recipe.rows * recipe.context / statistics.median(rates) if len(rates) >= 3 else 0.0
 
 

@@ -59,6 +59,7 @@ class PretrainWatch(Watch):
         self._page = 0.0
         self._budget = self.recipe.tokens_at_once // self.ranks.world
         self._told: set[str] = set()
+        self.began_at = 0
 
     # -------------------------------------------------------- the loop's questions
 
@@ -80,6 +81,7 @@ class PretrainWatch(Watch):
         self._last = (state.step, state.spent)
         if self.begun:
             self.begun(state)
+        self.began_at = state.step
         self._say(f"going on from step {state.step}")
         return state
 

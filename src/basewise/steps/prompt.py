@@ -204,10 +204,12 @@ def answer_file(
             if run is not None and (saved := run.saved(str(start))) is not None:
                 yield from (Reply(**record) for record in saved[1]["replies"])
                 continue
-            replies = list(answer(causal, part_, options=options, shots=shots, progress=progress))
+            replies: list[Reply] = []
+            for reply in answer(causal, part_, options=options, shots=shots, progress=progress):
+                replies.append(reply)
+                yield reply  # at once: what is stopped in the middle has been shown
             if run is not None:
                 run.keep(str(start), {}, {"replies": [asdict(reply) for reply in replies]})
-            yield from replies
     if run is not None:
         shutil.rmtree(folder, ignore_errors=True)
 

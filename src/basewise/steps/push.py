@@ -35,7 +35,8 @@ def push(
 
     api = HfApi(endpoint=endpoint, token=token)
     try:
-        api.create_repo(repo, private=not public, exist_ok=True)
+        if not api.repo_exists(repo):  # who may write need not be allowed to create
+            api.create_repo(repo, private=not public, exist_ok=True)
         done = api.upload_folder(
             repo_id=repo,
             folder_path=folder,

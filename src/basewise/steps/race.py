@@ -216,10 +216,7 @@ class Race:
         entry.out_of_time = True
         entry.status = "dropped" if entry.outcomes else "skipped"
         how = "measured" if entry.outcomes else "predicted"
-        entry.why = (
-            f"{needed} fit{'s' * (needed > 1)} and a last one on all rows, {how} {self.seconds_a_fold(entry):.0f} s each,"
-            f" do not fit into the {max(0.0, self.clock.left):.0f} s left"
-        )
+        entry.why = f"{needed} fit{'s' * (needed > 1)} and a last one on all rows, {how} {self.seconds_a_fold(entry):.0f} s each, do not fit into the {max(0.0, self.clock.left):.0f} s left"
 
     def run_raced(self, entries: list[Entry]) -> None:
         """Rung by rung (a rung is a fold) over the arms that fit together, the likeliest first; then drop by evidence.
@@ -386,12 +383,8 @@ class Race:
             base_digest=entry.arm.base.digest if entry.arm.base else None,
             row_ids=self.train.row_ids[index],
             labels=self.train.labels[index],
-            probabilities=np.concatenate([o.probabilities for o in outcomes])
-            if outcomes
-            else np.zeros((0, classes)),
-            fold=np.concatenate([np.full(len(h), f) for h, f in zip(held, folds, strict=True)])
-            if held
-            else index,
+            probabilities=np.concatenate([np.zeros((0, classes)), *(o.probabilities for o in outcomes)]),
+            fold=np.repeat(folds, [len(h) for h in held]) if held else index,
             seed=np.zeros(len(index), np.int64),
             n_train=int((self.folds != folds[0]).sum()) if folds else 0,
             predicted_cost=entry.predicted,

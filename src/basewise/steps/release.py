@@ -184,7 +184,7 @@ def _record(
         target=candidate.task.target if candidate.task else str(decision.provenance.get("target", "")),
         threshold=predictor.threshold,
         promised_risk=decision.coverage.get("promised_risk"),
-        conformal=conformal_of(candidate.trial),
+        conformal=conformal_of(candidate.trial, rules.limits["abstention"]["alpha"]),
         score=score_of(candidate),
         controls=controls_of(decision),
         measures=measures_of(candidate, results),

@@ -41,18 +41,18 @@ def controls_of(decision: Decision) -> list[Json]:
     ]
 
 
-def conformal_of(trial: Trial | None) -> Json:
-    """The least probability of a class in the set at 90 %, from held-out rows, and the band of the realised coverage."""
+def conformal_of(trial: Trial | None, alpha: float = ALPHA) -> Json:
+    """The least probability of a class in the set at 1 - alpha, from held-out rows, and the band of the realised coverage."""
     from basewise.stats.conformal import conformal_quantile, coverage_band
 
     if trial is None or len(trial.row_ids) < 20:
         return {}
     _, first = np.unique(trial.row_ids, return_index=True)  # one seed a row: repeats would count a row twice
     truth = trial.probabilities[first, trial.labels[first]]
-    low, high = coverage_band(len(first), ALPHA)
+    low, high = coverage_band(len(first), alpha)
     return {
-        "alpha": ALPHA,
-        "least_probability": conformal_quantile(truth, ALPHA),
+        "alpha": alpha,
+        "least_probability": conformal_quantile(truth, alpha),
         "n": len(first),
         "low": low,
         "high": high,

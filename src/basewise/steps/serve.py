@@ -11,6 +11,7 @@ import importlib.util
 import ipaddress
 import socket
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class ServeOptions:
     upstream: str = ""
     limits: Limits = field(default_factory=Limits)
     quiet: bool = False
+    announce: Callable[[str], None] | None = None
 
 
 def read_limits(path: Path | None) -> Limits:
@@ -113,4 +115,7 @@ def serve(folders: tuple[str, ...], options: ServeOptions | None = None) -> None
             "make one with: basewise access add NAME, or serve on 127.0.0.1",
         )
     check_port(options.host, options.port)
+    if options.announce is not None:
+        at = f"http://{options.host}:{options.port}"
+        options.announce(f"serving on {at}, how to ask: {at}/docs")
     importlib.import_module("basewise.web.service").run(folders, options)

@@ -25,7 +25,7 @@ from basewise.core.budget import Budget
 from basewise.core.decision import Decision
 from basewise.core.errors import BudgetError, InputError, UnknownName
 from basewise.core.hashing import digest_json
-from basewise.core.method import compatible
+from basewise.core.method import Wording, compatible
 from basewise.core.registry import part
 from basewise.core.rundir import RunDir, free_folder
 from basewise.core.task import UNLABELLED, Examples, Task
@@ -137,19 +137,22 @@ class Tried:
     why: str = ""
 
 
-def zero_shot(
-    task: Task, tried: tuple[Any, Any], budget: Budget, to: str | Path | None, options: Any
-) -> Decision:
-    """Fit the zero-shot ways that fit into the budget, save the likeliest; the Decision with the verdict "unproven"."""
-    from basewise.engine.device import machine
+def check_words(wording: Wording, classes: tuple[str, ...]) -> None:
+    """A template or words for labels that cannot be used are refused before anything runs."""
+    if wording == Wording():
+        return
     from basewise.engine.prompting import check_wording
-    from basewise.steps.choose import get_bases
-    from basewise.steps.conclude import write_report
-    from basewise.steps.predict import save_predictor
 
-    started, began = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), time.monotonic()
+    check_wording(wording, classes)
+
+
+def _arms(
+    task: Task, tried: tuple[Any, Any], budget: Budget, options: Any
+) -> tuple[list[Arm], list[Base], list[str]]:
+    """What can be tried without labels, the likeliest first; the bases, and a note for each that was left out."""
+    from basewise.steps.choose import get_bases
+
     names, methods = tried
-    check_wording(options.wording, task.classes)
     ways = [m for m in (methods or ZERO_SHOT) if m in ZERO_SHOT]
     if not ways:
         raise InputError(
@@ -164,7 +167,20 @@ def zero_shot(
         raise InputError(
             f"no base here can be used by {', '.join(ways)}", "name one, such as --base minilm-l6"
         )
-    arms.sort(key=prior)
+    return sorted(arms, key=prior), bases, notes
+
+
+def zero_shot(
+    task: Task, tried: tuple[Any, Any], budget: Budget, to: str | Path | None, options: Any
+) -> Decision:
+    """Fit the zero-shot ways that fit into the budget, save the likeliest; the Decision with the verdict "unproven"."""
+    from basewise.engine.device import machine
+    from basewise.steps.conclude import write_report
+    from basewise.steps.predict import save_predictor
+
+    started, began = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), time.monotonic()
+    check_words(options.wording, task.classes)
+    arms, bases, notes = _arms(task, tried, budget, options)
     wording = options.wording
     identity = digest_json([task.rows.digest(), [a.name for a in arms], wording.template, wording.words])
     folder = Path(to) if to else free_folder(task.name, identity)

@@ -15,7 +15,7 @@ from basewise.web import contract
 from basewise.web.documents import ERRORS, body
 from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
-from basewise.web.service import Service
+from basewise.web.service import PREDICT, Service
 
 
 def texts_of(rows: str | list[contract.Row], inputs: list[str], most: int) -> list[str]:
@@ -121,9 +121,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     """Add these routes."""
     predicting = Predicting(service)
 
-    @app.post(
-        "/v1/tasks/{name}/predict", responses=ERRORS, openapi_extra=body(contract.Predict), tags=["tasks"]
-    )
+    @app.post(PREDICT, responses=ERRORS, openapi_extra=body(contract.Predict), tags=["tasks"])
     async def predict(name: str, request: Request) -> Response:
         """Answer rows: label, probability, abstention, conformal set, probabilities, and the version that said so."""
         service.admit(request, name)
@@ -149,6 +147,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
         found = {"task": name, "version": version, "answers": answers, "tokens": tokens}
         text = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         return Response(text, media_type="application/json", headers={"X-Basewise-Version": version})
+
+    service.predict = predict
 
     @app.get("/v1/tasks", responses=ERRORS, tags=["tasks"])
     async def tasks(request: Request) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def how(text: str) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: int = 99, caption: str = "") -> str:
     """A table; cells are HTML already. Columns from `numeric` on are set right."""
     side = [' class="n"' if i >= numeric else "" for i in range(len(head))]
-    top = "".join(f"<th{c}>{escape(h)}</th>" for c, h in zip(side, head, strict=True))
+    top = "".join(f"<th{c}>{escape(h)}</th>" if h else "<td></td>" for c, h in zip(side, head, strict=True))
     body = "".join(
         "<tr>" + "".join(f"<td{c}>{v}</td>" for c, v in zip(side, r, strict=True)) + "</tr>" for r in rows
     )

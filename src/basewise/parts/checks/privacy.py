@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from basewise.core.base import Base
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval
 from basewise.core.hashing import generator
 from basewise.core.personal import find_personal, personal_rows
@@ -29,6 +30,8 @@ TEXT_FILES = (".json", ".txt", ".md", ".toml", ".jinja", ".model")
 PIECE = re.compile(r"\w+")
 PREFIX_WORDS, GIVEN_WORDS = 12, 12
 ASKED_ROWS = 100
+LEAST_IDS = 8
+"""Fewer token ids in a row say nothing of anyone."""
 
 
 def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
@@ -68,6 +71,28 @@ def strings_of(path: Path) -> Iterator[str]:
             stack += value
 
 
+def tokens_of(path: Path, base: Base | None) -> Iterator[str]:
+    """Texts that lie in a weights file as token ids, such as the rows that a prompt shows."""
+    from safetensors import SafetensorError, safe_open
+
+    if base is None:
+        return
+    from basewise.engine.weights import load_tokenizer
+
+    try:
+        with safe_open(path, framework="np") as file:
+            found = [
+                file.get_tensor(name)
+                for name in sorted(file.keys())
+                if file.get_slice(name).get_dtype() in ("I64", "I32")
+            ]
+    except (SafetensorError, OSError):
+        return  # the check of the weights tells of it
+    for ids in found:
+        if ids.ndim == 1 and len(ids) >= LEAST_IDS and ids.min() >= 0:
+            yield load_tokenizer(base).decode([int(i) for i in ids])
+
+
 def _files(subject: Subject, limits: dict[str, Any], evidence: list[Json]) -> list[tuple[str, str]]:
     texts = subject.task.train.texts if subject.task is not None else ()
     pieces, shingles = _pieces(texts), _shingles(texts, limits["verbatim_words"])
@@ -75,10 +100,12 @@ def _files(subject: Subject, limits: dict[str, Any], evidence: list[Json]) -> li
     found: set[str] = set()
     verbatim = 0
     places: set[str] = set()
-    for path in sorted(p for p in subject.files.rglob("*") if p.suffix in TEXT_FILES and p.is_file()):
+    readable = (*TEXT_FILES, ".safetensors")
+    for path in sorted(p for p in subject.files.rglob("*") if p.suffix in readable and p.is_file()):
         if path.name == "tokenizer.json" or "base" in path.relative_to(subject.files).parts[:-1]:
             continue  # the vocabulary of a base is public and older than the rows
-        for string in strings_of(path):
+        said = tokens_of(path, subject.base) if path.suffix == ".safetensors" else strings_of(path)
+        for string in said:
             kinds = [kind for kind, _, _ in find_personal(string)]
             tokens = PIECE.findall(string.lower())
             hit = pieces & set(tokens)
@@ -95,17 +122,17 @@ def _files(subject: Subject, limits: dict[str, Any], evidence: list[Json]) -> li
         fact("pieces of personal data in the files", len(found)),
         fact("texts of the table in the files", verbatim),
     ]
-    said = []
+    faults = []
     if whole or len(found) > limits["pieces"]:
-        said.append(
+        faults.append(
             (
                 FAIL,
                 f"{len(whole)} pieces of personal data whole and {len(found)} in part are in {', '.join(sorted(places))}",
             )
         )
     if verbatim:
-        said.append((FAIL, f"{verbatim} strings of {', '.join(sorted(places))} repeat texts of the table"))
-    return said
+        faults.append((FAIL, f"{verbatim} strings of {', '.join(sorted(places))} repeat texts of the table"))
+    return faults
 
 
 def _pieces(texts: Any) -> set[str]:

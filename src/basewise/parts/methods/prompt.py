@@ -22,6 +22,7 @@ from basewise.core.budget import Cost
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
 from basewise.engine.costs import block_parameters, network_memory, peak
+from basewise.engine.frozen import spoken
 
 REQUIRES: frozenset[str] = frozenset({SCORE})
 RUNGS = "rows"
@@ -106,6 +107,19 @@ def scored(causal: Any, prompt: Any, texts: Sequence[str]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros((0, len(prompt.labels)))
 
 
+def inner_tokens(classes: Sequence[str]) -> float:
+    """Tokens that scoring all labels feeds behind a text: of each label all but the last, shared beginnings once."""
+    fed: dict[tuple[str, ...], float] = {}
+    for name in classes:
+        words = spoken(name).split()
+        for i, word in enumerate(words):
+            last = i == len(words) - 1
+            fed[(*words[: i + 1], *(("",) if last else ()))] = max(
+                len(word) / 6.0 - last, 0.0 if last else 1.0
+            )
+    return sum(fed.values())
+
+
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     """Tokens of the judged rows for each number of shots, of the demonstrations once, and the output matrix at the labels.
 
@@ -118,7 +132,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     rows, classes = max(len(examples), 1), len(examples.classes)
     letters = float(np.mean([len(t) for t in examples.texts])) if len(examples) else 0.0
     text = min(letters / LETTERS_PER_TOKEN + ROW_TOKENS, 384.0)
-    inner = sum(max(len(c) / 5.0 - 1.0, 0.0) for c in examples.classes)
+    inner = inner_tokens(examples.classes)
     room = min(PREFIX_SHARE * card.context, PREFIX_TOKENS)
     prefixes = {k: k * classes * min(text, 100.0) for k in SHOTS if k <= max(1, rows // classes // 2)}
     prefixes = {k: tokens for k, tokens in prefixes.items() if tokens <= room}

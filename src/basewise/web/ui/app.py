@@ -17,7 +17,7 @@ from basewise.core.errors import BasewiseError, InputError
 from basewise.core.rundir import check_place
 from basewise.web.ui import shell
 from basewise.web.ui.guard import Guard
-from basewise.web.ui.pages import routers
+from basewise.web.ui.pages import ROUTERS
 
 HOST = "127.0.0.1"
 MOST_BYTES = 512_000_000
@@ -28,7 +28,7 @@ def create_app(root: Path, token: str, port: int, most_bytes: int = MOST_BYTES) 
     """The ASGI app over a folder of runs. `port`: the one that browsers name in their Host header."""
     app = FastAPI(title="basewise", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.root = Path(root)
-    for router in routers():
+    for router in ROUTERS:
         app.include_router(router)
 
     @app.get("/static/{name}")

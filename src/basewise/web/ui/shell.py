@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,15 +21,9 @@ PLACES = (
     ("/compare", "Compare"),
     ("/bench", "Benchmarks"),
     ("/pretraining", "Pretraining"),
+    ("/releases", "Releases"),
+    ("/service", "Service"),
 )
-WITH_STEP = (("release", "/releases", "Releases"), ("serve", "/service", "Service"))
-
-
-@functools.cache
-def places() -> tuple[tuple[str, str], ...]:
-    """The navigation; releases and the service where this install has their commands."""
-    more = tuple((path, name) for step, path, name in WITH_STEP if find_spec(f"basewise.steps.{step}"))
-    return (*PLACES, *more)
 
 
 def stylesheet() -> str:
@@ -43,7 +35,7 @@ def page(title: str, body: str, *, here: str = "", status: int = 200, kicker: st
     """A whole page; `title` is its heading (text), `body` is HTML, `here` the path of its place in the navigation."""
     links = "".join(
         f'<a href="{path}"{" aria-current=page" if path == here else ""}>{escape(name)}</a>'
-        for path, name in places()
+        for path, name in PLACES
     )
     above = f'<p class="brand">{escape(kicker)}</p>' if kicker else ""
     return HTMLResponse(
@@ -51,7 +43,7 @@ def page(title: str, body: str, *, here: str = "", status: int = 200, kicker: st
         '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)} · basewise</title>"
         '<link rel="stylesheet" href="/static/app.css"><link rel="icon" href="data:,"><script src="/static/app.js" defer></script>'
-        '</head><body><a class="skip" href="#content">Skip to the content</a><header><div class="bar">'
+        '</head><body><a class="skip" href="#content">Skip to the content</a><header><div class="top">'
         f'<a class="home" href="/">basewise</a><nav aria-label="Pages">{links}</nav></div></header>'
         f'<main id="content" tabindex="-1">{above}<h1>{escape(title)}</h1>{body}</main>'
         '<p id="said" class="unseen" role="status" aria-live="polite"></p></body></html>\n',

@@ -1,13 +1,6 @@
-"""One file a page: its routes and its HTML. ROUTERS is what the app joins.
-
-Releases and the service have a page where this install has their commands.
-"""
+"""One file a page: its routes and its HTML. ROUTERS is what the app joins."""
 
 from __future__ import annotations
-
-from importlib.util import find_spec
-
-from fastapi import APIRouter
 
 from basewise.web.ui.pages import (
     bases,
@@ -25,11 +18,21 @@ from basewise.web.ui.pages import (
     serving,
 )
 
-ALWAYS = (home, new, run, rows, relabel, bases, playground, compare, benchmarks, pretraining)
-WITH_STEP = (("release", releases), ("serve", serving), ("serve", service))
-
-
-def routers() -> list[APIRouter]:
-    """The routes of all pages that this install can fill."""
-    present = [page for step, page in WITH_STEP if find_spec(f"basewise.steps.{step}")]
-    return [page.router for page in (*ALWAYS, *present)]
+ROUTERS = tuple(
+    page.router
+    for page in (
+        home,
+        new,
+        run,
+        rows,
+        relabel,
+        bases,
+        playground,
+        compare,
+        benchmarks,
+        pretraining,
+        releases,
+        serving,  # before service, whose routes take any word
+        service,
+    )
+)

@@ -22,6 +22,7 @@ from basewise.web.ui.tables import Roles
 
 router = APIRouter()
 SPLITS = (("", "as guessed"), ("chance", "by chance"), ("none", "none: no locked test rows"))
+CURVES = (("yes", "measure them, as time allows"), ("no", "leave them out"))
 DOWNLOADS = (("500MB", "up to 500 MB"), ("2GB", "up to 2 GB"), ("1B", "none"))
 FORMATS = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.parquet,.pq,.arrow,.feather,.gz,.db,.sqlite,.sqlite3,.duckdb"
 
@@ -203,6 +204,7 @@ def _start_form(root: Path, key: str, path: Path, roles: Roles) -> str:
         )
         + ticks("method", "Methods", methods, (), "None ticked: all.")
         + select("download", "Fetch starter bases that are not here", DOWNLOADS, "500MB")
+        + select("curves", "Learning curves, for the labels saved", CURVES, "yes")
         + text_field("seed", "Seed", "0", attributes='inputmode="numeric"')
     )
     return (
@@ -255,9 +257,8 @@ def begin(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> str:
     task = tables.look(path, roles)
     settings = {"download": download, "inputs": ",".join(roles.inputs or task.inputs), "query": roles.query}
     config = root / jobs.FOLDER / name / "settings.toml"
-    lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in settings.items() if v] + [
-        f"seed = {int(seed)}"
-    ]
+    lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in settings.items() if v]
+    lines += [f"seed = {int(seed)}", f"curves = {str(sent.one('curves') != 'no').lower()}"]
     write_text(config, "\n".join(lines) + "\n")
     words = ["choose", str(path), "--target", roles.target or task.target, "--budget", sent.one("budget")]
     words += ["--to", str(root / name), "--config", str(config)]

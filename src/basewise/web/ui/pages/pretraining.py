@@ -75,7 +75,11 @@ def curves(run: Run) -> str:
         ("tokens", f"{last['tokens']:,}", f"{last['tokens_per_second']:,.0f} a second"),
         ("loss", loss, "nats, mean of the step"),
         ("share of the peak", f"{100 * last['share_of_peak']:.0f} %", "of matrix products, measured here"),
-        ("time", duration(last["seconds"]), f"about {duration(left)} left" if left > 0 else "done"),
+        (
+            "time",
+            duration(last["seconds"]),
+            f"about {duration(left)} left" if run.state == "running" else run.state,
+        ),
     )
     items = "".join(
         f"<div><dt>{a}</dt><dd>{escape(b)}<small>{escape(c)}</small></dd></div>" for a, b, c in cells

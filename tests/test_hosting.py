@@ -1,0 +1,130 @@
+"""Hosting: one pass for many tasks, adapters mixed in a batch, each task's answers as alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from basewise.core.errors import BasewiseError, PredictorChanged
+from basewise.steps.hosting import Host, Mixed, Part, version_of
+from basewise.steps.predict import load
+from served import run_folder
+
+TEXTS = [row["text"] for row in tiny.rows(20, seed=5)]
+
+
+def test_tasks_on_one_base_share_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from basewise.engine.shared import Bases
+
+    base = tiny.base_folder(tmp_path / "base")
+    folders = [run_folder(tmp_path / m, m, base, seed=i) for i, m in enumerate(("probe", "prototype"))]
+    folders.append(run_folder(tmp_path / "words", "words", None))
+    host = Host()
+    versions = [host.open(f)["version"] for f in folders]
+    assert len(host.bases.open) == 1
+    passes = []
+    compute = Bases.compute
+
+    def counted(self, base, precision, texts, tokens, wanted):  # type: ignore[no-untyped-def]
+        passes.append(len(texts))
+        return compute(self, base, precision, texts, tokens, wanted)
+
+    monkeypatch.setattr(Bases, "compute", counted)
+    shares = [TEXTS[:12], TEXTS[6:], TEXTS]
+    batch = [Part(v, t, host.tokens(v, t)[0], True) for v, t in zip(versions, shares, strict=True)]
+    batch.append(Part(host.embedder("base"), TEXTS[:3]))
+    answers = host.answer(batch)
+    assert passes == [20]  # each text once, for two tasks and the vectors
+    for folder, texts, answer in zip(folders, shares, answers, strict=False):
+        assert np.abs(answer.probabilities - load(folder).predict_proba(texts)).max() < 1e-5
+        assert answer.features is not None
+        assert answer.features.shape == (len(texts), 24)
+    assert np.linalg.norm(answers[3].probabilities, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    for version in versions:
+        host.close(version)
+    host.hosted.clear()
+    host.close("")
+    assert host.bases.open == []
+
+
+def test_adapters_of_several_tasks_are_mixed_and_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.quick(monkeypatch)
+    base = tiny.base_folder(tmp_path / "base")
+    folders = [run_folder(tmp_path / f"lora{i}", "lora", base, turn=i, seed=i) for i in range(3)]
+    alone = [load(f).predict_proba(TEXTS) for f in folders]
+    assert np.abs(alone[0] - alone[1]).max() > 0.01  # they are different tasks
+    host = Host()
+    versions = [host.open(f)["version"] for f in folders]
+    fitted = [host.hosted[v].predictor.fitted for v in versions]  # type: ignore[union-attr]
+    assert all(isinstance(f, Mixed) for f in fitted)
+    assert len(host.mixtures) == 1
+    shares = [TEXTS, TEXTS[:7], TEXTS[3:]]
+    answers = host.answer([Part(v, t) for v, t in zip(versions, shares, strict=True)])
+    for answer, texts, expected in zip(answers, shares, alone, strict=True):
+        rows = [TEXTS.index(t) for t in texts]
+        assert np.abs(answer.probabilities - expected[rows]).max() < 1e-5
+    host.close(versions[0])  # the host of the network may go first
+    again = host.answer([Part(versions[1], TEXTS)])[0]
+    assert np.abs(again.probabilities - alone[1]).max() < 1e-5
+
+
+def test_a_task_that_fails_fails_alone(tmp_path: Path) -> None:
+    folders = [run_folder(tmp_path / f"w{i}", "words", None, seed=i) for i in range(2)]
+    host = Host()
+    good, bad = (host.open(f)["version"] for f in folders)
+
+    class Broken:
+        classes = host.hosted[bad].predictor.classes  # type: ignore[union-attr]
+
+        def probabilities(self, texts: list[str]) -> np.ndarray:
+            return np.full((len(texts), 3), np.nan)
+
+    object.__setattr__(host.hosted[bad].predictor, "fitted", Broken())
+    answers = host.answer([Part(good, TEXTS), Part(bad, TEXTS), Part("nobody", TEXTS)])
+    assert answers[0].error is None
+    assert isinstance(answers[1].error, BasewiseError)
+    assert "not open" in str(answers[2].error)
+
+
+def test_a_copy_with_a_changed_file_is_refused_even_when_the_version_is_open(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "one", "words", None)
+    host = Host()
+    about = host.open(folder)
+    assert about["version"] == version_of(folder)
+    assert about["conformal"]["rows"] == 90
+    weights = folder / "predictor" / "words.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(PredictorChanged):
+        host.open(folder)
+    with pytest.raises(PredictorChanged, match="expected"):
+        host.open(folder, "0" * 12)
+
+
+def test_a_release_is_verified_before_it_is_opened_and_named_by_its_id(tmp_path: Path) -> None:
+    import released
+    from basewise.core.release import Release
+
+    folder = released.copy_of(released.released(signed=False), tmp_path / "queue")
+    host = Host()
+    about = host.open(folder)
+    record = Release.load(folder)
+    assert about["version"] == record.id[:12]
+    assert about["conformal"]["least"] == pytest.approx(record.conformal["least_probability"])
+    assert about["reference"]["rows"] > 0
+    answer = host.answer([Part(about["version"], TEXTS)])[0]
+    assert np.abs(answer.probabilities - load(folder).predict_proba(TEXTS)).max() < 1e-9
+    weights = folder / "predictor" / "words.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(BasewiseError):
+        host.open(folder)
+    with pytest.raises(BasewiseError):
+        Host().open(folder)
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "release.json").write_text("{}")
+    with pytest.raises(BasewiseError):
+        Host().open(tmp_path / "claims")
