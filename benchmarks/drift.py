@@ -8,6 +8,9 @@ Run: python benchmarks/drift.py [--draws 200 --runs 60 --base minilm-l6]
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 
 import common
