@@ -8,6 +8,9 @@ Run: python benchmarks/drift.py [--draws 200 --runs 60 --base minilm-l6]
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 
 import common
@@ -37,14 +40,19 @@ def pools(base_name: str) -> tuple[dict[str, Said], np.ndarray]:
     from basewise.engine.shared import Bases, Reader
     from basewise.steps.bases import pull
     from basewise.steps.hosting import projection
+    from basewise.steps.predict import load, save_predictor
 
     rows, other = common.sample(common.read_set("trec", "train"), 5000, 0), common.read_set("subj", "test")
     classes = tuple(sorted(set(rows.labels)))
     labels = np.array([classes.index(label) for label in rows.labels])
     order = np.arange(1000)
     examples = Examples(tuple(rows.texts[:1000]), labels[:1000], order, order, classes)
-    reader = Reader(Bases())
-    fitted = part("methods", "probe").fit(examples, pull(base_name), Context(features=reader))
+    reader, base = Reader(Bases()), pull(base_name)
+    with tempfile.TemporaryDirectory(prefix="basewise-bench-") as folder:
+        place = Path(folder) / "predictor"
+        fresh = part("methods", "probe").fit(examples, base, Context())
+        save_predictor(place, fresh, method="probe", base=base, inputs=("text",), threshold=None)
+        fitted = load(place, reader).fitted
     rng = np.random.default_rng(0)
     texts = {
         "same": rows.texts[1000:],
