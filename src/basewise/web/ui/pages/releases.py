@@ -262,12 +262,7 @@ def record(root: Path, name: str, r: dict[str, Any]) -> str:
         [
             f'<span class="badge {escape(g["verdict"])}">{escape(g["verdict"])}</span>',
             escape(g["check"]),
-            cut(g["sentence"])
-            + (
-                f"<br><b>overridden:</b> {cut(json.dumps(g['override'], ensure_ascii=False))}"
-                if g.get("override")
-                else ""
-            ),
+            cut(g["sentence"]) + _overridden(g.get("override")),
             cut(g.get("advice", "")),
         ]
         for g in r["gate"]
@@ -303,6 +298,13 @@ def record(root: Path, name: str, r: dict[str, Any]) -> str:
         ("Where it is", f"<p><code>{escape(str(place(root) / name))}</code></p>"),
     ]
     return "".join(f"<section><h2>{t}</h2>{b}</section>" for t, b in parts if b)
+
+
+def _overridden(override: dict[str, Any] | None) -> str:
+    """Who let a failed check through, and why."""
+    if not override:
+        return ""
+    return f"<br><b>overridden</b> by {cut(override.get('by', '–'), 120)}: {cut(override.get('reason', '–'))}"
 
 
 def _interval(m: dict[str, Any]) -> list[str]:
