@@ -155,18 +155,6 @@ def test_container_serves_over_http_and_refuses_what_is_no_text(tmp_path: Path) 
             process.kill()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_tuned_network_opens_in_transformers_and_in_onnxruntime(method: str, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        tiny.quick(patch)
-        folder = released.released(method)
-    for to in ("folder", "onnx"):
-        assert export(folder, to, tmp_path / to) <= part("exporters", to).BOUND
-        theirs = part("exporters", to).answers(tmp_path / to, TEXTS)
-        assert np.abs(theirs - bw.load(folder).predict_proba(TEXTS)).max() <= 0.02
-
-
 def test_mlflow_loads_what_was_written(tmp_path: Path) -> None:
     pytest.importorskip("mlflow.pyfunc")
     with pytest.MonkeyPatch.context() as patch:
