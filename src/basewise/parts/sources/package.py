@@ -6,6 +6,7 @@ take, each with its configuration. A mixed base is an encoder that sees both sid
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from basewise.core.base import Base, Card
 from basewise.core.errors import UnsafeWeights
 from basewise.core.files import Progress, read_json, silent, write_bytes, write_json
+from basewise.core.hashing import sha256_file
 
 if TYPE_CHECKING:
     from basewise.engine.store import Store
@@ -38,8 +40,6 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
 
 def build(card: Card, made: Path) -> Path:
     """The plain Hugging Face folder of a role."""
-    from safetensors.torch import load_file, save
-
     source = BASES / card.locator["folder"]
     config: dict[str, Any] = next(
         role["config"] for role in read_json(source / "card.json")["roles"] if role["card"]["key"] == card.key
@@ -49,10 +49,18 @@ def build(card: Card, made: Path) -> Path:
         if (source / name).is_file():
             shutil.copyfile(source / name, made / name)
     write_json(made / "config.json", config)
-    weights = save(load_file(source / WEIGHTS), metadata={"format": "pt", "role": card.family})
-    write_bytes(made / WEIGHTS, weights)
-    from basewise.core.hashing import sha256_file
-
+    write_bytes(made / WEIGHTS, with_role((source / WEIGHTS).read_bytes(), card.family))
     if card.weights_sha256 and sha256_file(made / WEIGHTS) != card.weights_sha256:
         raise UnsafeWeights(f"the weights of {card.key} in this package changed", "install basewise again")
     return made
+
+
+def with_role(content: bytes, role: str) -> bytes:
+    """A safetensors file with its role among the metadata. Written here: the library puts metadata in any order, and the
+    digest has to be the same everywhere."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = {"format": "pt", "role": role}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
