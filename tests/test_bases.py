@@ -125,7 +125,9 @@ def test_a_connection_that_is_always_cut_leaves_nothing(site: Site, monkeypatch:
     monkeypatch.setattr(pypi, "ATTEMPTS", 1)
     card = publish(site)
     site.cuts[next(iter(site.files))] = 99
-    with pytest.raises(BaseUnavailable, match=r"tiny-base could not be fetched \(.*here now: basewise-tiny") as caught:
+    with pytest.raises(
+        BaseUnavailable, match=r"tiny-base could not be fetched \(.*here now: basewise-tiny"
+    ) as caught:
         bases.pull(card)
     assert "\n" not in str(caught.value)
     assert left_in(Store.default().root) == []
