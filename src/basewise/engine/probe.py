@@ -226,7 +226,7 @@ def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
     wide = (2.5 if several else 1.0) * width
     each = 4.0 * rows * min(wide, rows) * classes / (0.25 * peak) + 2e-8 * rows * classes
     deep = (5.0 if several and chosen else 2.0 if several else 1.0) * width
-    turning = (2.0 * rows * width * min(rows, width) + 10.0 * min(rows, deep) ** 3) / (0.05 * peak)
+    turning = (2.0 * rows * width * min(rows, width) + 10.0 * min(sampled, deep) ** 3) / (0.05 * peak)
     turning += 4e-4 * min(rows, SAMPLE_ROWS) * several
     return (
         0.05
