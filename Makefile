@@ -54,7 +54,7 @@ demo: $(VENV)/.weights  ## install, fetch real weights, choose on the embedded s
 	@echo; echo "report: $$(cd $(RUN) && pwd)/report.html"
 
 test: $(VENV)/.installed-dev  ## the default tests: offline, no real weights, warnings are errors
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-real: $(VENV)/.installed-dev  ## tests on real weights and the public sets (slow ones aside)
 	$(PY) -m pytest -m 'real and not slow and not browser' $(PYTEST_ARGS)

@@ -53,6 +53,7 @@ def main(job_path: str, answer_path: str) -> None:
             "share_of_peak": flop / processor * int(job["threads"]) / peak,
         }
     if job.get("prompts"):
+        causal.answers(["Warm"], Sampling(most_tokens=2))
         options = Sampling(most_tokens=job["most_tokens"])
         found, wall, processor = timed(lambda: causal.answers(job["prompts"], options))
         answer |= {

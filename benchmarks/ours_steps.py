@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from basewise.core.shapes import Shape
-from basewise.engine.distributed import Ranks, blocks_of, clip, joined, shard, synchronise
+from basewise.engine.distributed import Ranks, blocks_of, clip, joined, leave, shard, synchronise
 from basewise.engine.tracked import network_of
 
 
@@ -54,3 +54,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

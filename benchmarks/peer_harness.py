@@ -51,6 +51,9 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=getattr(torch, job["dtype"])).eval()
     inputs = tokenizer(job["prompts"], return_tensors="pt", padding=True)
 
+    with torch.inference_mode():
+        model.generate(**tokenizer(["Warm"], return_tensors="pt"), max_new_tokens=2, do_sample=False)
+
     def work() -> Any:
         with torch.inference_mode():
             return model.generate(**inputs, max_new_tokens=job["most_tokens"], do_sample=False)

@@ -9,6 +9,7 @@ Run: python benchmarks/scoring.py [--items 64 --piqa 128 --threads 2 --judge wal
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,7 @@ def generating(o: Any, folder: str, python: Path) -> common.Json:
     out: common.Json = {}
     for precision, dtype in (("fp32", "float32"), ("bf16", "bfloat16")):
         for count in (1, PROMPTS):
-            prompts = [
-                f"A short story that begins with these words: {row['question']}" for row in rows[:count]
-            ]
+            prompts = [f"{row['question']} Here is how, step by step:" for row in rows[:count]]
             more = {"prompts": prompts, "most_tokens": o.most_tokens, "threads": o.threads}
             ours = common.run_worker("ours_score.py", {"base": o.base, "precision": precision, **more})
             job = {"folder": folder, "dtype": dtype, **more}
@@ -203,12 +202,21 @@ def main() -> None:
         base="smollm2-135m",
         most_tokens=64,
         peers="",
+        only="",
     )
     if o.smoke:
         o.items, o.piqa, o.most_tokens, o.threads, o.batch = 1, 2, 4, 1, "2"
     python = Path(o.peers) if o.peers else common.peer_python()
     folder = common.base_folder(o.base)
-    scored, generated = scoring(o, folder, python), generating(o, folder, python)
+    before = common.RESULTS / "scoring.json"
+    if (
+        o.only == "generation" and before.is_file()
+    ):  # what was scored stays, with the commit that it was scored at
+        kept = json.loads(before.read_text(encoding="utf-8"))
+        scored, at = kept["scoring"], kept.get("scored_at", kept["commit"])
+    else:
+        scored, at = scoring(o, folder, python), common.commit()
+    generated = generating(o, folder, python)
     fp32, bf16 = scored["shared fp32"], scored["shared bf16"]
     headline = (
         f"{o.base}: {fp32.get(f'{o.judge}_ratio', float('nan')):.1f} x lm-evaluation-harness in fp32 after a shared beginning,"
@@ -219,6 +227,7 @@ def main() -> None:
         "headline": headline,
         "settings": {k: v for k, v in vars(o).items() if k not in ("smoke", "peers")},
         "scoring": scored,
+        "scored_at": at,
         "generation": generated,
         "met": aims(scored, generated, o.judge),
     }

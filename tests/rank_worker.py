@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from basewise.core.errors import BasewiseError
-from basewise.engine.distributed import clip, joined, shard, synchronise
+from basewise.engine.distributed import clip, joined, leave, shard, synchronise
 from basewise.engine.muon import Muon
 from basewise.engine.sharded import load, save
 
@@ -112,6 +112,7 @@ def main(job: dict) -> None:
 if __name__ == "__main__":
     try:
         main(json.loads(Path(sys.argv[1]).read_text()))
+        leave()
     except BasewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

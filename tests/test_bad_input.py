@@ -109,7 +109,7 @@ def test_a_base_that_is_not_here_and_no_network(tmp_path: Path, monkeypatch: pyt
     said = tiny.command("choose", table, *given, "--to", tmp_path / "run")
     announced, line = said.err.strip().splitlines()
     assert announced.startswith("fetching minilm-l6: 84 MB, licence Apache-2.0")
-    tiny.refused(tiny.Answered(said.code, said.out, line), "minilm-l6", "here now: none")
+    tiny.refused(tiny.Answered(said.code, said.out, line), "minilm-l6", "here now: basewise-tiny")
     nothing_left(tmp_path, table)
 
 

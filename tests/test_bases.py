@@ -125,7 +125,9 @@ def test_a_connection_that_is_always_cut_leaves_nothing(site: Site, monkeypatch:
     monkeypatch.setattr(pypi, "ATTEMPTS", 1)
     card = publish(site)
     site.cuts[next(iter(site.files))] = 99
-    with pytest.raises(BaseUnavailable, match=r"tiny-base could not be fetched \(.*here now: none") as caught:
+    with pytest.raises(
+        BaseUnavailable, match=r"tiny-base could not be fetched \(.*here now: basewise-tiny"
+    ) as caught:
         bases.pull(card)
     assert "\n" not in str(caught.value)
     assert left_in(Store.default().root) == []
@@ -208,10 +210,11 @@ def test_the_catalogue_is_sound() -> None:
     assert len({c.key for c in cards}) == len(cards) >= 5
     for card in cards:
         assert card.weights_sha256 and len(card.weights_sha256) == 64
-        assert card.licence and card.training_data and card.download_bytes > 0 and card.parameters > 0
+        assert card.licence and card.training_data and card.parameters > 0
+        assert card.download_bytes > 0 or card.source == "package"
         assert Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
         assert set(bases.describe(card)) >= {"key", "licence", "download", "published sha256", "here"}
-        for package in card.locator["packages"]:
+        for package in card.locator.get("packages", ()):
             assert package["version"]
 
 

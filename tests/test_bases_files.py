@@ -136,7 +136,12 @@ def test_a_hub_model_at_its_revision_resumed_after_a_cut(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     again = command("check", "some/model@v1")
     assert f"some/model@v1: sha256 {old}, whole" in again.stdout, again.stderr
-    one_line(command("pull", "some/other"), "some/other cannot be fetched", "HF_ENDPOINT", "here now: none")
+    one_line(
+        command("pull", "some/other"),
+        "some/other cannot be fetched",
+        "HF_ENDPOINT",
+        "here now: basewise-tiny",
+    )
 
 
 @pytest.mark.slow

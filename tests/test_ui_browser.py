@@ -76,16 +76,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 app.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        opened = player.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
 @contextmanager
 def window(
     browser: Any, world: World, size: str = "desktop", scheme: str = "light", *, clean: bool = True

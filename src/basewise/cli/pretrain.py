@@ -22,6 +22,7 @@ def pretrain(
     from rich.console import Console
 
     from basewise.cli.terminal import progress_bars
+    from basewise.engine.distributed import leave
     from basewise.steps.pretrain import Options, is_first
     from basewise.steps.pretrain import pretrain as run
 
@@ -35,6 +36,7 @@ def pretrain(
         result = run(recipe, to=to, cooldown_from=cooldown_from, options=options)
     if is_first():
         show_pretrained(result, out)
+    leave()
 
 
 def show_pretrained(result: Any, console: Any) -> None:

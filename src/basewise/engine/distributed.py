@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -142,6 +143,15 @@ def joined(device: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Ra
             dist.barrier()
         finally:
             dist.destroy_process_group()
+
+
+def leave() -> None:
+    """End a rank that has finished, without the interpreter's own teardown: in it a thread of gloo that is still there now
+    and then ends the process with SIGABRT (torch 2.13), which torchrun takes for a failed run. Alone: nothing happens."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 @contextlib.contextmanager

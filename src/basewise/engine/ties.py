@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 FIRST = 8
 """Questions scored again at first, the closest ones, whatever their distance."""
 SPREADS = 3.0
-"""Standard deviations of the difference of two choices' errors within which a question counts as close."""
+"""Standard deviations of the difference of two choices' errors within which a question counts as close; or twice the
+largest error seen, if that is more: long continuations are off by more than short ones."""
 LEAST_SPREAD = 1e-3
 
 
@@ -51,7 +52,8 @@ def settled(
         computed, unique = computed + exact.computed, unique + exact.unique
         done[again] = True
         spread = max(float(np.sqrt(np.mean(errors**2))), LEAST_SPREAD) if len(errors) else LEAST_SPREAD
-        again = np.flatnonzero(~done & (distance < SPREADS * np.sqrt(2.0) * spread))
+        within = max(SPREADS * np.sqrt(2.0) * spread, 2.0 * float(np.abs(errors).max(initial=0.0)))
+        again = np.flatnonzero(~done & (distance < within))
     return Scores(values, greedy, near.tokens, computed, unique)
 
 

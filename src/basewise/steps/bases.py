@@ -56,6 +56,8 @@ def here(card: Card) -> bool:
         return Path(card.locator["folder"]).is_dir()
     if card.source == "scratch":
         return here(Card.from_dict(card.locator["card"]))
+    if card.source == "package":
+        return True
     return Store.default().find(card) is not None
 
 
