@@ -37,7 +37,7 @@ def picks(values: np.ndarray, counts: list[int]) -> list[int]:
     return [int(v.argmax()) for v in np.split(values, np.cumsum(counts)[:-1])]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)  # the promise is one of statistics
 @given(st.integers(0, 10**6), st.floats(0.001, 0.3), st.integers(2, 5))
 def test_the_choices_are_those_of_fp32(seed: int, size: float, choices: int) -> None:
     """For errors up to three of their standard deviations, which is what is promised."""
@@ -56,7 +56,7 @@ def test_few_are_scored_again_where_the_error_is_small() -> None:
     rng = np.random.default_rng(0)
     exact = rng.normal(-20, 3, 4000)
     found, asked = judged(exact, 1e-4 * rng.standard_normal(4000), [4] * 1000)
-    assert 32 <= len(asked) < 80
+    assert 64 <= len(asked) < 120
     assert found.computed == 4000 + len(asked)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from basewise.engine.causal import Causal, Scores
 
-FIRST = 8
+FIRST = 16
 """Questions scored again at first, the closest ones, whatever their distance."""
 SPREADS = 3.0
 """Standard deviations of the difference of two choices' errors within which a question counts as close; or twice the
@@ -40,7 +40,7 @@ def settled(
     distance = np.array([_distance(values[a:b], sizes[a:b]) for a, b in itertools.pairwise(starts)])
     order = np.argsort(distance, kind="stable")
     again, computed, unique, errors = order[:FIRST], near.computed, near.unique, np.zeros(0)
-    done = np.zeros(len(distance), bool)
+    done, free = np.zeros(len(distance), bool), 0
     while len(again):
         rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in again])
         exact = causal.exact.score([requests[r] for r in rows])
@@ -48,10 +48,11 @@ def settled(
         question = np.repeat(np.arange(len(again)), [starts[i + 1] - starts[i] for i in again])
         mean = np.bincount(question, moved) / np.bincount(question)
         errors = np.concatenate([errors, (moved - mean[question])[np.isfinite(moved)]])
+        free += len(rows) - len(again)  # a question's own mean has been taken off
         values[rows], greedy[rows] = exact.log_probability, exact.greedy
         computed, unique = computed + exact.computed, unique + exact.unique
         done[again] = True
-        spread = max(float(np.sqrt(np.mean(errors**2))), LEAST_SPREAD) if len(errors) else LEAST_SPREAD
+        spread = max(float(np.sqrt((errors**2).sum() / max(free, 1))), LEAST_SPREAD)
         within = max(SPREADS * np.sqrt(2.0) * spread, 2.0 * float(np.abs(errors).max(initial=0.0)))
         again = np.flatnonzero(~done & (distance < within))
     return Scores(values, greedy, near.tokens, computed, unique)
