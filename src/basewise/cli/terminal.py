@@ -48,7 +48,7 @@ def show_decision(decision: Decision, console: Console) -> None:
         console.print(
             f"Best in validation: {escape(best.get('name', decision.chosen))}, {100 * best['naive']:.1f} % as it looks,"
             f" {interval(best)} % corrected for having been picked; n = {best['n']:,},"
-            f" probability of being best {_number(chance, '.2f')}.",
+            f" probability of being best {_number(chance, '.2f')} among the arms that ran to their end.",
             markup=True,
         )
     if decision.test:
@@ -58,10 +58,21 @@ def show_decision(decision: Decision, console: Console) -> None:
     used = decision.budget
     if used:
         console.print(f"Time: {used['used_seconds']:.0f} s of {used['seconds']:.0f} s.")
+    _show_next(decision, console)
+
+
+def _show_next(decision: Decision, console: Console) -> None:
+    """What to do with the run: use it, and what a larger budget could add."""
+    if decision.verdict == "unfinished" or not decision.folder:
+        return
+    console.print(f"Next: basewise predict {escape(decision.folder)} NEW_ROWS.csv", soft_wrap=True)
+    if skipped := sum(line["status"] == "skipped" for line in decision.leaderboard):
+        arms = "arm was" if skipped == 1 else "arms were"
+        console.print(f"{skipped} {arms} skipped, with the reasons above; a larger --budget gives them room.")
 
 
 def leaderboard(decision: Decision) -> Table:
-    """One line a trial; * marks the chosen one, = those it is tied with."""
+    """One line a scored trial; * marks the chosen one, = those it is tied with. Why others were not is said below it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, side in (
         ("", "left"),
@@ -73,7 +84,8 @@ def leaderboard(decision: Decision) -> Table:
         table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
     table.add_column("s fit", justify="right")
     table.add_column("ms/row", justify="right")
-    for line in decision.leaderboard:
+    scored = [line for line in decision.leaderboard if line.get("score")]
+    for line in scored or decision.leaderboard:
         mark = "*" if line["name"] == decision.chosen else "=" if line["name"] in decision.tied else ""
         gap = line.get("difference")
         score = line.get("score")

@@ -64,7 +64,9 @@ def read_corpus_recipe(path: Path) -> CorpusRecipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read the recipe {path}: {error}", "give a TOML file") from error
+        raise InputError(
+            f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}", "give a TOML file"
+        ) from error
     made = _checked(CorpusRecipe, values, str(path))
     if not isinstance(made.get("sources", []), list):
         raise InputError(f"sources in {path} is no list of tables", "write each source under [[sources]]")

@@ -133,7 +133,8 @@ def read_recipe(path: Path | str) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            f"cannot read the recipe {path}: {error}", "give a TOML file such as recipes/tiny.toml"
+            f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}",
+            "give a TOML file such as recipes/basewise-tiny.toml",
         ) from error
     return recipe_of(values, str(path))
 

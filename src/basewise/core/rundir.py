@@ -72,9 +72,9 @@ def check_place(folder: Path) -> None:
     """Raise RunError where a run folder cannot be made, before any work is done for it."""
     nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not nearest.is_dir():
-        raise RunError(f"{nearest} is a file, a run folder was expected", "give another --to")
+        raise RunError(f"{nearest} is a file, a folder was expected", "name another folder for the run")
     if not os.access(nearest, os.W_OK):
-        raise RunError(f"the folder {nearest} cannot be written", "give another --to")
+        raise RunError(f"the folder {nearest} cannot be written", "name another folder for the run")
 
 
 def free_folder(name: str, identity: str, parent: Path = Path("runs")) -> Path:

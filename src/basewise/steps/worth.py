@@ -18,6 +18,8 @@ from basewise.steps.jobs import run as run_job
 
 SIZES = 6
 DRAWS = 5
+UNTOLD = 0.05
+"""A factor whose interval goes from below this to infinity says nothing."""
 ROOM = 4.0
 """The factor is read where the control has at least this many times the labels: at its last size it could only be censored.
 Fixed beforehand, since a size picked for what it shows would make the interval too narrow."""
@@ -100,7 +102,9 @@ def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) ->
         f"At {at:.0f} labelled rows {against} would need {factor} as many to be as good"
         f" [{result.low:.1f}, {f'{result.high:.1f}' if np.isfinite(result.high) else '∞'}]"
     )
-    if result.low <= 1:
+    if result.low < UNTOLD and not np.isfinite(result.high):
+        sentence = f"At {at:.0f} labelled rows these curves cannot tell how many labels the base saves against {against}"
+    elif result.low <= 1:
         sentence += ", so it is not shown that the base saves labels"
     if catches is not None and np.isfinite(catches):
         sentence += f"; it catches up at about {catches:.0f} rows"
