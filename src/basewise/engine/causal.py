@@ -127,7 +127,7 @@ class Causal:
         self, requests: Sequence[tuple[str, str]], counts: Sequence[int], progress: Progress = silent
     ) -> Scores:
         """As `score` for questions with `counts` choices each, one question's choices after another's: in a faster precision
-        close questions are scored again in fp32 (see engine/ties.py), so that the same choice is made."""
+        close questions are scored again in fp32 (see engine/ties.py), so that hardly ever another choice is made."""
         near = self.score(requests, progress)
         return near if self.precision == "fp32" else settled(self, requests, counts, near)
 

@@ -1,4 +1,4 @@
-"""Close questions again in fp32: the choice that a faster precision makes is the one that fp32 makes.
+"""Close questions again in fp32, so that a faster precision hardly ever makes another choice than fp32.
 
 A rounded network moves each log-probability by a little, which matters only where the best two choices of a question are
 closer than that. How much it moves them is measured on the questions at hand: the closest ones are scored in both
