@@ -53,7 +53,12 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
                 }
             )
     worst = max((r["lacks"] for r in rows), default=None)
-    met = {"never more than half a point below the best": worst is not None and worst <= ALLOWED_LOSS + 1e-9}
+    held = worst is not None and worst <= ALLOWED_LOSS + 1e-9
+    met = {
+        "never more than half a point below the best": held
+        if len(rows) >= len(common.SETS) or not held
+        else None
+    }
     ahead = sum(r["lacks"] <= 0 for r in rows)
     headline = (
         f"{len(rows)} sets: at or above the best rival on {ahead}, at worst {worst:.3f} below it"

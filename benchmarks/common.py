@@ -272,6 +272,10 @@ class Journal:
     def _name(key: Json) -> str:
         return json.dumps(key, sort_keys=True)
 
+    def has(self, key: Json) -> bool:
+        """Whether the cell has been run."""
+        return self._name(key) in self.cells
+
     def cell(self, key: Json, run: Callable[[], Json]) -> Json:
         """The answer of the cell `key`; runs it when it is not there or failed the last time."""
         name = self._name(key)

@@ -221,13 +221,13 @@ def main() -> None:
             rows = max(1, o.rows // 2) if len(set(every.labels)) > MANY_CLASSES else o.rows
             key = {"set": name, "draw": number, "rows": rows, "labels": o.labels, "who": "asked"}
             test = common.sample(every, rows, 0)
-            if o.report and journal._name(key) not in journal.cells:
+            if o.report and not journal.has(key):
                 continue
             cells.append(journal.cell(key, lambda n=name, d=number, t=test: ask(n, d, t, o.labels)))
     for name in o.choose_sets:
         key = {"set": name, "draw": 0, "rows": o.rows, "shots": o.choose_shots, "who": "picked"}
         test = common.sample(common.read_set(name, "test"), o.rows, 0)
-        if o.report and journal._name(key) not in journal.cells:
+        if o.report and not journal.has(key):
             continue
         picks.append(journal.cell(key, lambda n=name, t=test: picked(n, o.choose_shots, t, o.budget, 0)))
     result = summary(cells, picks)

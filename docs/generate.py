@@ -30,6 +30,9 @@ Errors that you can mend are one line on standard error and exit code 2. Ctrl-C 
 KINDS = {
     "methods": "Methods, for `--method`",
     "sources": "Where bases come from",
+    "readers": "What `corpus build` reads",
+    "filters": "What `corpus build` leaves out",
+    "objectives": "How a base is pretrained",
     "rankers": "What ranks a base before it is tried",
     "executors": "Where jobs run",
     "suites": "Benchmark suites, for `bench --suite`",

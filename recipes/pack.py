@@ -86,6 +86,7 @@ def main(run: Path, target: Path) -> None:
             card = {
                 "key": key,
                 "source": "package",
+                "fallback": True,
                 "family": family,
                 "provides": provides,
                 "note": "pretrained here",

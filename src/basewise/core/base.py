@@ -34,6 +34,8 @@ class Card:
     terms: str = ""
     """Name of terms that a person must accept first; empty where the licence alone is enough."""
     note: str = ""
+    fallback: bool = False
+    """Taken by `choose` only where no other base can be had."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "provides": sorted(self.provides)}

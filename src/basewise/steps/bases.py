@@ -51,14 +51,15 @@ def find(name: str) -> Card:
 
 
 def here(card: Card) -> bool:
-    """Whether the base is on this machine."""
-    if card.source == "folder":
-        return Path(card.locator["folder"]).is_dir()
-    if card.source == "scratch":
-        return here(Card.from_dict(card.locator["card"]))
-    if card.source == "package":
-        return True
-    return Store.default().find(card) is not None
+    """Whether the base is on this machine: its source says so, or it lies in the store."""
+    card = _drawn_from(card)
+    own = getattr(part("sources", card.source), "here", None)
+    return bool(own(card)) if own else Store.default().find(card) is not None
+
+
+def _drawn_from(card: Card) -> Card:
+    """The base that a random twin is drawn from; any other base itself."""
+    return Card.from_dict(card.locator["card"]) if card.source == "scratch" else card
 
 
 def pull(
@@ -113,9 +114,7 @@ def check(name: str) -> str:
 
     A random twin has no bytes of its own: those of the base it was drawn from are read.
     """
-    card = find(name)
-    if card.source == "scratch":
-        card = Card.from_dict(card.locator["card"])
+    card = _drawn_from(find(name))
     if not here(card):
         raise BaseUnavailable(f"{card.key} is not here", f"fetch it with: basewise bases pull {card.key}")
     digest = Store.default().check(pull(card, accept_terms=True))

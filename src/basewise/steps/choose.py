@@ -175,7 +175,7 @@ def get_bases(
             base_steps.pull(card, options.progress, options.accept_terms, options.announce) for card in cards
         ], notes
     cards = [c for c in base_steps.listing() if EMBED in c.provides and base_steps.here(c) and not c.terms]
-    inside, cards = ([c for c in cards if (c.source == "package") == x] for x in (True, False))
+    spare, cards = ([c for c in cards if c.fallback == x] for x in (True, False))
     cards += [c for c in map(base_steps.find, STARTERS) if c.key not in {known.key for known in cards}]
     left = budget.download_bytes if budget.download_bytes is not None else float("inf")
     found: list[Base] = []
@@ -189,9 +189,9 @@ def get_bases(
             found.append(base_steps.pull(card, options.progress, options.accept_terms, options.announce))
         except BasewiseError as error:
             notes.append(f"{card.key} was left out: {error}")
-    if not found and inside and inside[0].licence in (budget.licences or [inside[0].licence]):
-        found = [base_steps.pull(inside[0])]
-        notes.append(f"No other base could be had, so {inside[0].key} of this package was taken.")
+    if not found and spare and spare[0].licence in (budget.licences or [spare[0].licence]):
+        found = [base_steps.pull(spare[0])]
+        notes.append(f"No other base could be had, so {spare[0].key} was taken: it comes with the package.")
     return found, notes
 
 

@@ -32,6 +32,11 @@ def cards() -> list[Card]:
     return []
 
 
+def here(card: Card) -> bool:
+    """Whether the folder is there."""
+    return Path(card.locator["folder"]).is_dir()
+
+
 def card_of(folder: Path) -> Card:
     """A card read from a folder's own files; of pickled weights it knows the size, not yet the exact number."""
     folder = Path(folder).resolve()

@@ -27,10 +27,15 @@ SMALL_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.js
 def cards() -> list[Card]:
     """A card for each role of each base."""
     return [
-        Card.from_dict({**card, "source": "package", "locator": {"folder": path.parent.name}})
+        Card.from_dict({**card, "locator": {"folder": path.parent.name}})
         for path in sorted(BASES.glob("*/card.json"))
         for card in (role["card"] for role in read_json(path)["roles"])
     ]
+
+
+def here(card: Card) -> bool:
+    """Always: it came with the package."""
+    return True
 
 
 def load(card: Card, store: Store, progress: Progress = silent) -> Base:
