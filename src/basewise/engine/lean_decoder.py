@@ -177,7 +177,7 @@ def attend(
 ) -> torch.Tensor:
     """(B, H * D) of one query a row (B, H, D) over `longest` states: two batched products, heads that share keys side by side.
 
-    torch's fused kernel takes 1.3 times as long here in fp32, and 6 to 10 times in bf16.
+    torch's fused kernel took longer here in fp32 and many times as long in bf16 (one run by hand, docs/log.md).
     """
     if how.sinks is not None:
         raise Unsupported("sinks")
