@@ -72,9 +72,7 @@ class Embedder:
         hf_split: str = "",
         hf_subset: str = "",
         prompt_type: Any = None,
-        batch_size: Any = None,
-        show_progress_bar: Any = None,
-        precision: Any = None,
+        **more: Any,
     ) -> np.ndarray:
         """(n, width) float32 unit rows of the texts in MTEB's batches; what else MTEB hands over changes nothing here."""
         texts = [text for batch in inputs for text in batch["text"]]
@@ -95,8 +93,9 @@ class Embedder:
 
 
 def _unit(matrix: Any) -> np.ndarray:
-    values = np.atleast_2d(np.asarray(matrix, np.float32))
-    return np.asarray(values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-12), np.float32)
+    from basewise.engine.probe import unit
+
+    return unit(np.atleast_2d(np.asarray(matrix, np.float32)))
 
 
 def score(model: Embedder, tasks: Sequence[Any]) -> list[dict[str, Any]]:
