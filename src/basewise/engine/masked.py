@@ -89,16 +89,16 @@ class Masked:
         return scores
 
     def _check(self, prompt: Prompt) -> None:
-        seen: dict[tuple[int, ...], int] = {}
+        where = f"in the vocabulary of {self.base.key}"
         for place, label in enumerate(prompt.labels):
-            if not label or (other := seen.setdefault(label, place)) != place:
-                said = f"{self.decode(label)!r} stand for two labels" if label else "a label has no token"
-                raise InputError(
-                    f"in the vocabulary of {self.base.key} the words {said}"
-                    if label
-                    else f"{said} in the vocabulary of {self.base.key}",
-                    f"give label {other if label else place} words of its own: labels in the file of --config",
-                )
+            first = prompt.labels.index(label)
+            if label and first == place:
+                continue
+            said = f"{where} the words {self.decode(label)!r} stand for two labels"
+            raise InputError(
+                said if label else f"a label has no token {where}",
+                f"give label {first if label else place} words of its own: labels in the file of --config",
+            )
 
     def _row(self, prompt: Prompt, text: str, masks: int) -> list[int]:
         own = self.encode(prompt.head + text[: prompt.room * CHARACTERS_PER_TOKEN])[: prompt.room]
