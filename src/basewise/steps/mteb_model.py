@@ -72,7 +72,9 @@ class Embedder:
         hf_split: str = "",
         hf_subset: str = "",
         prompt_type: Any = None,
-        **more: Any,
+        batch_size: Any = None,
+        show_progress_bar: Any = None,
+        precision: Any = None,
     ) -> np.ndarray:
         """(n, width) float32 unit rows of the texts in MTEB's batches; what else MTEB hands over changes nothing here."""
         texts = [text for batch in inputs for text in batch["text"]]
