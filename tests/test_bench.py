@@ -14,7 +14,9 @@ from tests.test_report import harmless
 
 from basewise.core.benchmark import Benchmark, read_items
 from basewise.core.errors import InputError
+from basewise.core.rundir import RunDir
 from basewise.core.suite import Data
+from basewise.engine import journal
 from basewise.steps import bench_ask
 from basewise.steps.bench import BenchOptions, bench
 from basewise.steps.bench_items import find_tasks
@@ -136,6 +138,37 @@ def test_what_was_answered_is_not_asked_again(
     asked.clear()
     assert run(world, tmp_path / "run", ["small"], SCORED).cells == json.loads(json.dumps(done.cells))
     assert not asked, "a finished run is returned at once"
+
+
+def test_of_a_task_that_was_stopped_the_finished_groups_are_not_scored_again(
+    world: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "GROUP_NODES", 40)
+    whole = run(world, tmp_path / "whole", ["small"], ["piqa"])
+    kept: list[str] = []
+    keep, saved = RunDir.keep, RunDir.saved
+
+    def stopped(self: RunDir, name: str, *more: Any) -> None:
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+        kept.append(name)
+        keep(self, name, *more)
+
+    monkeypatch.setattr(RunDir, "keep", stopped)
+    with pytest.raises(KeyboardInterrupt):  # nothing was answered whole
+        run(world, tmp_path / "run", ["small"], ["piqa"])
+    read: list[str] = []
+
+    def noted(self: RunDir, name: str) -> Any:
+        if (found := saved(self, name)) is not None:
+            read.append(name)
+        return found
+
+    monkeypatch.setattr(RunDir, "keep", keep)
+    monkeypatch.setattr(RunDir, "saved", noted)
+    done = run(world, tmp_path / "run", ["small"], ["piqa"])
+    assert read == kept and len(kept) == 2
+    assert [c["score"] for c in done.cells] == [c["score"] for c in whole.cells]
 
 
 def test_ctrl_c_before_anything_is_answered_leaves_no_result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import tiny
 import tiny_decoders
 from basewise.core.errors import InputError
 from basewise.core.method import Wording
-from basewise.engine.masked import Masked, batches
+from basewise.engine.masked import Masked, batches, opened
 from basewise.engine.prompting import build_prompt, default_template
 from basewise.steps.bases import pull
 
@@ -54,6 +55,16 @@ def test_scores_are_those_of_the_mask_whatever_else_is_in_the_batch(masked: Mask
             assert found[i, c] == pytest.approx(plain(masked, text, word, shown), abs=1e-4), (text, word)
     np.testing.assert_allclose(masked.label_scores(prompt, texts[:1]), found[:1], atol=1e-5)
     assert masked.label_scores(prompt, []).shape == (0, 3)
+
+
+def test_the_random_twin_is_asked_with_random_weights(masked: Masked) -> None:
+    prompt = build_prompt(masked, default_template(("invoice", "screen")), ("invoice", "screen"), [])
+    texts = ["hello my parcel", "please"]
+    twin = replace(masked.base, random_seed=0)
+    found, again = opened(twin).label_scores(prompt, texts), Masked(twin).label_scores(prompt, texts)
+    np.testing.assert_array_equal(found, again)
+    assert np.abs(found - masked.label_scores(prompt, texts)).min() > 1e-3
+    assert opened(masked.base) is not opened(twin), "the same folder, another network"
 
 
 def test_batches_hold_each_row_once() -> None:

@@ -19,6 +19,7 @@ from basewise.core.task import Examples
 from basewise.engine import nearest, shots
 from basewise.engine.causal import Causal
 from basewise.engine.nearest import SHOWN, Pool
+from basewise.engine.probe import unit
 from basewise.engine.prompting import build_prompt, default_template
 
 PROMPT = part("methods", "prompt")
@@ -42,7 +43,7 @@ def test_the_nearest_stand_last_and_no_class_takes_more_than_its_places(
     found = pool(labels, seed, classes)
     texts = draw.normal(size=(3, 6))
     banned = draw.random((3, count)) < 0.2
-    likeness = nearest._unit(texts) @ found.rows.T
+    likeness = unit(texts) @ found.rows.T
     for i, picked in enumerate(found.near(texts, banned)):
         assert len(picked) == len(set(picked)) <= SHOWN
         assert not banned[i, picked].any()

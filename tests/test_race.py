@@ -83,6 +83,19 @@ def test_only_arms_that_finish_together_are_started(make: Any) -> None:
     assert "5 fits and a last one on all rows, predicted 10 s each" in race.entries[1].why
 
 
+def test_fits_are_watched_and_what_the_journal_held_is_not(make: Any) -> None:
+    kept: dict[str, Any] = {}
+    watched: list[Any] = []
+    for runs in (1, 0):  # the folds of these rows are alike, so one job
+        race, ran = make(100.0, {"only": (10.0, 0.8)})
+        race.run.saved, race.run.keep = kept.get, lambda name, *what: kept.update({name: what})
+        race.watch = lambda _race, now: watched.append(now)
+        race.run_raced(race.entries)
+        assert status(race) == {"only": "finished"} and len(ran) == runs
+        assert len(watched) == 2 * runs, "before and after each fit"
+        watched.clear()
+
+
 def test_an_arm_that_falls_makes_room_for_the_next(make: Any) -> None:
     race, ran = make(100.0, {"good": (6.0, 0.95), "bad": (6.0, 0.2), "late": (6.0, 0.9)})
     race.run_raced(race.entries)

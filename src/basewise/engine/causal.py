@@ -124,11 +124,15 @@ class Causal:
         return self.score_tokens(pairs, progress, journal)
 
     def pick(
-        self, requests: Sequence[tuple[str, str]], counts: Sequence[int], progress: Progress = silent
+        self,
+        requests: Sequence[tuple[str, str]],
+        counts: Sequence[int],
+        progress: Progress = silent,
+        journal: Journal | None = None,
     ) -> Scores:
         """As `score` for questions with `counts` choices each, one question's choices after another's: in a faster precision
         close questions are scored again in fp32 (see engine/ties.py), so that hardly ever another choice is made."""
-        near = self.score(requests, progress)
+        near = self.score(requests, progress, journal)
         return near if self.precision == "fp32" else settled(self, requests, counts, near)
 
     @functools.cached_property

@@ -144,7 +144,7 @@ class FeatureStore:
         """See `features`; `how` is (layers, poolings, precision)."""
         started = time.perf_counter()
         static = base.card.family == "static"
-        wanted = views(how[0], how[1], 0 if static else base.card.layers)
+        wanted = views_of(base, how[0], how[1])
         names = tuple(v.name for v in wanted)
         keys = keys_of(texts)
         _, first, inverse = np.unique(_as_rows(keys), return_index=True, return_inverse=True)
@@ -193,11 +193,7 @@ class FeatureStore:
                 def report(done: int, _total: int, what: str, before: int = part.start) -> None:
                     progress(before + done, len(texts), what)
 
-                values = encoder(tokens, wanted, report)
-                if base.card.family != "decoder" and half_fits(values):
-                    values = values.astype(
-                        np.float16
-                    )  # decoders have outliers beyond float16 in middle layers
+                values = stored(base, encoder(tokens, wanted, report))
                 names = [v.name for v in wanted]
                 yield part, Shard.of(names, keys_of(texts[part]), tokens.lengths, tokens.cut, values)
 
@@ -213,10 +209,7 @@ class FeatureStore:
     def _tokeniser(self, base: Base) -> Tokeniser:
         key = self._place(base)
         if key not in self._tokenisers:
-            from basewise.engine.weights import load_tokenizer
-
-            special = base.card.family != "static"
-            self._tokenisers[key] = Tokeniser(load_tokenizer(base), base.card.context, special)
+            self._tokenisers[key] = open_tokeniser(base)
         return self._tokenisers[key]
 
     def _encoder(self, base: Base, precision: str) -> Any:
@@ -236,7 +229,7 @@ class FeatureStore:
         """Seconds a row of a forward pass over all default layers, measured on rows spread over `texts`; nothing is stored."""
         some = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, rows).astype(int))]
         precision = self.features(base, some).precision
-        wanted = views("default", ("mean",), 0 if base.card.family == "static" else base.card.layers)
+        wanted = views_of(base, "default")
         tokenise, encoder = self._tokeniser(base), self._encoder(base, precision)
         encoder(tokenise(some[:2]), wanted, silent)  # the first batch pays for warming up
         took: list[float] = []
@@ -314,6 +307,25 @@ NO_MACHINE: Any = None
 def _as_rows(keys: np.ndarray) -> np.ndarray:
     """(n,) one opaque 16-byte value a row, so that rows can be compared whole."""
     return np.ascontiguousarray(keys).view([("a", np.uint64), ("b", np.uint64)]).reshape(-1)
+
+
+def views_of(
+    base: Base, layers: str | Sequence[str], poolings: Sequence[str] = ("mean",)
+) -> tuple[View, ...]:
+    """The views of a base by name."""
+    return views(layers, poolings, 0 if base.card.family == "static" else base.card.layers)
+
+
+def stored(base: Base, values: np.ndarray) -> np.ndarray:
+    """Features as they are kept: float16 where that holds them; decoders have outliers beyond it in middle layers."""
+    return values.astype(np.float16) if base.card.family != "decoder" and half_fits(values) else values
+
+
+def open_tokeniser(base: Base) -> Tokeniser:
+    """Token ids of texts, cut at the base's context."""
+    from basewise.engine.weights import load_tokenizer
+
+    return Tokeniser(load_tokenizer(base), base.card.context, base.card.family != "static")
 
 
 def open_encoder(base: Base, precision: str) -> Any:

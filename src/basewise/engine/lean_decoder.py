@@ -152,13 +152,14 @@ def mask_of(
     lengths: torch.Tensor, longest: int, window: int | None, dtype: torch.dtype
 ) -> torch.Tensor | None:
     """Additive (B, 1, 1, S): each row sees its own tokens, the new one among them; None where every row sees all."""
-    places = torch.arange(longest)[None]
+    places = torch.arange(longest, device=lengths.device)[None]
     hidden = places > lengths[:, None]
     if window is not None:
         hidden |= lengths[:, None] - places >= window
     if not bool(hidden.any()):
         return None
-    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))[:, None, None]
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return mask.masked_fill_(hidden, float("-inf"))[:, None, None]
 
 
 def turn(x: torch.Tensor, turned: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -176,7 +177,7 @@ def attend(
 ) -> torch.Tensor:
     """(B, H * D) of one query a row (B, H, D) over `longest` states: two batched products, heads that share keys side by side.
 
-    torch's fused kernel takes 1.3 times as long here in fp32, and 6 to 10 times in bf16.
+    torch's fused kernel took longer here in fp32 and many times as long in bf16 (one run by hand, docs/log.md).
     """
     if how.sinks is not None:
         raise Unsupported("sinks")

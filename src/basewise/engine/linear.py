@@ -1,7 +1,7 @@
 """Linear layers of a decoder laid out for this processor: fp32 or bf16 in the layout of oneDNN, or int8.
 
-A weight as it is stored has to be rearranged in every product; rearranged once, a product of one to some hundred rows takes a
-third to two thirds of the time on a CPU. The numbers are the same but for the order of the sums. int8: a scale a row of the input and
+A weight as it is stored has to be rearranged in every product; rearranged once, products of few rows took about half of the
+time on a CPU (one run by hand, docs/log.md). The numbers are the same but for the order of the sums. int8: a scale a row of the input and
 one a channel of the weight (Dettmers et al. 2022, LLM.int8(), without its outlier columns), sums exact in int32.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 ROWS = 16
-"""The number of rows that the layout is told to expect; from 1 to 1,024 the product was as fast with it as with any other."""
+"""The number of rows that the layout is told to expect, a hint: a product of any other number is as right."""
 
 
 class Laid(torch.nn.Module):

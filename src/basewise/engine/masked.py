@@ -7,7 +7,6 @@ in one batch behind a padding mask. The output matrix is applied at the masks on
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +14,10 @@ import numpy as np
 import torch
 
 from basewise.core.base import FILL, Base
-from basewise.core.errors import InputError, UnsafeWeights
+from basewise.core.errors import InputError
 from basewise.engine.prompting import Prompt
 from basewise.engine.tokens import CHARACTERS_PER_TOKEN
-from basewise.engine.weights import configuration, load_tokenizer
+from basewise.engine.weights import load_masked, load_tokenizer
 
 BATCH_TOKENS = 2048
 MASKS = ("[MASK]", "<mask>")
@@ -90,16 +89,16 @@ class Masked:
         return scores
 
     def _check(self, prompt: Prompt) -> None:
-        seen: dict[tuple[int, ...], int] = {}
+        where = f"in the vocabulary of {self.base.key}"
         for place, label in enumerate(prompt.labels):
-            if not label or (other := seen.setdefault(label, place)) != place:
-                said = f"{self.decode(label)!r} stand for two labels" if label else "a label has no token"
-                raise InputError(
-                    f"in the vocabulary of {self.base.key} the words {said}"
-                    if label
-                    else f"{said} in the vocabulary of {self.base.key}",
-                    f"give label {other if label else place} words of its own: labels in the file of --config",
-                )
+            first = prompt.labels.index(label)
+            if label and first == place:
+                continue
+            said = f"{where} the words {self.decode(label)!r} stand for two labels"
+            raise InputError(
+                said if label else f"a label has no token {where}",
+                f"give label {first if label else place} words of its own: labels in the file of --config",
+            )
 
     def _row(self, prompt: Prompt, text: str, masks: int) -> list[int]:
         own = self.encode(prompt.head + text[: prompt.room * CHARACTERS_PER_TOKEN])[: prompt.room]
@@ -154,43 +153,12 @@ def batches(lengths: Sequence[int]) -> list[np.ndarray]:
     return [np.array(batch) for batch in made if batch]
 
 
-def load_masked(base: Base) -> Any:
-    """A masked language model with its output matrix in eval mode; InputError where the folder holds none."""
-    from transformers import AutoModelForMaskedLM
-
-    config = configuration(base)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            model, found = AutoModelForMaskedLM.from_pretrained(
-                base.folder,
-                config=config,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise UnsafeWeights(
-                f"{base.key} cannot be opened as a masked language model: {reason}",
-                f"run: basewise bases check {base.key}",
-            ) from error
-    if missing := sorted(found["missing_keys"]):
-        raise InputError(
-            f"{base.key} has no weights for {missing[0]}: it is not a whole masked language model",
-            "use a base with its output matrix, or a method that embeds, such as prototype or probe",
-        )
-    return model.eval()
-
-
-_opened: dict[tuple[str, str], Masked] = {}
+_opened: dict[tuple[Any, ...], Masked] = {}
 
 
 def opened(base: Base) -> Masked:
     """The masked language model of a base, the last one kept open: the folds of a race and the texts of a predictor share it."""
-    key = (str(base.folder), base.digest)
+    key = (str(base.folder), base.digest, base.random_seed)
     if key not in _opened:
         _opened.clear()
         _opened[key] = Masked(base)

@@ -15,6 +15,7 @@ import numpy as np
 
 from basewise.core.base import Base
 from basewise.core.task import Examples
+from basewise.engine.probe import unit
 from basewise.engine.prompting import Prompt, Template, most_prefix, short_text
 from basewise.engine.shots import in_turn
 from basewise.engine.tokens import CHARACTERS_PER_TOKEN
@@ -39,7 +40,7 @@ class Pool:
 
     def near(self, features: np.ndarray, banned: np.ndarray | None = None) -> list[list[int]]:
         """Positions for each of m texts, the nearest last; features (m, D), `banned` (m, n) rows that a text may not see."""
-        likeness = _unit(features - self.centre) @ self.rows.T
+        likeness = unit(features - self.centre) @ self.rows.T
         if banned is not None:
             likeness = np.where(banned, -np.inf, likeness)
         out = []
@@ -55,11 +56,6 @@ class Pool:
                     taken.append(int(i))
             out.append(taken[::-1])
         return out
-
-
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    values = np.asarray(matrix, np.float32)
-    return np.asarray(values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-12), np.float32)
 
 
 def middle_layer(base: Base) -> str:
@@ -83,7 +79,7 @@ def pool_of(
         for i in keep
     )
     classes = max(int((known.counts > 0).sum()), 1)
-    pool = Pool(shown, known.labels[keep], _unit(matrix[keep] - centre), centre, layer, -(-SHOWN // classes))
+    pool = Pool(shown, known.labels[keep], unit(matrix[keep] - centre), centre, layer, -(-SHOWN // classes))
     return pool, keep
 
 

@@ -88,9 +88,9 @@ def _attention(
 
 
 def attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, how: How
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, how: How
 ) -> torch.Tensor:
-    """Softmax attention of (B, H, T, D) over (B, K, S, D) under an additive mask that broadcasts to (B, 1, T, S)."""
+    """Softmax attention of (B, H, T, D) over (B, K, S, D) under an additive mask that broadcasts to (B, 1, T, S), if any."""
     if how.softcap is None and how.sinks is None:
         grouped = query.shape[1] != key.shape[1]
         return torch.nn.functional.scaled_dot_product_attention(
@@ -102,7 +102,8 @@ def attention(
     scores = query @ key.transpose(2, 3) * scale
     if how.softcap is not None:
         scores = torch.tanh(scores / how.softcap) * how.softcap
-    scores = scores + mask
+    if mask is not None:
+        scores = scores + mask
     if how.sinks is None:
         return torch.softmax(scores.float(), -1).to(value.dtype) @ value
     sinks = how.sinks.reshape(1, -1, 1, 1).expand(len(scores), -1, scores.shape[2], 1).to(scores.dtype)

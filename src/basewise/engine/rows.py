@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from basewise.engine.decoder import Decoder
-from basewise.engine.lean_decoder import Lean
+from basewise.engine.lean_decoder import Lean, mask_of
 from basewise.engine.paths import How, Kept, PathState, Unsupported, attention
 from basewise.engine.scoring import most_rows
 from basewise.engine.trie import Pass, Trie, build, plan, stop_of
@@ -44,7 +44,7 @@ class PackedRows:
         self.buffers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.hows: dict[int, How] = {}
         self.lean: Lean | None = None
-        self._masks: dict[int | None, torch.Tensor] = {}
+        self._masks: dict[int | None, torch.Tensor | None] = {}
 
     def buffer(self, layer: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values (B, K, S, D) of a layer, made when first asked for."""
@@ -87,22 +87,11 @@ class PackedRows:
         each = torch.arange(count, device=key.device)
         keys[each, :, here] = key[0].transpose(0, 1)
         values[each, :, here] = value[0].transpose(0, 1)
-        mask = self._mask(how.window, longest, key)
+        if how.window not in self._masks:
+            self._masks[how.window] = mask_of(here, longest, how.window, key.dtype)
+        mask = self._masks[how.window]
         out = attention(query.permute(2, 1, 0, 3), keys[:, :, :longest], values[:, :, :longest], mask, how)
         return out.permute(2, 1, 0, 3)
-
-    def _mask(self, window: int | None, longest: int, like: torch.Tensor) -> torch.Tensor:
-        """Additive (B, 1, 1, S): each row sees its own tokens, the new one among them."""
-        if window not in self._masks:
-            places = np.arange(longest)[None]
-            seen = places <= self.lengths[:, None]
-            if window is not None:
-                seen &= self.lengths[:, None] - places < window
-            mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(
-                ~torch.from_numpy(seen), float("-inf")
-            )
-            self._masks[window] = mask[:, None, None].to(like.device)
-        return self._masks[window]
 
     def drop(self, row: int) -> None:
         """See `Rows`."""

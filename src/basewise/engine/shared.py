@@ -16,9 +16,8 @@ import numpy as np
 
 from basewise.core.base import Base
 from basewise.core.files import Progress, silent
-from basewise.engine.features import open_encoder
-from basewise.engine.layers import View, views
-from basewise.engine.shards import half_fits
+from basewise.engine.features import open_encoder, open_tokeniser, stored, views_of
+from basewise.engine.layers import View
 from basewise.engine.tokens import Tokeniser, Tokens, pack
 
 Place = tuple[str, str]
@@ -28,13 +27,6 @@ Place = tuple[str, str]
 def place_of(base: Base, precision: str) -> Place:
     """Where a base in one precision is kept."""
     return f"{base.digest}-{base.card.context}", "fp32" if base.card.family == "static" else precision
-
-
-def views_of(
-    base: Base, layers: str | Sequence[str], poolings: Sequence[str] = ("mean",)
-) -> tuple[View, ...]:
-    """The views of a base by name."""
-    return views(layers, poolings, 0 if base.card.family == "static" else base.card.layers)
 
 
 @dataclass(frozen=True)
@@ -84,10 +76,7 @@ class Bases:
         key = place_of(base, "")[0]
         with self._lock:
             if key not in self._tokenisers:
-                from basewise.engine.weights import load_tokenizer
-
-                special = base.card.family != "static"
-                self._tokenisers[key] = Tokeniser(load_tokenizer(base), base.card.context, special)
+                self._tokenisers[key] = open_tokeniser(base)
         return self._tokenisers[key](texts)
 
     def compute(
@@ -103,9 +92,8 @@ class Bases:
         tokens = self.tokens(base, texts) if tokens is None else tokens
         with guard:  # networks that are watched through hooks take one pass at a time
             values = encode(tokens, tuple(wanted), silent)
-        if base.card.family != "decoder" and half_fits(values):
-            values = values.astype(np.float16)
-        return Pass({t: i for i, t in enumerate(texts)}, tuple(v.name for v in wanted), values)
+        row = {t: i for i, t in enumerate(texts)}
+        return Pass(row, tuple(v.name for v in wanted), stored(base, values))
 
     def close(self, kept: Iterable[Place]) -> None:
         """Let go of networks that nobody uses any more."""

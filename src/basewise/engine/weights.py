@@ -99,34 +99,50 @@ def load_causal(base: Base, dtype: torch.dtype = torch.float32, attention: str |
     """
     from transformers import AutoModelForCausalLM
 
-    _quiet()
-    config = configuration(base)
     more = {"attn_implementation": attention} if attention else {}
+    what = (
+        "causal language model",
+        "use a decoder with its output matrix, or a method that embeds, such as probe",
+    )
+    return _with_output(AutoModelForCausalLM, base, what, {"dtype": dtype, **more})
+
+
+def load_masked(base: Base) -> Any:
+    """A masked language model with its output matrix in fp32 and eval mode; errors as of `load_causal`."""
+    from transformers import AutoModelForMaskedLM
+
+    what = (
+        "masked language model",
+        "use a base with its output matrix, or a method that embeds, such as prototype or probe",
+    )
+    return _with_output(AutoModelForMaskedLM, base, what, {"dtype": torch.float32})
+
+
+def _with_output(kind: Any, base: Base, what: tuple[str, str], options: dict[str, Any]) -> Any:
+    """A network of one of transformers' classes with an output matrix; `what`: its name, and what to do without that matrix."""
+    name, instead = what
+    config = configuration(base)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             if base.random_seed is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(base.random_seed)
-                    return AutoModelForCausalLM.from_config(config, dtype=dtype, **more).eval()
-            model, found = AutoModelForCausalLM.from_pretrained(
+                    return kind.from_config(config, **options).eval()
+            model, found = kind.from_pretrained(
                 base.folder,
-                dtype=dtype,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
-                **more,
+                **options,
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).splitlines()[0][:200]
             raise UnsafeWeights(
-                f"{base.key} cannot be opened as a causal language model: {reason}",
+                f"{base.key} cannot be opened as a {name}: {reason}",
                 f"run: basewise bases check {base.key}",
             ) from error
     if missing := sorted(found["missing_keys"]):
-        raise InputError(
-            f"{base.key} has no weights for {missing[0]}: it is not a whole causal language model",
-            "use a decoder with its output matrix, or a method that embeds, such as probe",
-        )
+        raise InputError(f"{base.key} has no weights for {missing[0]}: it is not a whole {name}", instead)
     return model.eval()

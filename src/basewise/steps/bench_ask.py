@@ -85,7 +85,7 @@ class Asker:
         return str(self._causal.precision) if self._causal is not None else ""
 
     def answer(self, question: Question, progress: Progress = silent, journal: Any = None) -> Answers:
-        """The answers to one question; InputError where it cannot be put to this base. Scored parts of it go through the journal."""
+        """The answers to one question; InputError where it cannot be put to this base. Scored choices go through the journal."""
         import time
 
         started = time.perf_counter()
@@ -123,7 +123,7 @@ class Asker:
             texts = generate(self.causal, prompts, task, progress)
             return np.zeros((len(items), 1)), {"texts": tuple(texts), "note": note}
         requests = [(p, choice) for p, item in zip(prompts, items, strict=True) for choice in item.choices]
-        scores = self.causal.pick(requests, [len(item.choices) for item in items], progress)
+        scores = self.causal.pick(requests, [len(item.choices) for item in items], progress, journal)
         split = np.split(scores.log_probability, np.cumsum([len(item.choices) for item in items])[:-1])
         counts = {"computed": int(scores.computed), "unique": int(scores.unique)}
         return ragged(split), {"note": note, **counts}

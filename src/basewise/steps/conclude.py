@@ -62,7 +62,7 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         threshold=coverage["threshold"],
     )
     test = look_at_test(task, race, chosen, fitted) if (task.split == "test").any() else {}
-    curves, saved = ({}, {}) if not about.options.curves else labels_saved(race, chosen, about.bases, notes)
+    curves, saved = ({}, {}) if not about.options.curves else labels_saved(race, chosen, notes)
     cards = {b.key: b.card for b in about.bases}
     board = leaderboard(trials, standing, cards)
     notes = [*standing_notes(standing, test, [t for t in trials if t.base and len(t.row_ids)]), *notes]
@@ -81,10 +81,10 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         coverage=coverage,
         audit=[{**asdict(f), "n_rows": len(f.rows), "rows": list(f.rows[:20])} for f in task.findings],
         budget=budget_table(about.budget, race, trials, meter.peak_bytes),
-        provenance=provenance(task, race, about),
+        provenance=provenance(task, about),
         notes=notes,
         folder=str(folder),
-        **row_tables(task, standing.chosen, race, base, notes),
+        **row_tables(task, standing.chosen, base, notes),
     )
     decision.save(folder / "decision.json")
     write_report(decision, folder)
@@ -130,9 +130,7 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
     }
 
 
-def labels_saved(
-    race: Race, chosen: Entry, bases: list[Any], notes: list[str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Learning curves of the chosen arm, of words and of the same network from random weights, as the budget allows."""
     fold = race.wanted[0]
     train, held_out = race.rows_of(fold)
@@ -221,7 +219,7 @@ def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Tria
     return notes
 
 
-def row_tables(task: Task, chosen: Trial, race: Race, base: Any, notes: list[str]) -> dict[str, Any]:
+def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[str, Any]:
     """The report's tables from the chosen trial's held-out rows."""
     from basewise.stats.noise import label_margins, label_suspects
 
@@ -275,11 +273,8 @@ def budget_table(budget: Any, race: Race, trials: list[Trial], peak: int) -> dic
     }
 
 
-def provenance(task: Task, race: Race, about: Setup) -> dict[str, Any]:
+def provenance(task: Task, about: Setup) -> dict[str, Any]:
     """What is needed to do it again."""
-    import importlib.metadata
-
-    names = ("torch", "transformers", "scikit-learn", "numpy", "peft", "tokenizers")
     return {
         "task": task.name,
         "source": task.source,
@@ -291,14 +286,24 @@ def provenance(task: Task, race: Race, about: Setup) -> dict[str, Any]:
         "rows_digest": task.rows.digest(),
         "bases": {b.key: b.digest for b in about.bases},
         "seed": about.seed,
+        **surroundings(),
+        "started": about.started,
+        "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "command": about.options.command,
+        "precision": {},
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """The versions and the machine that a run had."""
+    import importlib.metadata
+
+    names = ("torch", "transformers", "scikit-learn", "numpy", "peft", "tokenizers")
+    return {
         "versions": {"basewise": __version__, **{n: importlib.metadata.version(n) for n in names}},
         "machine": {
             **asdict(machine()),
             "platform": platform.platform(),
             "python": platform.python_version(),
         },
-        "started": about.started,
-        "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": about.options.command,
-        "precision": {},
     }

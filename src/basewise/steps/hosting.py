@@ -217,8 +217,9 @@ class Host:
 
         They go through the same batches as the tasks, so that one forward pass serves both.
         """
+        from basewise.engine.features import views_of
         from basewise.engine.frozen import name_layer
-        from basewise.engine.shared import Reader, place_of, views_of
+        from basewise.engine.shared import Reader, place_of
 
         version = f"base:{name}"
         if version not in self.hosted:

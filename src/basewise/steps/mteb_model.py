@@ -95,8 +95,9 @@ class Embedder:
 
 
 def _unit(matrix: Any) -> np.ndarray:
-    values = np.atleast_2d(np.asarray(matrix, np.float32))
-    return np.asarray(values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-12), np.float32)
+    from basewise.engine.probe import unit
+
+    return unit(np.atleast_2d(np.asarray(matrix, np.float32)))
 
 
 def score(model: Embedder, tasks: Sequence[Any]) -> list[dict[str, Any]]:

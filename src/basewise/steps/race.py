@@ -198,7 +198,8 @@ class Race:
             return
         entry.outcomes[fold] = outcome
         entry.status = "finished" if len(entry.outcomes) == len(self.wanted) else "partial"
-        self.watch(self, None)
+        if saved is None:  # what the journal held took no time to watch
+            self.watch(self, None)
 
     def run_plain(self, entry: Entry) -> None:
         """All folds of an arm that costs little; it is skipped as a whole when it does not fit."""

@@ -9,7 +9,6 @@ they can differ, not which is right; rows on which they disagree are the ones to
 from __future__ import annotations
 
 import datetime as dt
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from basewise import __version__
 from basewise.core.base import Base
 from basewise.core.budget import Budget
 from basewise.core.decision import Decision
@@ -310,6 +308,8 @@ def _line(tried: Tried, task: Task) -> dict[str, Any]:
 
 
 def _provenance(task: Task, bases: list[Base], options: Any, started: str) -> dict[str, Any]:
+    from basewise.steps.conclude import surroundings
+
     return {
         "task": task.name,
         "source": task.source,
@@ -319,7 +319,7 @@ def _provenance(task: Task, bases: list[Base], options: Any, started: str) -> di
         "classes": list(task.classes),
         "rows_digest": task.rows.digest(),
         "bases": {b.key: b.digest for b in bases},
-        "versions": {"basewise": __version__, "python": platform.python_version()},
+        **surroundings(),
         "started": started,
         "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "command": options.command,

@@ -8,7 +8,7 @@ so few rows are: 0, 1 or 2 a class. Label words of k tokens are asked at k masks
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     judged = min(max(rows / 2.0, 1.0), JUDGED_ROWS)
     block = 2.0 * block_parameters(card)
     flop = passes * judged * sum((text + s) * block for s in shown)
-    fp32 = Machine(
-        cores=machine.cores,
-        memory_bytes=machine.memory_bytes,
-        fp32_peak=machine.fp32_peak,
-        bf16_peak=machine.fp32_peak,
-    )
-    speed = reached(FILL_SHARE, card, fp32)
+    speed = reached(FILL_SHARE, card, replace(machine, bf16_peak=machine.fp32_peak))
     return Cost(
         seconds=OPEN_SECONDS + flop / speed,
         memory_bytes=network_memory(card) + 200e6,
