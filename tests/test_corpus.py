@@ -609,6 +609,9 @@ def test_recipes_with_unknown_keys_name_the_nearest(tmp_path: Path) -> None:
         ('vocabulary = "many"', ("'many'", "int")),
         ("near = ", ("cannot read the recipe",)),
         ('[[sources]]\nname = "a"\npaths = ["x"]\nweight = -1', ("weight",)),
+        ('[[sources]]\nname = "a"\npaths = ["x"]\nweight = inf', ("weight of a is inf",)),
+        ('sources = ["books"]', ("'books'", "[[sources]]")),
+        ("vocabularies = []", ("vocabularies is empty",)),
     ):
         path.write_text(text)
         refused(command("corpus", "build", "--recipe", path, "--to", tmp_path / "out"), *words)
