@@ -130,10 +130,14 @@ def metrics(folder: Path) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_ranks_with_rows_of_different_kinds_take_the_steps_of_one_process(tmp_path: Path) -> None:
-    """Two of six rows are causal: on most steps one rank has none of them, or none of the others."""
+@pytest.mark.parametrize("optimiser", ['"adamw"\nrate = 0.003', '"muon"'], ids=["adamw", "muon"])
+def test_ranks_with_rows_of_different_kinds_take_the_steps_of_one_process(
+    tmp_path: Path, optimiser: str
+) -> None:
+    """Two of six rows are causal: on most steps one rank has none of them, or none of the others. Muon's fp32 is the recipe's."""
     write_text(tmp_path)
     recipe = RECIPE.format(corpus=tmp_path / "t.txt").replace("steps = 12", 'steps = 6\nobjective = "mixed"')
+    recipe = recipe.replace('"adamw"\nrate = 0.003', optimiser)
     (tmp_path / "r.toml").write_text(recipe)
     for to, ranks in (("one", 1), ("two", 2)):
         done = pretrain(tmp_path, to, ranks)
