@@ -1,7 +1,7 @@
 """Claim: FSDP2 on two local ranks equals one process to 1e-5 in every loss of 50 steps (AdamW; Muon orthogonalised in fp32); a checkpoint of two ranks goes on with 1 and 3 to 1e-5.
 
 Muon in bf16, which is the default, is measured beside: a last bit in a gradient flips roundings in bf16, so that is not equal to 1e-5 and no
-aim is set for it. Started by torchrun on gloo; the network and data are those of tests/rank_worker.py.
+aim is set for it. The checkpoints here are those of engine/sharded.py; `pretrain` writes gathered ones, whose resumes tests/test_ranks.py checks. Started by torchrun on gloo; the network and data are those of tests/rank_worker.py.
 Run: python benchmarks/ranks.py [--steps 50 --batch 12]
 """
 

@@ -585,6 +585,15 @@ def test_bad_sources_are_one_clear_line(tmp_path: Path) -> None:
     refused(command("corpus", "build", short, "--to", tmp_path / "other"), "removed by words 2")
 
 
+def test_the_embedding_is_spread_over_bytes_not_characters() -> None:
+    """A text of two bytes a character pays half as much a byte."""
+    from basewise.steps.corpus_tokens import _sample
+
+    learned, scored, size = _sample(lambda: iter([("é" * 10, 1), ("ab", 2)]))
+    assert size == 22
+    assert {*learned, *scored} == {"é" * 10, "ab"}
+
+
 def test_too_large_and_too_small_vocabularies_are_refused(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "a.jsonl", documents(10))
     refused(
@@ -609,6 +618,9 @@ def test_recipes_with_unknown_keys_name_the_nearest(tmp_path: Path) -> None:
         ('vocabulary = "many"', ("'many'", "int")),
         ("near = ", ("cannot read the recipe",)),
         ('[[sources]]\nname = "a"\npaths = ["x"]\nweight = -1', ("weight",)),
+        ('[[sources]]\nname = "a"\npaths = ["x"]\nweight = inf', ("weight of a is inf",)),
+        ('sources = ["books"]', ("'books'", "[[sources]]")),
+        ("vocabularies = []", ("vocabularies is empty",)),
     ):
         path.write_text(text)
         refused(command("corpus", "build", "--recipe", path, "--to", tmp_path / "out"), *words)
@@ -647,6 +659,16 @@ def test_a_shard_that_changed_or_cannot_be_read_is_refused(tmp_path: Path, part:
     with pytest.raises(RunError, match="has changed since the run began"):
         corpus.open_corpus(made.folder, expect="0" * 64)
     refused(command("corpus", "show", tmp_path), "holds no finished corpus")
+
+
+def test_a_tokenizer_that_is_not_the_corpus_s_own_is_refused(tmp_path: Path) -> None:
+    """Its digest is part of the corpus: other merges would read the same tokens as another text."""
+    made = build(recipe_of(jsonl(tmp_path / "a.jsonl", documents(12, 1))), tmp_path / "out")
+    path = made.folder / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text() + " ")
+    refused(command("corpus", "show", made.folder), path.name, "digest does not hold")
+    path.unlink()
+    refused(command("corpus", "show", made.folder), "cannot read the tokenizer")
 
 
 def test_a_full_disk_is_a_line_and_the_build_goes_on_after_it(

@@ -353,6 +353,11 @@ def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
         ({"cooldown": 1.5}, InputError, "a share of the run"),
         ({"seconds": "soon"}, BasewiseError, "cannot read the time budget"),
         ({"name": ""}, InputError, "has no name"),
+        ({"name": "../elsewhere"}, InputError, "letters, digits, dots and dashes"),
+        ({"name": "/elsewhere"}, InputError, "letters, digits, dots and dashes"),
+        ({"name": "a\nb"}, InputError, "letters, digits, dots and dashes"),
+        ({"rate": float("nan")}, InputError, "rate in the recipe is nan"),
+        ({"steps": 0, "epochs": float("inf")}, InputError, "epochs in the recipe is inf"),
     ):
         with pytest.raises(error, match=words):
             recipe_of({**good, **changed})

@@ -207,20 +207,27 @@ def test_accumulated_gradients_equal_the_full_batch(objective: str, kind: str, t
         assert float((gradient - found[1][name]).abs().max()) <= 1e-6 * max(scale, 1.0), name
 
 
-def test_ranks_share_a_step() -> None:
-    """The mean over ranks of their gradients is the gradient of one process."""
-    model, whole = feed("masked", "encoder")
+@pytest.mark.parametrize(("objective", "kind"), [("masked", "encoder"), ("mixed", "decoder")])
+def test_ranks_share_a_step(objective: str, kind: str) -> None:
+    """The mean over ranks of their gradients is the gradient of one process, and all run the network equally often."""
+    model, whole = feed(objective, kind)
     loop.accumulate(whole.loss, next(iter(whole)), np.full(8, 16), 0, False, "cpu")
     wanted = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     summed: dict[str, torch.Tensor] = {}
-    for rank in (0, 1):
-        model, part_ = feed("masked", "encoder", share=(rank, 2))
+    runs = []
+    for rank in range(4):
+        model, part_ = feed(objective, kind, share=(rank, 4))
+        runs.append(0)
+        model.register_forward_hook(lambda *_: runs.append(runs.pop() + 1))
         rows = next(iter(part_))
-        assert len(rows) == 4
-        loop.accumulate(part_.loss, rows, np.full(4, 16), 0, False, "cpu")
+        assert len(rows) == 2
+        loop.accumulate(part_.loss, rows, np.full(2, 16), 32, False, "cpu")
         for name, p in model.named_parameters():
             if p.grad is not None:
-                summed[name] = summed.get(name, 0) + p.grad / 2
+                summed[name] = summed.get(name, 0) + p.grad / 4
+    assert len(set(runs)) == 1 and runs[0] > 0, (
+        "a rank that runs the network less often leaves the others waiting"
+    )
     for name, gradient in wanted.items():
         torch.testing.assert_close(summed[name], gradient, rtol=1e-4, atol=1e-6)
 

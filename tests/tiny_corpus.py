@@ -51,7 +51,11 @@ def corpus(folder: Path, documents: int = 60, seed: int = 0) -> Path:
         "format": "basewise-corpus",
         "version": 1,
         "digest": digest_json(shards),
-        "tokenizer": {"vocabulary": len(SPECIAL) + len(WORDS), "special": SPECIAL},
+        "tokenizer": {
+            "vocabulary": len(SPECIAL) + len(WORDS),
+            "special": SPECIAL,
+            "sha256": sha256_file(folder / "tokenizer" / "tokenizer.json"),
+        },
         "sources": [{"name": n, "weight": 1, "licence": "CC0-1.0"} for n in ("round", "random")],
         "shards": shards,
     }

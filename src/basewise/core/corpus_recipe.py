@@ -17,6 +17,7 @@ weight = 2.0                      # passes over the source in one epoch
 from __future__ import annotations
 
 import glob
+import math
 import re
 import tomllib
 from collections.abc import Sequence
@@ -72,6 +73,8 @@ def read_corpus_recipe(path: Path) -> CorpusRecipe:
         raise InputError(f"sources in {path} is no list of tables", "write each source under [[sources]]")
     sources = []
     for entry in made.get("sources", []):
+        if not isinstance(entry, dict):
+            raise InputError(f"a source in {path} is {entry!r}", "write each source under [[sources]]")
         one = _checked(Source, entry, f"a source in {path}")
         for key in ("name", "paths"):
             if not one.get(key):
@@ -133,6 +136,8 @@ def checked(recipe: CorpusRecipe) -> CorpusRecipe:
         raise InputError(
             f"near is {recipe.near}", "give a similarity above 0, such as 0.75; 1 switches it off"
         )
+    if not recipe.vocabulary and not recipe.vocabularies:
+        raise InputError("vocabularies is empty", "name sizes to choose from, or give one with vocabulary")
     names = [source.name for source in recipe.sources]
     for name in names:
         if names.count(name) > 1:
@@ -140,7 +145,7 @@ def checked(recipe: CorpusRecipe) -> CorpusRecipe:
         if not re.fullmatch(r"[\w.-]+", name):
             raise InputError(f"a source is named {name!r}", "use letters, digits, dots and dashes")
     for source in recipe.sources:
-        if not source.weight > 0:
+        if not 0 < source.weight < math.inf:
             raise InputError(f"the weight of {source.name} is {source.weight}", "give a number above 0")
     return recipe
 

@@ -6,6 +6,8 @@ settings. Its digest names the run: a run folder goes on only with the recipe th
 
 from __future__ import annotations
 
+import math
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -148,6 +150,8 @@ def recipe_of(values: dict[str, Any], where: str = "the recipe") -> Recipe:
     for key in ("name", "corpus"):
         if not values.get(key):
             raise InputError(f"{where} has no {key}", f'write {key} = "…"')
+    if not re.fullmatch(r"\w[\w.-]*", str(values["name"])):  # it names folders, files and jobs of schedulers
+        raise InputError(f"the name in {where} is {values['name']!r}", "use letters, digits, dots and dashes")
     made = {key: _value(key, value, known[key].default, where) for key, value in values.items()}
     recipe = Recipe(**made)
     _ = recipe.seconds_limit  # one that cannot be read is an error now, not after an hour
@@ -174,6 +178,8 @@ def _value(key: str, value: Any, default: Any, where: str) -> Any:
         raise InputError(
             f"{key} in {where} is {value!r}, {words[wanted]} was expected", "change it in the recipe"
         )
+    if wanted is float and (math.isnan(value) or (key == "epochs" and math.isinf(value))):
+        raise InputError(f"{key} in {where} is {value}", "write a number")
     return value
 
 

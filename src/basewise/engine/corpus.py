@@ -185,10 +185,10 @@ class Corpus:
 
 
 def open_corpus(folder: Path | str, expect: str | None = None) -> Corpus:
-    """Open a corpus folder; every shard is read once and its digest compared.
+    """Open a corpus folder; every shard and the tokenizer are read once and their digests compared.
 
     `expect`: the digest of the corpus that a run began with; another one is an error. Raises RunError for a folder without a
-    finished corpus, a shard that cannot be read and a digest that does not hold.
+    finished corpus, a file of it that cannot be read and a digest that does not hold.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
@@ -206,7 +206,29 @@ def open_corpus(folder: Path | str, expect: str | None = None) -> Corpus:
             f"the corpus in {folder} has changed since the run began ({expect[:12]} then, {manifest['digest'][:12]} now)",
             "bring the old corpus back, or begin a new run in another folder",
         )
+    tokenizer = folder / "tokenizer" / "tokenizer.json"
+    _check_digest(tokenizer, manifest["tokenizer"]["sha256"])
     return Corpus(folder, manifest, tuple(_open_shard(folder, entry) for entry in manifest["shards"]))
+
+
+def _check_digest(path: Path, digest: str) -> None:
+    """Raise RunError where a file is not the one that the manifest names."""
+    try:
+        same = sha256_file(path) == digest
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not same:
+        raise RunError(
+            f"{path} has changed since the corpus was built: its digest does not hold",
+            "bring it back from a copy, or build the corpus again into another folder",
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    what = "shard" if path.suffix == ".npy" else "tokenizer"
+    return RunError(
+        f"cannot read the {what} {path}: {error}", "bring it back from a copy, or build the corpus again"
+    )
 
 
 def _open_shard(folder: Path, entry: dict[str, Any]) -> Shard:
@@ -214,16 +236,9 @@ def _open_shard(folder: Path, entry: dict[str, Any]) -> Shard:
     arrays = []
     for part in ("tokens", "documents"):
         path = folder / "shards" / f"{entry['name']}.{part}.npy"
+        _check_digest(path, entry["sha256"][part])
         try:
-            if sha256_file(path) != entry["sha256"][part]:
-                raise RunError(
-                    f"{path} has changed since the corpus was built: its digest does not hold",
-                    "bring it back from a copy, or build the corpus again into another folder",
-                )
             arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
-            raise RunError(
-                f"cannot read the shard {path}: {error}",
-                "bring it back from a copy, or build the corpus again",
-            ) from error
+            raise _unreadable(path, error) from error
     return Shard(entry["name"], entry["source"], entry["split"], arrays[0], arrays[1])

@@ -57,11 +57,16 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """One step's rows ready to be learned from: arrays of the same first axis, `count` of what the loss is a mean over."""
+    """One step's rows ready to be learned from: arrays of the same first axis, `count` of what the loss is a mean over.
+
+    `ranks`: processes that share the step. Where there are many, all must run the network equally often in a micro-batch,
+    because each run gathers its shards.
+    """
 
     arrays: dict[str, np.ndarray]
     count: float
     facts: dict[str, Any] = field(default_factory=dict)
+    ranks: int = 1
 
     def tensors(self, places: np.ndarray, device: Any) -> dict[str, torch.Tensor]:
         """Some of the rows as tensors."""
@@ -119,6 +124,7 @@ class Feed:
                 arrays={name: array[mine] for name, array in whole.arrays.items()},
                 count=whole.count / ranks,
                 facts=whole.facts,
+                ranks=ranks,
             )
             self.drawn += 1
             yield np.arange(len(mine))

@@ -118,7 +118,8 @@ def for_pretraining(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
     """The optimiser of a recipe: Muon on the matrices of the blocks and AdamW on the rest, or AdamW on all.
 
     Rates of embeddings and head fall with the square root of the width (nanochat); norms and biases learn at the head's rate.
-    With tied weights the table is the output matrix too, so it learns at the head's rate.
+    With tied weights the table is the output matrix too, so it learns at the head's rate. Muon orthogonalises in bf16, but in fp32
+    where the recipe asks for that precision: only then do many ranks take the steps of one to 1e-5.
     """
     roles: dict[str, list[torch.nn.Parameter]] = {"matrices": [], "embeddings": [], "head": [], "rest": []}
     for name, parameter in model.named_parameters():
@@ -146,7 +147,8 @@ def for_pretraining(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
     if not roles["matrices"]:
         return adam
     rate = recipe.rate or MATRIX_RATE * (CONTINUED if recipe.start else 1.0)
-    muon = Muon(roles["matrices"], lr=rate, momentum=0.95, weight_decay=recipe.weight_decay)
+    dtype = torch.float32 if recipe.precision == "fp32" else torch.bfloat16
+    muon = Muon(roles["matrices"], dtype, lr=rate, momentum=0.95, weight_decay=recipe.weight_decay)
     muon.param_groups[0]["rate"] = rate
     return Together([muon, adam])
 

@@ -3,6 +3,8 @@
 Every rank writes the rows it holds; the file headers say where they belong, so two ranks' files are read by one, two or
 three. No pickles: tensors are safetensors, everything else is JSON. A folder is whole or not there: the ranks write
 beside it and the first renames when all are done. Digests are checked before anything is read.
+
+`basewise pretrain` writes the other kind (engine/checkpoint.py), gathered to the first rank; no command calls this module.
 """
 
 from __future__ import annotations

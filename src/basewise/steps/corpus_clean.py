@@ -73,7 +73,7 @@ class Cleaner:
 
     def remove(self, why: str, text: str) -> None:
         """Count a document that goes."""
-        self.removed.setdefault(why, Counter()).update(documents=1, bytes=_bytes(text))
+        self.removed.setdefault(why, Counter()).update(documents=1, bytes=bytes_of(text))
 
     def verdicts(self, block: Block) -> list[str]:
         """For each text the filter that removes it, "" when it stays; the first filter by name has it."""
@@ -136,7 +136,8 @@ class Cleaner:
         return counts
 
 
-def _bytes(text: str) -> int:
+def bytes_of(text: str) -> int:
+    """Its length in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
@@ -205,7 +206,7 @@ def clean_all(recipe: CorpusRecipe, work: Path, known: Known, progress: Progress
         cleaner = Cleaner(recipe, known)
         for number, unit in enumerate(_units(documents), len(existing)):
             cleaned = cleaner.clean(unit)
-            read = {"documents": len(unit), "bytes": sum(_bytes(d.text) for d in unit)}
+            read = {"documents": len(unit), "bytes": sum(bytes_of(d.text) for d in unit)}
             write_unit(
                 unit_path(work, source.name, held, number), cleaned, {"read": read, **cleaner.take_counts()}
             )

@@ -23,9 +23,10 @@ from basewise.core.hashing import sha256_file
 from basewise.engine import bpe
 from basewise.stats.minhash import BANDS, FUNCTIONS, band_keys, near_repeated, repeated
 from basewise.stats.words import mix
-from basewise.steps.corpus_clean import read_unit, units_of
+from basewise.steps.corpus_clean import bytes_of, read_unit, units_of
 
-SAMPLE_BYTES, COMPARED_BYTES, SCORED_BYTES = 4_000_000, 1_500_000, 500_000
+SAMPLE, COMPARED, SCORED = 4_000_000, 1_500_000, 500_000
+"""Characters that the tokenizer is trained on, its sizes are compared on, and scored on."""
 SHARD_TOKENS = 1 << 27
 EXACT, NEAR = 1, 2
 Json = dict[str, Any]
@@ -134,13 +135,13 @@ def make_tokenizer(
             bpe.check_size(tokenizer, recipe.vocabulary)
         else:
             ends = np.cumsum([len(text) for text in sample])
-            part = sample[: 1 + int(np.searchsorted(ends, COMPARED_BYTES))]
+            part = sample[: 1 + int(np.searchsorted(ends, COMPARED))]
             table = vocabulary.choose(
                 tokenizer, recipe.vocabularies, part, scored, recipe.width / max(1, total)
             )
             tokenizer = bpe.smaller(tokenizer, table[0]["vocabulary"])
         vocabulary.save(bpe.with_start(tokenizer), target)
-        write_json(record, {"chosen_from": table, "sample_bytes": sum(map(len, sample))})
+        write_json(record, {"chosen_from": table, "sample_bytes": sum(map(bytes_of, sample))})
     tokenizer = Tokenizer.from_file(str(target / "tokenizer.json"))
     return {
         "vocabulary": tokenizer.get_vocab_size(),
@@ -152,8 +153,10 @@ def make_tokenizer(
 
 def _sample(texts: Callable[[], Iterator[tuple[str, int]]]) -> tuple[list[str], list[str], int]:
     """(texts to learn from, texts to score, bytes of all), drawn by the documents' keys, whatever their order."""
-    total = sum(len(text) for text, _ in texts())
-    learn, score = min(1.0, SAMPLE_BYTES / max(1, total)), min(0.1, SCORED_BYTES / max(1, total))
+    total = size = 0
+    for text, _ in texts():
+        total, size = total + len(text), size + bytes_of(text)
+    learn, score = min(1.0, SAMPLE / max(1, total)), min(0.1, SCORED / max(1, total))
     sample: list[str] = []
     scored: list[str] = []
     rest: list[str] = []
@@ -165,7 +168,7 @@ def _sample(texts: Callable[[], Iterator[tuple[str, int]]]) -> tuple[list[str], 
             sample.append(text)
         if len(rest) < 2:
             rest.append(text)
-    return sample or rest[:1], scored or rest[-1:], total
+    return sample or rest[:1], scored or rest[-1:], size
 
 
 def held_apart(recipe: CorpusRecipe, work: Path, repeats: dict[str, np.ndarray], source: Any) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from basewise.engine.feed import Prepared, Setting
+from basewise.engine.networks import IGNORED
 from basewise.parts.objectives._masks import hide, rate
 
 NETWORKS = frozenset({"decoder"})
@@ -44,13 +45,17 @@ def prepare(rows: np.ndarray, done: float, rng: np.random.Generator, setting: Se
 
 
 def loss(network: Any, batch: Prepared, places: np.ndarray) -> Any:
-    """Sum of the losses of some rows, nats: those with the causal mask, then those without."""
+    """Sum of the losses of some rows, nats: those with the causal mask, then those without.
+
+    One of many ranks runs both even where it has rows of one kind only (the other then has no target), as the others may have both.
+    """
     device = next(network.parameters()).device
     causal = batch.arrays["causal"][places]
     total: Any = 0.0
     for kind in (True, False):
         rows = places[causal == kind]
-        if len(rows):
-            piece = batch.tensors(rows, device)
-            total = total + network(piece["ids"], piece["targets"], causal=kind)
+        if len(rows) or batch.ranks > 1:
+            piece = batch.tensors(rows if len(rows) else places[:1], device)
+            targets = piece["targets"] if len(rows) else piece["targets"].fill_(IGNORED)
+            total = total + network(piece["ids"], targets, causal=kind)
     return total
