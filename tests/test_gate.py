@@ -23,7 +23,7 @@ from basewise.core.method import Context
 from basewise.core.perturb import CHANGES, GROUPS, changed, introduced, swapped_pronouns
 from basewise.core.policy import default_policy
 from basewise.core.registry import keys, part
-from basewise.core.task import Task
+from basewise.core.task import Finding, Task
 from basewise.stats import outliers
 from basewise.steps.audit import audit
 from basewise.steps.gate import run_checks, thresholds
@@ -246,6 +246,19 @@ class TestChecks:
             "groups", subject(tmp_path, trial=replace(trial, probabilities=wrong)), columns=["channel"]
         )
         assert found.verdict == FAIL and "channel is mail" in found.sentence
+
+    def test_group_gaps_without_rows_to_swap_in(self, tmp_path: Path) -> None:
+        """Ten locked rows are too few for swaps; the held-out rows still fill the groups of a column."""
+        task = replace(tiny_task(), split=np.array(["test"] * 10 + ["train"] * (len(tiny_task().split) - 10)))
+        found = look("groups", subject(tmp_path, task), columns=["channel"])
+        assert found.verdict == WARN and "too few rows to swap" in found.sentence
+        assert any(line["name"].startswith("errors where channel is") for line in found.evidence)
+
+    def test_rows_counts_beyond_the_thousand_that_a_finding_keeps(self, tmp_path: Path) -> None:
+        task = tiny_task()
+        cut = Finding(check="label-noise", severity="warn", message="", rows=(0, 1), numbers={"rows": 90})
+        found = look("rows", subject(tmp_path, replace(task, findings=(cut,))))
+        assert found.verdict == FAIL and f"90 of {len(task.rows)} have a suspicious label" in found.sentence
 
     def test_scope(self, tmp_path: Path) -> None:
         stranger = set(part("checks", "scope").strangers())

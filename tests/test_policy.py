@@ -44,6 +44,8 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ("[scor]\nleast = 1", UnknownName, "score"),
         ("[score]\nleats = 1", UnknownName, "least"),
         ("[score]\nleast = 'a'", InputError, "float"),
+        ("[score]\nleast = nan", InputError, "nan"),
+        ("[score]\nleast = inf", InputError, "inf"),
         ("[score]\nbeat_controls = 1", InputError, "bool"),
         ("[licence]\nsigned = 'a'", InputError, "list"),
         ("score = 1", InputError, r"\[score\]"),
@@ -56,6 +58,11 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ('[[override]]\ncheck = "score"\nreason = " "\nby = "b"', InputError, "reason"),
         ('[[override]]\ncheck = "score"\nwhy = "a"', UnknownName, "reason"),
         ('[[override]]\ncheck = "score"\nreason = "a"\nby = "b"\nuntil = "soon"', InputError, "date"),
+        (
+            '[[override]]\ncheck = "score"\nreason = "a"\nby = "b"\nuntil = 2027-01-31T10:00:00',
+            InputError,
+            "date",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_fix(
@@ -67,7 +74,10 @@ def test_what_cannot_be_meant_is_refused_with_the_fix(
 
 def test_an_override_ends_on_its_day(tmp_path: Path) -> None:
     text = '[[override]]\ncheck = "score"\nreason = "a"\nby = "b"\nuntil = 2026-11-30\n'
-    assert "score" in read(tmp_path, text, dt.date(2026, 11, 30)).overrides
+    policy = read(tmp_path, text, dt.date(2026, 11, 30))
+    assert policy.overrides["score"]["until"] == "2026-11-30"
+    assert read(tmp_path, policy_text(policy, KNOWN), dt.date(2026, 11, 30)) == policy
+    assert "score" not in read(tmp_path, policy_text(policy, KNOWN), dt.date(2026, 12, 1)).overrides
     assert "score" not in read(tmp_path, text, dt.date(2026, 12, 1)).overrides
 
 

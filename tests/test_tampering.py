@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,23 @@ def test_an_expired_key_neither_signs_nor_verifies(tmp_path: Path) -> None:
 def test_an_unsigned_release_does_not_pass_for_a_signed_one() -> None:
     with pytest.raises(ReleaseChanged, match="unsigned"):
         signing.verify(released.released(), released.keys()[1])
+
+
+def test_a_private_key_is_never_readable_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[int] = []
+    place = os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (modes.append(os.stat(a).st_mode & 0o777), place(a, b))[1]
+    )
+    signing.new_key(tmp_path / "k.pem")
+    assert modes[0] == 0o600 == (tmp_path / "k.pem").stat().st_mode & 0o777
+
+
+def test_a_key_whose_last_day_is_no_day(tmp_path: Path) -> None:
+    private, _, _ = signing.new_key(tmp_path / "k.pem")
+    private.write_text(f"Expires: 2026-99-99\n{private.read_text('utf-8')}", "utf-8")
+    with pytest.raises(InputError, match="the last day"):
+        signing.usable(private)
 
 
 def test_keys_that_are_none(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def explain_os_error(error: OSError, path: Path) -> RunError:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes its place, on any failure nothing is left."""
+def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes its place with `mode`, on any failure nothing is left."""
     path = Path(path)
     temporary: Path | None = None
     try:
@@ -57,7 +57,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except OSError as error:
         raise explain_os_error(error, path) from error
@@ -66,17 +66,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a whole file or nothing."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path, mode) as temporary, open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, mode: int = 0o644) -> None:
     """Write a whole UTF-8 text file or nothing."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(), mode)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,8 +38,8 @@ class Policy:
     limits: dict[str, dict[str, Any]]
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def with_override(self, check: str, reason: str, by: str) -> Policy:
-        """The same with one more override; InputError without a reason or a name."""
+    def with_override(self, check: str, reason: str, by: str, until: dt.date | None = None) -> Policy:
+        """The same with one more override, which may have a last day; InputError without a reason or a name."""
         if check not in self.limits:
             raise UnknownName.of("check", check, self.limits)
         if not reason.strip() or not by.strip():
@@ -47,6 +48,8 @@ class Policy:
                 'give both: --override "CHECK=reason" --by "Your Name"',
             )
         entry = {"check": check, "reason": reason.strip(), "by": by.strip()}
+        if until is not None:
+            entry["until"] = until.isoformat()
         return Policy(limits=self.limits, overrides={**self.overrides, check: entry})
 
 
@@ -100,6 +103,8 @@ def _checked(check: str, key: str, given: Any, known: Thresholds) -> Any:
             f"{check}.{key} is {given!r}, a {type(default).__name__} such as {default!r} was expected",
             "correct the policy file",
         )
+    if isinstance(given, float) and not math.isfinite(given):
+        raise InputError(f"{check}.{key} is {given!r}", "give a number: nothing is above or below this one")
     return given
 
 
@@ -113,11 +118,13 @@ def _with_entry(policy: Policy, entry: Any, path: Path, today: dt.date) -> Polic
         if key not in OVERRIDE_KEYS:
             raise UnknownName.of("key of [[override]]", key, OVERRIDE_KEYS)
     until = entry.get("until")
-    if until is not None and not isinstance(until, dt.date):
+    if (
+        until is not None and type(until) is not dt.date
+    ):  # a datetime is a date too, and not comparable with one
         raise InputError(
             f"until = {until!r} in {path} is no date", "write it as until = 2027-01-31, without quotes"
         )
-    policy_with = policy.with_override(*(str(entry.get(k, "")) for k in ("check", "reason", "by")))
+    policy_with = policy.with_override(*(str(entry.get(k, "")) for k in ("check", "reason", "by")), until)
     return policy_with if until is None or until >= today else policy
 
 
@@ -132,6 +139,7 @@ def policy_text(policy: Policy, known: Thresholds) -> str:
     for check, entry in policy.overrides.items():
         lines += ["", "[[override]]", f"check = {_toml(check)}"]
         lines += [f"{key} = {_toml(entry[key])}" for key in ("reason", "by")]
+        lines += [f"until = {entry['until']}"] if "until" in entry else []
     return "\n".join(lines) + "\n"
 
 

@@ -59,8 +59,7 @@ def new_key(path: Path, days: int = 730, today: dt.date | None = None) -> tuple[
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     last = (today or dt.date.today()) + dt.timedelta(days=days)
-    write_text(path, f"Expires: {last}\n{private.decode()}")
-    path.chmod(0o600)
+    write_text(path, f"Expires: {last}\n{private.decode()}", mode=0o600)  # at no moment readable to others
     write_text(public_path, f"Expires: {last}\n{public.decode()}")
     return path, public_path, fingerprint(public_path)
 
@@ -110,7 +109,10 @@ def fingerprint_of_private(private_key: Path) -> str:
 def last_day(key: Path) -> dt.date | None:
     """The day after which a key is no longer used; None where it names none."""
     found = EXPIRES.search(_read(Path(key)))
-    return dt.date.fromisoformat(found[1]) if found else None
+    try:
+        return dt.date.fromisoformat(found[1]) if found else None
+    except ValueError as error:
+        raise InputError(f"the last day of the key {key}: {error}", "get the key again") from error
 
 
 def usable(private_key: Path, today: dt.date | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval, worst
 from basewise.core.hashing import generator
 from basewise.stats.conformal import conformal_quantile, coverage_band, threshold_for_risk
 from basewise.stats.intervals import clopper_pearson
@@ -40,7 +40,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         *_risk(probabilities, labels, half, limits, evidence),
         *_sets(probabilities, labels, half, limits["alpha"], evidence),
     ]
-    verdict = max((v for v, _ in said), key=(PASS, WARN, FAIL).index, default=PASS)
+    verdict = worst([v for v, _ in said])
     return CheckResult(
         check="abstention",
         verdict=verdict,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.files import read_json
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval, worst
 from basewise.stats.duplicates import exact_groups
 from basewise.stats.intervals import wilson
 
@@ -36,7 +36,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         *_across(subject, limits["across"], evidence),
         *_looks(subject, limits["looks"], evidence),
     ]
-    verdict = max((v for v, _ in said), key=(PASS, WARN, FAIL).index, default=PASS)
+    verdict = worst([v for v, _ in said])
     told = (
         "; ".join(text for _, text in said) or "no column gives the answer away, no row stands on both sides"
     )

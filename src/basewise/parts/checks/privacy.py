@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.base import Base
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval, worst
 from basewise.core.hashing import generator
 from basewise.core.personal import find_personal, personal_rows
 from basewise.stats.intervals import wilson
@@ -42,7 +42,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         said += _extraction(subject, limits["extraction"], evidence)
     if subject.score is not None:
         said += _canaries(subject, limits["exposure"], evidence)
-    verdict = max((v for v, _ in said), key=(PASS, WARN, FAIL).index, default=PASS)
+    verdict = worst([v for v, _ in said])
     return CheckResult(
         check="privacy",
         verdict=verdict,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval
+from basewise.core.gate import FAIL, WARN, CheckResult, Json, Subject, interval, worst
 from basewise.core.perturb import CHANGES, changed
 from basewise.stats.intervals import wilson
 
@@ -39,15 +39,15 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         evidence.append(interval(name, rate))
         if rate.estimate > limits["most_flips"]:
             said.append((FAIL if rate.low > limits["most_flips"] else WARN, f"{name} flips {rate}"))
-    worst = wilson(int(any_flip.sum()), len(any_flip))
-    evidence.append(interval("worst of all changes", worst))
-    verdict = max((v for v, _ in said), key=(PASS, WARN, FAIL).index, default=PASS)
+    some = wilson(int(any_flip.sum()), len(any_flip))
+    evidence.append(interval("worst of all changes", some))
+    verdict = worst([v for v, _ in said])
     gravest = max(evidence[:-1], key=lambda line: line["estimate"])
     told = f"on {len(texts)} {where}, {gravest['name']} flips most: {gravest['estimate']:.3f} [{gravest['low']:.3f}, {gravest['high']:.3f}]"
     return CheckResult(
         check="robustness",
         verdict=verdict,
-        sentence="; ".join([told, *(t for _, t in said)]) + f"; some change flips {worst}",
+        sentence="; ".join([told, *(t for _, t in said)]) + f"; some change flips {some}",
         evidence=tuple(evidence),
         advice="add changed copies of the rows to the table and choose again" if verdict == FAIL else "",
     )

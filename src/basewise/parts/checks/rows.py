@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, interval
+from basewise.core.gate import FAIL, WARN, CheckResult, Subject, interval, worst
 from basewise.core.language import languages
 from basewise.core.task import Task
 from basewise.stats.intervals import wilson
@@ -47,12 +47,12 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     }
     found["foreign"] = foreign_rows(subject.task)
     for kind, rows in found.items():
-        share = wilson(min(len(rows), n), n)
+        share = wilson(min(_count(subject.task, kind, rows), n), n)
         evidence.append(interval(f"rows that {WORDS[kind]}", share, {"rows": rows[:1000]}))
         if rows:
             verdict = FAIL if share.low > limits[kind] else WARN
-            said.append((verdict, f"{len(rows)} of {n} {WORDS[kind]}"))
-    verdict = max((v for v, _ in said), key=(PASS, WARN, FAIL).index, default=PASS)
+            said.append((verdict, f"{round(share.estimate * n)} of {n} {WORDS[kind]}"))
+    verdict = worst([v for v, _ in said])
     return CheckResult(
         check="rows",
         verdict=verdict,
@@ -60,6 +60,12 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         evidence=tuple(evidence),
         advice="mend the rows that decision.json names, and choose again" if verdict == FAIL else "",
     )
+
+
+def _count(task: Task, kind: str, rows: list[int]) -> int:
+    """How many there are at least: a finding keeps a thousand rows and tells the number of all."""
+    told = [f.numbers.get("rows", 0) for f in task.findings if f.check in CHECKS.get(kind, ())]
+    return max([len(rows), *told])
 
 
 def foreign_rows(task: Task) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval
+from basewise.core.gate import FAIL, WARN, CheckResult, Json, Subject, interval, worst
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "least": (0.0, "the lower end of the interval must reach this"),
@@ -58,7 +58,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
             )
     if subject.decision.verdict == "unfinished":
         said.append((WARN, "the run was stopped before its end"))
-    verdict = max((v for v, _ in said), key=(PASS, WARN, FAIL).index, default=PASS)
+    verdict = worst([v for v, _ in said])
     base = (
         f"right on {score['estimate']:.3f} [{score['low']:.3f}, {score['high']:.3f}] of {score['n']} {where}"
     )
