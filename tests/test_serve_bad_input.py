@@ -242,6 +242,8 @@ def test_the_body_is_refused_as_soon_as_it_is_too_long() -> None:
 
 def test_depth_counts_brackets_outside_of_strings() -> None:
     assert depth_of(b'{"a": "[[[[", "b": [1, {"c": "\\"]"}]}') == 3
+    assert depth_of(b'[["[[[[') == 2
+    assert depth_of(b"[" * 20 + b'"' + b'\\"' * 400_000) == 20  # quadratic where each quote is a new start
     check_depth(b'{"a": "' + b"[" * 100 + b'"}', 16)
     with pytest.raises(Refusal, match="deeper than 2"):
         check_depth(b"[[[1]]]", 2)
