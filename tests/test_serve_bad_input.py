@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from basewise.core.errors import InputError
 from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
 from served import body, call, message, stood_in
 
@@ -137,6 +138,36 @@ def test_keys_open_their_own_tasks_until_they_expire(made: Any) -> None:
     assert service.keys.path.stat().st_mode & 0o077 == 0
     service.keys.remove(keys["all"].split("-")[1])
     assert status(keys["all"]) == 401
+
+
+def test_taking_the_last_key_back_does_not_open_the_service(made: Any) -> None:
+    service, app, worker = made
+    assert call(app, "POST", PATH, content=body("a")).status_code == 200
+    key = service.keys.add("only")
+    service.keys.remove(key.split("-")[1])
+    assert not service.keys.any
+    assert call(app, "POST", PATH, content=body("a")).status_code == 401
+    service.keys.path.unlink()
+    assert call(app, "POST", PATH, content=body("a")).status_code == 401
+    assert len(worker.asked) == 1
+
+
+def test_a_request_counts_once_against_its_key_on_every_route(made: Any) -> None:
+    service, app, _ = made
+    for path, field in (("/v1/embeddings", "input"), ("/embed", "inputs"), ("/v1/completions", "prompt")):
+        headers = {"Authorization": f"Bearer {service.keys.add('slow', rate=6)}"}
+        content = json.dumps({"model": "nobody", field: "a"}).encode()
+        found = [call(app, "POST", path, content=content, headers=headers).status_code for _ in range(2)]
+        assert found == [404, 429], path
+    headers = {"Authorization": f"Bearer {service.keys.add('other', tasks=('another',))}"}
+    content = b'{"model": "tiny", "input": "a"}'
+    assert call(app, "POST", "/v1/embeddings", content=content, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 1e12])
+def test_a_key_whose_time_is_no_time_is_refused(made: Any, seconds: float) -> None:
+    with pytest.raises(InputError, match="100 years"):
+        made[0].keys.add("name", seconds=seconds)
 
 
 def test_a_flood_is_sent_away_with_the_time_to_wait(made: Any) -> None:
