@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from basewise.core.errors import InputError
 from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
 from served import body, call, message, stood_in
 
@@ -139,6 +140,36 @@ def test_keys_open_their_own_tasks_until_they_expire(made: Any) -> None:
     assert status(keys["all"]) == 401
 
 
+def test_taking_the_last_key_back_does_not_open_the_service(made: Any) -> None:
+    service, app, worker = made
+    assert call(app, "POST", PATH, content=body("a")).status_code == 200
+    key = service.keys.add("only")
+    service.keys.remove(key.split("-")[1])
+    assert not service.keys.any
+    assert call(app, "POST", PATH, content=body("a")).status_code == 401
+    service.keys.path.unlink()
+    assert call(app, "POST", PATH, content=body("a")).status_code == 401
+    assert len(worker.asked) == 1
+
+
+def test_a_request_counts_once_against_its_key_on_every_route(made: Any) -> None:
+    service, app, _ = made
+    for path, field in (("/v1/embeddings", "input"), ("/embed", "inputs"), ("/v1/completions", "prompt")):
+        headers = {"Authorization": f"Bearer {service.keys.add('slow', rate=6)}"}
+        content = json.dumps({"model": "nobody", field: "a"}).encode()
+        found = [call(app, "POST", path, content=content, headers=headers).status_code for _ in range(2)]
+        assert found == [404, 429], path
+    headers = {"Authorization": f"Bearer {service.keys.add('other', tasks=('another',))}"}
+    content = b'{"model": "tiny", "input": "a"}'
+    assert call(app, "POST", "/v1/embeddings", content=content, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 1e12])
+def test_a_key_whose_time_is_no_time_is_refused(made: Any, seconds: float) -> None:
+    with pytest.raises(InputError, match="100 years"):
+        made[0].keys.add("name", seconds=seconds)
+
+
 def test_a_flood_is_sent_away_with_the_time_to_wait(made: Any) -> None:
     service, app, _ = made
     key = service.keys.add("eager", rate=30)
@@ -242,6 +273,8 @@ def test_the_body_is_refused_as_soon_as_it_is_too_long() -> None:
 
 def test_depth_counts_brackets_outside_of_strings() -> None:
     assert depth_of(b'{"a": "[[[[", "b": [1, {"c": "\\"]"}]}') == 3
+    assert depth_of(b'[["[[[[') == 2
+    assert depth_of(b"[" * 20 + b'"' + b'\\"' * 400_000) == 20  # quadratic where each quote is a new start
     check_depth(b'{"a": "' + b"[" * 100 + b'"}', 16)
     with pytest.raises(Refusal, match="deeper than 2"):
         check_depth(b"[[[1]]]", 2)

@@ -1,4 +1,4 @@
-"""basewise serve: runs and releases behind one address; basewise keys: who may ask."""
+"""basewise serve: runs and releases behind one address."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from basewise.core.errors import InputError, RunError, UnknownName
 from basewise.core.files import lock, read_json, write_json
 
 EVERY = "*"
+MOST_SECONDS = 100 * 365 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class Keys:
         self.path = Path(path)
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, Key] = {}
+        self.needed = False
+        """Whether requests need a key: from the first key on, for good. Taking the last one back must not open the service."""
         self._read()
 
     def _read(self) -> None:
@@ -57,6 +60,7 @@ class Keys:
         except OSError:
             self._keys, self._stamp = {}, None
             return
+        self.needed = True
         stamp = (found.st_mtime_ns, found.st_size)
         if stamp == self._stamp:
             return
@@ -70,7 +74,7 @@ class Keys:
 
     @property
     def any(self) -> bool:
-        """Whether any key is set: then every request needs one."""
+        """Whether any key is set."""
         self._read()
         return bool(self._keys)
 
@@ -97,8 +101,11 @@ class Keys:
         rate: int = 0,
     ) -> str:
         """Make a key; the whole of it, which is shown only here. `seconds` until it expires."""
-        if rate < 0 or (seconds is not None and seconds <= 0):
-            raise InputError("a key's rate or time is negative", "give numbers above 0")
+        if rate < 0 or (seconds is not None and not 0 < seconds <= MOST_SECONDS):
+            raise InputError(
+                "a key's rate is negative, or its time is not between 0 and 100 years",
+                "give numbers above 0; without a time it never expires",
+            )
         id_ = secrets.token_hex(4)
         whole = f"bw-{id_}-{secrets.token_urlsafe(32)}"
         expires = None if seconds is None else time.time() + seconds

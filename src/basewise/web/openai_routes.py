@@ -49,7 +49,6 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
 async def _embed(service: Service, request: Request, name: str, texts: list[str]) -> tuple[np.ndarray, int]:
     """(n, width) unit rows and the tokens they took."""
-    service.admit(request, name)
     if name not in service.bases:
         raise Refusal(404, "no_model", "no such base is served; see /v1/models")
     if len(texts) > service.limits.rows:
@@ -73,8 +72,9 @@ def _add_embeddings(app: FastAPI, service: Service) -> None:
     @app.post("/v1/embeddings", responses=ERRORS, openapi_extra=body(contract.Embeddings), tags=["bases"])
     async def embeddings(request: Request) -> Response:
         """Vectors of a served base, as OpenAI's route: token means of the last layer, of length 1."""
-        service.admit(request)
+        key = service.admit(request)
         asked = contract.read(contract.Embeddings, await service.body(request))
+        service.permit(key, asked.model)
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         values, tokens = await _embed(service, request, asked.model, texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -84,9 +84,10 @@ def _add_embeddings(app: FastAPI, service: Service) -> None:
     @app.post("/embed", responses=ERRORS, openapi_extra=body(contract.Embed), tags=["bases"])
     async def embed(request: Request) -> Response:
         """Vectors as text-embeddings-inference's route; without a model the first base."""
-        service.admit(request)
+        key = service.admit(request)
         asked = contract.read(contract.Embed, await service.body(request))
         name = asked.model or next(iter(service.bases), "")
+        service.permit(key, name)
         if not asked.normalize:
             raise Refusal(422, "normalize", "vectors have length 1 here; leave normalize out")
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
@@ -117,10 +118,10 @@ def _add_models(app: FastAPI, service: Service, upstream: Upstream | None) -> No
 
 def _add_texts(app: FastAPI, service: Service, upstream: Upstream | None) -> None:
     async def answer(request: Request, model: type[contract.Sampled], chat: bool) -> Response:
-        service.admit(request)
+        key = service.admit(request)
         raw = await service.body(request)
         asked = contract.read(model, raw)
-        service.admit(request, asked.model)
+        service.permit(key, asked.model)
         known = service.bases.get(asked.model)
         if upstream is not None and (known is None or "generate" not in known["provides"]):
             return await upstream.post(request.url.path, raw, asked.stream)

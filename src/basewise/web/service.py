@@ -128,18 +128,25 @@ class Service:
         given = request.headers.get("authorization", "")
         scheme, _, secret = given.partition(" ")
         key = None
-        if admin or self.keys.any:
-            key = self.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+        found = self.keys.find(secret.strip())
+        if admin or self.keys.needed:
+            key = found if scheme.lower() == "bearer" else None
             if key is None or key.expired:
                 said = "the key has expired" if key else "no valid key came"
                 raise Refusal(401, "no_key", f"{said}; send one as: Authorization: Bearer KEY")
             if admin and not key.admin:
                 raise Refusal(403, "not_admin", "the key may not change releases; use an admin key")
-            if task is not None and not key.may(task):
-                raise Refusal(403, "other_task", "the key is for other tasks; use one for this task")
+            if task is not None:
+                self.permit(key, task)
             self.buckets.take(key.id, key.rate)
             request.state.key = key.id
         return key
+
+    @staticmethod
+    def permit(key: Key | None, task: str) -> None:
+        """Refusal (403) where an admitted key is for other tasks or bases than this one."""
+        if key is not None and not key.may(task):
+            raise Refusal(403, "other_task", "the key is for other tasks; use one for this task")
 
     async def body(self, request: Request) -> bytes:
         """The body within the limits."""
