@@ -150,6 +150,26 @@ def test_standard_input_is_read_and_streamed(monkeypatch: pytest.MonkeyPatch) ->
         assert [row for batch in iter_batches("-") for row in batch.to_pylist()] == ROWS
 
 
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("a.db", "vacuum into '{}'"),
+        ("a.duckdb", "copy (select 1) to '{}'"),
+        ("a.duckdb", "select * from read_text('{}/a.db')"),
+    ],
+)
+def test_a_query_is_held_to_its_file(tmp_path: Path, name: str, query: str) -> None:
+    """It writes no other file and, in DuckDB, reads none."""
+    duckdb = pytest.importorskip("duckdb")
+    for made in (sqlite3.connect(tmp_path / "a.db"), duckdb.connect(str(tmp_path / "a.duckdb"))):
+        made.execute("create table t (x integer)")
+        made.close()
+    target = tmp_path if "read" in query else tmp_path / "new"
+    with pytest.raises(TableError, match="the query failed"):
+        read_table(tmp_path / name, query=query.format(target))
+    assert not (tmp_path / "new").exists()
+
+
 def test_sql_over_sqlite_and_duckdb(tmp_path: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     lite = sqlite3.connect(tmp_path / "a.db")

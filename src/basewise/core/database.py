@@ -1,4 +1,8 @@
-"""Rows of one read-only SQL query over a SQLite or DuckDB file; DuckDB is optional."""
+"""Rows of one read-only SQL query over a SQLite or DuckDB file; DuckDB is optional.
+
+The query may come from a page of the web app, so it is held to the one file: it writes nothing anywhere (a file that is opened
+read-only can still be copied elsewhere) and DuckDB opens no other.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +31,15 @@ def query_database(path: Path, kind: str, query: str | None) -> pa.Table:
             sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True),
             sqlite3.Error,
         )
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # else `vacuum into` writes a new file
         listing = "select name from sqlite_master where type in ('table', 'view') order by name"
     else:
         try:
             import duckdb
         except ImportError as error:
             raise MissingExtra.of("duckdb", "sql") from error
-        connection, problems = duckdb.connect(str(path), read_only=True), duckdb.Error
+        held = {"enable_external_access": "false"}  # else `copy` writes files and read_csv reads any
+        connection, problems = duckdb.connect(str(path), read_only=True, config=held), duckdb.Error
         listing = "select table_name from information_schema.tables order by table_name"
     try:
         tables = [row[0] for row in connection.execute(listing).fetchall()]

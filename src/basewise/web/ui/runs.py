@@ -73,7 +73,7 @@ def every(root: Path) -> list[Run]:
     found = []
     for name in names(root):
         try:
-            found.append(find(root, name))
+            found.append(_known(root, name))
         except RunError as error:
             folder = root / name
             found.append(
@@ -91,7 +91,13 @@ def every(root: Path) -> list[Run]:
 
 def find(root: Path, name: str) -> Run:
     """A run and its state."""
-    folder = folder_of(root, name)
+    folder_of(root, name)
+    return _known(root, name)
+
+
+def _known(root: Path, name: str) -> Run:
+    """The run of a name that `names` gave: the folder of runs is not listed again for each of them."""
+    folder = root / name
     job = jobs.find(root, name) if (root / jobs.FOLDER / name / "job.json").exists() else None
     kind = kind_of(folder) or (job.kind if job else "choose")
     state, sentence = state_of(folder, kind, job)

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from basewise.core.errors import InputError, RunError, UnknownName
-from basewise.core.files import read_json
+from basewise.core.release import RECORD, Release
 from basewise.web.sections import cut, how, number, span, table
 from basewise.web.ui import jobs
 from basewise.web.ui.forms import Form, Root
@@ -22,8 +22,7 @@ from basewise.web.ui.pages.playground import usable
 from basewise.web.ui.shell import action, alert, bar, href, page, select, text_field
 
 router = APIRouter()
-FORMAT = 1
-RECORD, CARD = "release.json", "README.md"
+CARD = "README.md"
 WEIGHTS = (("alone", "without the base: small"), ("whole", "with the base: runs without a network"))
 SIDES = (
     "sentence",
@@ -54,11 +53,7 @@ def record_of(root: Path, name: str) -> dict[str, Any]:
     """The record of a release; RunError where it is damaged or of a newer version."""
     if name not in names(root):
         raise UnknownName.of("release", name, names(root))
-    value = read_json(place(root) / name / RECORD)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        made = value.get("format") if isinstance(value, dict) else "none"
-        raise RunError(f"{name} has release format {made}, this version reads {FORMAT}", "upgrade basewise")
-    return value
+    return Release.load(place(root) / name).record()
 
 
 def job_of(root: Path, kind: str, name: str) -> jobs.Job | None:
