@@ -111,6 +111,16 @@ def test_empty_cluster_names_are_clusters_of_their_own() -> None:
     assert b.own_clusters(["", "x", "", "x"]).tolist() == [0, 1, 2, 1]
 
 
+def test_the_interval_of_an_area_stays_among_the_shares() -> None:
+    positive = np.arange(60) < 30
+    x = np.where(positive, 10.0, 0.0) + np.arange(60) % 7
+    x[29], x[59] = 4.0, 9.0  # nearly all in order
+    found = b.score_interval(b.auroc_parts(x, positive), alone(60), share=True)
+    plain = b.score_interval(b.auroc_parts(x, positive), alone(60))
+    assert plain.high > 1, "the case is one that a plain interval fails"
+    assert 0 < found.low < found.estimate < found.high < 1
+
+
 def test_intervals_of_areas_ratios_and_suites_cover() -> None:
     """2,000 draws each; within 93 to 97 % for 60 items or more."""
     draw = np.random.default_rng(0)
@@ -119,7 +129,7 @@ def test_intervals_of_areas_ratios_and_suites_cover() -> None:
     for _ in range(rounds):
         positive = np.arange(n) < n // 2
         x = draw.normal(size=n) + positive
-        found = b.score_interval(b.auroc_parts(x, positive), alone(n))
+        found = b.score_interval(b.auroc_parts(x, positive), alone(n), share=True)
         hit["area"] += found.low <= 0.760250 <= found.high  # P(N(1, 2) > 0)
         sizes = draw.gamma(4.0, 1.0, n)
         found = b.score_interval(b.ratio_parts(sizes * draw.gamma(9.0, 1 / 9, n), sizes), alone(n))

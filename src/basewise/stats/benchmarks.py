@@ -34,14 +34,27 @@ def _binary(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def score_interval(scores: np.ndarray, clusters: np.ndarray) -> Interval:
-    """Mean of (n,) scores with its 95 % interval; clusters (n,) ids."""
+def score_interval(scores: np.ndarray, clusters: np.ndarray, share: bool = False) -> Interval:
+    """Mean of (n,) scores with its 95 % interval; clusters (n,) ids.
+
+    `share`: the mean lies between 0 and 1 though single scores need not (pseudo-values of an area under a curve); the
+    interval is made of its log odds, so it stays there too.
+    """
     scores = np.asarray(scores, float)
     if _binary(scores) and _alone(clusters):
         return wilson(int(scores.sum()), len(scores))
     if _binary(scores):
         return clustered_mean(scores, clusters)
-    return _mean(scores, clusters)
+    found = _mean(scores, clusters)
+    return _of_odds(found) if share and 0 < found.estimate < 1 else found
+
+
+def _of_odds(found: Interval) -> Interval:
+    """The interval of a share from that of its log odds, with the same standard error by the delta method."""
+    mean = found.estimate
+    half = (found.high - mean) / (mean * (1 - mean))
+    low, high = (1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + side * half))) for side in (-1, 1))
+    return Interval(estimate=mean, low=float(low), high=float(high), n=found.n, method=found.method)
 
 
 def standard_error(scores: np.ndarray, clusters: np.ndarray) -> float:

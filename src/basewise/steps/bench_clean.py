@@ -15,7 +15,7 @@ import numpy as np
 
 from basewise.core.benchmark import Json
 from basewise.core.errors import TableError
-from basewise.core.suite import BenchTask
+from basewise.core.suite import AUROC, BenchTask
 from basewise.stats import benchmarks as stat
 from basewise.stats.contamination import WORDS, longest_matches
 from basewise.stats.intervals import Interval
@@ -89,8 +89,10 @@ def contamination(cells: Sequence[Cell], found: dict[str, Any], corpus: Path) ->
                 "shots": cell.answers.shots,
                 "matched": int(matched.sum()),
                 "items": len(matched),
-                "all": plain(stat.score_interval(cell.scores, cell.clusters)),
-                "without": plain(stat.score_interval(cell.scores[clean], cell.clusters[clean])),
+                "all": plain(stat.score_interval(cell.scores, cell.clusters, cell.task.measure == AUROC)),
+                "without": plain(
+                    stat.score_interval(cell.scores[clean], cell.clusters[clean], cell.task.measure == AUROC)
+                ),
                 "gap": plain(_gap(cell, matched)),
             }
         )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.benchmark import Answers, Json
-from basewise.core.suite import HALF, LOW, BenchTask
+from basewise.core.suite import AUROC, HALF, LOW, BenchTask
 from basewise.stats import benchmarks as stat
 from basewise.stats.intervals import Interval
 from basewise.stats.paired import holm
@@ -81,7 +81,7 @@ def cell_table(cells: Sequence[Cell]) -> list[Json]:
             "seconds": a.seconds,
             "note": a.note,
         }
-        line["score"] = plain(stat.score_interval(cell.scores, cell.clusters))
+        line["score"] = plain(stat.score_interval(cell.scores, cell.clusters, cell.task.measure == AUROC))
         line["also"] = {
             m: plain(stat.score_interval(scores(a, cell.task, m), cell.clusters)) for m in measures(cell.task, a)
         }  # fmt: skip
@@ -138,7 +138,7 @@ def suite_table(cells: Sequence[Cell], lines: Sequence[Json], shots_of: dict[str
     for (suite, measure, base), found in _grouped(cells, shots_of).items():
         mean = stat.suite_interval([c.scores for c in found], [c.clusters for c in found])
         if len(found) == 1:
-            mean = stat.score_interval(found[0].scores, found[0].clusters)
+            mean = stat.score_interval(found[0].scores, found[0].clusters, measure == AUROC)
         gaps = [by_key[c.answers.base, c.answers.task, c.answers.shots]["over_chance"] for c in found]
         above = [g for g in gaps if g and g["estimate"] > 0 and g["p_holm"] <= ALPHA]
         out.append(
