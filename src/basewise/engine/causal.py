@@ -72,8 +72,8 @@ class Causal:
             raise InputError(f"{base.key} has no tokenizer", "put its tokenizer.json into its folder")
         self.base, self.digest = base, base.digest
         self.tokenizer = load_tokenizer(base)
-        settled = settle(base, precision, self.tokenizer, prompts)
-        self.precision, self.decoder, self.why = settled.precision, settled.decoder, settled.why
+        found = settle(base, precision, self.tokenizer, prompts)
+        self.precision, self.decoder, self.why = found.precision, found.decoder, found.why
         self.packed = self.decoder.packed
         self.context = _context_of(self.decoder.model.config, self.tokenizer, base)
         self.prefix_token = _prefix_of(self.tokenizer)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.errors import InputError
+from basewise.core.files import Progress
 from basewise.core.hashing import generator
 from basewise.core.method import Context
 from basewise.core.task import Examples
@@ -58,7 +59,7 @@ def settle_prompt(
     rng = generator("prompt", context.seed)
     known = examples.take(examples.labels >= 0)
     rounds = prompting.demonstrations(known, max(numbers), rng)
-    prompts = _prompts(reader, template, words, known, (rounds, numbers, after))
+    prompts = _prompts(reader, template, words, known, rounds, numbers, after)
     shown = np.concatenate([*rounds[: max(prompts)], np.zeros(0, np.int64)])
     free = np.setdiff1d(np.arange(len(known)), shown)
     judged = in_turn(known.labels, rng.permutation(free))[:JUDGED_ROWS]
@@ -73,7 +74,7 @@ def settle_prompt(
         found, _ = choose_calibration(scores, unknown, lengths_of(prompts[shots]), generator("prompt"))
         choices = chosen(prompts[shots], found, shots, {}, 0)
         return Settled(prompt=prompts[shots], calibration=found, choices=choices, **about)
-    return _best(prompts, score, judged, (about, until, context.progress, rng))
+    return _best(prompts, score, judged, about, until, context.progress, rng)
 
 
 def lengths_of(prompt: Prompt) -> np.ndarray:
@@ -91,10 +92,15 @@ def in_turn(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def _prompts(
-    reader: Any, template: Template, words: Sequence[str], known: Examples, about: tuple[Any, ...]
+    reader: Any,
+    template: Template,
+    words: Sequence[str],
+    known: Examples,
+    rounds: Sequence[np.ndarray],
+    numbers: Sequence[int],
+    after: str,
 ) -> dict[int, Prompt]:
     """Prompts by shots, those that fit into the context; none at all is one of them."""
-    rounds, numbers, after = about
     made: dict[int, Prompt] = {}
     counts = known.counts[known.counts > 0]
     most = max(1, int(np.median(counts)) // 2) if len(counts) else 0
@@ -113,9 +119,16 @@ def _prompts(
     return made
 
 
-def _best(prompts: dict[int, Prompt], score: Score, judged: np.ndarray, rest: tuple[Any, ...]) -> Settled:
-    """The shots with the least held-out log-loss; a number of shots is tried while the time lasts."""
-    about, until, progress, rng = rest
+def _best(
+    prompts: dict[int, Prompt],
+    score: Score,
+    judged: np.ndarray,
+    about: dict[str, Any],
+    until: float,
+    progress: Progress,
+    rng: np.random.Generator,
+) -> Settled:
+    """The shots with the least held-out log-loss; a number of shots is tried while the time lasts. `about`: what the result names."""
     known = about["known"]
     tried: dict[int, tuple[float, Calibration, dict[str, Any], float]] = {}
     rows, slowest = len(judged), 0.0
