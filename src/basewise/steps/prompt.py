@@ -223,7 +223,7 @@ def _choose(
     choices = checked_choices(choices)
     spaces = ["" if prompt[-1:].isspace() or not prompt else " " for prompt in asked]
     requests = [(p, space + choice) for p, space in zip(asked, spaces, strict=True) for choice in choices]
-    scores = causal.score(requests, progress)
+    scores = causal.pick(requests, [len(choices)] * len(asked), progress)
     sums = scores.log_probability.reshape(len(asked), len(choices))
     letters = np.array([len(choice) for choice in choices], float)
     logits = sums * letters.mean() / letters
