@@ -49,7 +49,7 @@ def test_choices_are_scored(folder: Path) -> None:
     assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert record["answer"] == max(record["probabilities"], key=record["probabilities"].get)
     causal = steps.open_base(str(folder))
-    sums = causal.score([("the film was", f" {c}") for c in ("good", "bad", "red")]).log_probability
+    sums = causal.exact.score([("the film was", f" {c}") for c in ("good", "bad", "red")]).log_probability
     logits = sums * (10 / 3) / np.array([4, 3, 3])
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     np.testing.assert_allclose(list(record["probabilities"].values()), expected, atol=1e-4)
