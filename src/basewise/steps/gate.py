@@ -142,14 +142,14 @@ def artefacts_of(candidate: Candidate) -> tuple[Licensed, ...]:
 def licence_of(candidate: Candidate, policy: Policy) -> Json:
     """The licence graph and its verdict as the record keeps them."""
     from basewise.core.registry import part
-    from basewise.stats.licences import decide
+    from basewise.stats.licences import canonical, decide
 
     limits = policy.limits["licence"]
     nodes = part("checks", "licence").graph(artefacts_of(candidate), limits)
     found = decide(nodes, nodes[-1].name, limits["use"], limits["service"], limits["outgoing"])
     return {
         "expression": found.expression,
-        "outgoing": limits["outgoing"],
+        "outgoing": canonical(limits["outgoing"]) or limits["outgoing"],
         "use": limits["use"],
         "commercial": found.commercial,
         "obligations": {ask: list(names) for ask, names in found.asks.items()},
