@@ -129,6 +129,24 @@ def test_spdx_is_read_by_the_bindings_of_its_model(record: Release, tmp_path: Pa
     assert not objects.missing_ids
 
 
+def test_a_name_with_blanks_is_no_blank_in_an_address(plain: Release) -> None:
+    nodes = [{**n, "name": n["name"].replace("tickets", "my tickets")} for n in plain.licence["nodes"]]
+    value = json.loads(
+        part("documents", "spdx").text(replace(plain, licence={**plain.licence, "nodes": nodes}))
+    )
+    ids = [e["spdxId"] for e in value["@graph"] if "spdxId" in e]
+    assert any("my%20tickets" in i for i in ids) and not any(" " in i for i in ids)
+    links = [e for e in value["@graph"] if e["type"] == "Relationship"]
+    assert {to for link in links for to in link["to"]} <= set(ids)
+
+
+def test_a_card_without_a_score_and_with_a_slice_that_breaks_tables(plain: Release) -> None:
+    score = {**plain.score, "estimate": None, "low": None, "high": None, "n": None}
+    slices = {"name": "slices: contains 'a|b'", "slice": "", "estimate": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    said = part("documents", "card").text(replace(plain, score=score, measures=[slices]))
+    assert "model-index" not in said and "contains 'a\\|b'" in said
+
+
 def test_an_override_is_in_every_document(record: Release) -> None:
     for key in ("card", "cyclonedx", "spdx"):
         assert (OVERRIDE["reason"] in part("documents", key).text(record)) == bool(record.overrides), key

@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from basewise.core.errors import InputError, PredictorChanged, ReleaseChanged, R
 from basewise.core.registry import keys, part
 from basewise.steps.export import export
 from basewise.steps.predict import GOLDEN
+from basewise.steps.release import release
 
 TEXTS = ["invoice charge refund", "Parcel, courier; van?", "screen crash " * 60, "", "äöü ☃ 12,5 %"]
 
@@ -112,6 +114,32 @@ def test_an_export_whose_answers_moved_is_not_let_out(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_tuned_networks_from_adapt_to_onnx_and_to_a_plain_folder(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`adapt`, `release` and `export` one after the other; the words that need no base know nothing here."""
+    tiny.quick(monkeypatch)
+    tuned = part("methods", method)
+    monkeypatch.setattr(tuned, "RECIPE", replace(tuned.RECIPE, least_steps=200))
+    monkeypatch.setattr(part("methods", "words"), "fit", part("methods", "majority").fit)
+    weak = dict.fromkeys(("score", "calibration", "abstention", "slices"), "the base is tiny")
+    made = tmp_path / "release"
+    release(
+        released.run_folder(method),
+        to=made,
+        policy=released.policy_file(),
+        options=released.signed_for(override=weak),
+    )
+    ours = bw.load(made)
+    assert ours.record["method"] == method
+    for form in ("onnx", "folder"):
+        answered = tiny.command("export", made, tmp_path / form, "--to", form)
+        assert answered.code == 0 and "golden answers moved by at most" in answered.out, answered
+        theirs = part("exporters", form).answers(tmp_path / form, TEXTS)
+        assert np.abs(ours.predict_proba(TEXTS) - theirs).max() < 1e-4
+
+
 def test_container_serves_over_http_and_refuses_what_is_no_text(tmp_path: Path) -> None:
     import urllib.error
     import urllib.request
@@ -135,6 +163,7 @@ def test_container_serves_over_http_and_refuses_what_is_no_text(tmp_path: Path) 
                 b"{}",
                 b'{"texts": "a"}',
                 b'{"texts": [1]}',
+                b'{"texts": ["\\ud800"]}',
                 b"\xff",
                 b"[" * 50_000,
                 b'{"texts": ' + b"[" * 50_000,

@@ -323,6 +323,11 @@ class TestChecks:
             ("model.safetensors", b"\x08\0\0\0\0\0\0\0{}      x"),
             ("model.safetensors", b""),
             ("tokenizer_config.json", json.dumps({"chat_template": "{{ ''.__class__.__mro__ }}"}).encode()),
+            (
+                "tokenizer_config.json",
+                json.dumps({"chat_template": [{"name": "tool", "template": "{{ x.__class__ }}"}]}).encode(),
+            ),
+            ("chat_template.jinja", b"{{ ''.__class__.__mro__ }}"),
             ("model.h5", b"\x89HDF\r\n\x1a\n"),
             ("config.json", b"[" * 100_000),
         ],

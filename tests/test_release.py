@@ -188,6 +188,22 @@ def test_commands_from_run_to_verified(tmp_path: Path) -> None:
     assert last.startswith("error: not released") and "--data-licence" in last
 
 
+def test_a_record_that_is_not_its_version_is_refused(tmp_path: Path) -> None:
+    folder = released.copy_of(released.released(), tmp_path / "r")
+    tamper_kinds.forged(tamper_kinds.edit("release.json", tamper_kinds.pass_the_gate))(folder)
+    with pytest.raises(ReleaseChanged, match="another record"):
+        verify_release(folder)
+
+
+def test_the_outgoing_licence_is_named_as_spdx_names_it(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('[licence]\noutgoing = "apache 2.0"\n')
+    made = release(
+        released.run_folder(), to=tmp_path / "r", policy=tmp_path / "p.toml", options=released.signed_for()
+    )
+    assert made.licence["outgoing"] == "Apache-2.0"
+    assert "license: apache-2.0" in (tmp_path / "r" / "README.md").read_text("utf-8")
+
+
 def test_verify_gives_the_record_and_the_seal() -> None:
     found = verify_release(released.released())
     assert str(found["seal"]) == "unsigned"

@@ -62,8 +62,9 @@ class Subject:
     """What is about to be released.
 
     `files`: the folder with the files that would go out; `answer(texts) -> (n, C)`; `trial`: held-out rows of the chosen
-    way; `others`: those of its rivals; `incumbent_right` (n,) bool beside `right` on the same rows, when there is an
-    incumbent; `generate(prompts, tokens) -> texts` and `score(prompt, texts) -> log-probabilities` for generative releases.
+    way; `others`: those of its rivals; `incumbent`: the paired difference to what runs today, {} without one;
+    `generate(prompts, tokens) -> texts` and `score(prompt, texts) -> log-probabilities` of a model that writes: no step gives
+    them yet.
     """
 
     run: Path

@@ -124,7 +124,8 @@ def _with_entry(policy: Policy, entry: Any, path: Path, today: dt.date) -> Polic
         raise InputError(
             f"until = {until!r} in {path} is no date", "write it as until = 2027-01-31, without quotes"
         )
-    policy_with = policy.with_override(*(str(entry.get(k, "")) for k in ("check", "reason", "by")), until)
+    check, reason, by = (str(entry.get(k, "")) for k in ("check", "reason", "by"))
+    policy_with = policy.with_override(check, reason, by, until)
     return policy_with if until is None or until >= today else policy
 
 

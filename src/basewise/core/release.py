@@ -30,7 +30,7 @@ class Release:
     chosen            name of its trial in evidence.parquet
     kind              "classify"; `classes`, `inputs`, `target` as in the task
     base              {"key", "digest", "licence", "family", "parameters", "source", "training_data", "inside"} or None;
-                      "inside": "base" | "predictor" (its weights are in that folder) | "" (needed on the other side)
+                      "inside": "base" (the folder that holds its weights) | "" (needed on the other side)
     threshold         answers below this top probability abstain (None: never); errs at most `promised_risk` above it
     conformal         {"alpha", "least_probability", "n", "low", "high"}: a class belongs to the set from this probability on,
                       and low..high is where the realised coverage lies; {} without evidence

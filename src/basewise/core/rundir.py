@@ -95,3 +95,10 @@ def count_look(folder: Path, test_digest: str, who: str) -> int:
     looks.append({"test_digest": test_digest, "when": now, "who": who})
     write_json(path, looks)
     return sum(look["test_digest"] == test_digest for look in looks)
+
+
+def looks_of(folder: Path, test_digest: str | None) -> int:
+    """How often the test rows of this digest were looked at in this folder."""
+    path = folder / "looks.json"
+    looks = read_json(path) if path.exists() and test_digest else []
+    return sum(look["test_digest"] == test_digest for look in looks)

@@ -135,7 +135,8 @@ def new_classifier(base: Base, classes: Sequence[str], seed: int, scratch: bool 
     config.problem_type = "single_label_classification"
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = next(
-            (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0
+            (i for kind in ("pad", "eos") if (i := getattr(tokenizer, f"{kind}_token_id", None)) is not None),
+            0,
         )
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # the head is new by design; transformers would warn

@@ -102,7 +102,7 @@ def handler_of(answers: Answers) -> type[BaseHTTPRequestHandler]:
             size = self.headers.get("Content-Length", "")
             if self.path != "/predict":
                 self._say(404, {"error": "POST /predict"})
-            elif not size.isdigit() or int(size) > MOST_BYTES:
+            elif not size.isdecimal() or int(size) > MOST_BYTES:
                 self._say(413, {"error": f"at most {MOST_BYTES} bytes, with their length"})
             else:
                 self._answer(self.rfile.read(int(size)))
@@ -110,6 +110,7 @@ def handler_of(answers: Answers) -> type[BaseHTTPRequestHandler]:
         def _answer(self, body: bytes) -> None:
             try:
                 texts = json.loads(body)["texts"]
+                "".join(texts).encode()  # half a pair of surrogates is no text
             except (ValueError, KeyError, TypeError, RecursionError):
                 texts = None
             if (

@@ -57,6 +57,15 @@ def _tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
+def save_tokenizer(base: Base, folder: Path) -> None:
+    """The tokenizer's files as transformers reads them; of a plain one there is a single file."""
+    tokenizer = load_tokenizer(base)
+    if hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(folder)
+    else:
+        tokenizer.save(str(Path(folder) / "tokenizer.json"))
+
+
 def load_network(base: Base, dtype: torch.dtype = torch.float32) -> Any:
     """The model in eval mode without a task head; encoders without their pooler."""
     from transformers import AutoModel

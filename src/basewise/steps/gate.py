@@ -15,7 +15,6 @@ import numpy as np
 from basewise.core.decision import Decision
 from basewise.core.errors import RunError, UnknownName
 from basewise.core.evidence import Trial, read_evidence
-from basewise.core.files import read_json
 from basewise.core.gate import FAIL, OFF, WARN, CheckResult, Json, Licensed, Subject
 from basewise.core.policy import ON, Policy, Thresholds, read_policy
 from basewise.core.registry import parts
@@ -142,14 +141,14 @@ def artefacts_of(candidate: Candidate) -> tuple[Licensed, ...]:
 def licence_of(candidate: Candidate, policy: Policy) -> Json:
     """The licence graph and its verdict as the record keeps them."""
     from basewise.core.registry import part
-    from basewise.stats.licences import decide
+    from basewise.stats.licences import canonical, decide
 
     limits = policy.limits["licence"]
     nodes = part("checks", "licence").graph(artefacts_of(candidate), limits)
     found = decide(nodes, nodes[-1].name, limits["use"], limits["service"], limits["outgoing"])
     return {
         "expression": found.expression,
-        "outgoing": limits["outgoing"],
+        "outgoing": canonical(limits["outgoing"]) or limits["outgoing"],
         "use": limits["use"],
         "commercial": found.commercial,
         "obligations": {ask: list(names) for ask, names in found.asks.items()},
@@ -208,9 +207,3 @@ def run_checks(
 def plain(results: list[CheckResult]) -> list[Json]:
     """The results as JSON lines of the record."""
     return [{**asdict(r), "evidence": list(r.evidence)} for r in results]
-
-
-def looks_of(run: Path, digest: str | None) -> int:
-    """How often the locked rows of this digest were looked at."""
-    path = run / "looks.json"
-    return sum(look["test_digest"] == digest for look in read_json(path)) if path.exists() and digest else 0

@@ -1,6 +1,6 @@
 """release: from a decision to a folder that carries its proof, or a refusal that says why.
 
-The folder is built beside its place, signed, verified as a stranger would, and only then moved there (docs/decisions/0011).
+The folder is built beside its place, signed, held to its digests and golden answers, and only then moved there (docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 from basewise import __version__
 from basewise.core.decision import Decision
-from basewise.core.errors import InputError, ReleaseRefused, RunError
+from basewise.core.errors import InputError, ReleaseChanged, ReleaseRefused, RunError
 from basewise.core.evidence import write_evidence
 from basewise.core.files import Progress, explain_os_error, read_json, silent, write_json, write_text
 from basewise.core.gate import CheckResult
 from basewise.core.hashing import sha256_file
-from basewise.core.manifest import write_manifest
+from basewise.core.manifest import AGAIN, write_manifest
 from basewise.core.policy import Policy, policy_text
 from basewise.core.registry import parts
 from basewise.core.release import RECORD, Release
@@ -254,6 +254,10 @@ def verify_release(folder: str | Path, key: str | Path | None = None) -> dict[st
     folder = Path(folder)
     seal = verify(folder, Path(key) if key else None)
     record = Release.load(folder)
+    if record.identified().id != record.id:
+        raise ReleaseChanged(
+            f"{folder / RECORD} is another record than its version {record.id[:12]} names", AGAIN
+        )
     open_predictor(folder / "predictor", folder)
     return {
         "release": record,

@@ -11,7 +11,8 @@ from basewise.core.decision import Decision
 from basewise.core.evidence import Trial
 from basewise.core.files import read_json
 from basewise.core.gate import CheckResult, Json
-from basewise.steps.gate import Candidate, looks_of
+from basewise.core.rundir import looks_of
+from basewise.steps.gate import Candidate
 
 ALPHA = 0.1
 PRETRAINED = "pretraining.json"

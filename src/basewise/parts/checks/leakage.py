@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.files import read_json
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval, worst
+from basewise.core.rundir import looks_of
 from basewise.stats.duplicates import exact_groups
 from basewise.stats.intervals import wilson
 
@@ -124,9 +124,7 @@ def _across(subject: Subject, most: float, evidence: list[Json]) -> list[tuple[s
 
 
 def _looks(subject: Subject, most: int, evidence: list[Json]) -> list[tuple[str, str]]:
-    path = subject.run / "looks.json"
-    digest = subject.decision.test.get("digest")
-    looks = sum(look["test_digest"] == digest for look in read_json(path)) if path.exists() and digest else 0
+    looks = looks_of(subject.run, subject.decision.test.get("digest"))
     evidence.append(fact("looks at the locked rows", looks))
     if looks > 10 * most:
         return [(FAIL, f"the locked rows were looked at {looks} times: they are no longer unseen")]

@@ -1,7 +1,8 @@
-"""Personal and verbatim text in what goes out; text that a generative release gives back by heart.
+"""Personal and verbatim text in the predictor's files, whole or in pieces.
 
-Every string of every released file is read. Pieces count too: a vocabulary that holds half a phone number tells it. A model that
-generates is asked to go on from the rows it learned, and for canaries whose like it never saw (exposure, Carlini et al. 2019).
+Every string of these files is read. Pieces count too: a vocabulary that holds half a phone number tells it. Where a subject can
+generate it is asked to go on from the rows it learned, and for canaries whose like it never saw (exposure, Carlini et al. 2019); no
+release gives such a subject yet, so of releases neither is asked.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from basewise.stats.intervals import wilson
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "pieces": (0, "pieces of personal data that may be in the files"),
     "verbatim_words": (8, "words in a row from a training text that count as that text"),
-    "extraction": (0.01, "share of rows that a generative release may give back by heart"),
-    "exposure": (10.0, "bits of exposure of a canary, at most"),
+    "extraction": (
+        0.01,
+        "share of rows that may be given back by heart (of models that write: none is released yet)",
+    ),
+    "exposure": (10.0, "bits of exposure of a canary, at most (of models that write: none is released yet)"),
 }
 TEXT_FILES = (".json", ".txt", ".md", ".toml", ".jinja", ".model")
 PIECE = re.compile(r"\w+")

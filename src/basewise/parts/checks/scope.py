@@ -6,6 +6,7 @@ task. Scores are in `stats/outliers.py`; without a base only the predictor's own
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
 
     scores_in, scores_out, how = scores(subject, list(inside), outside, limits["rows"], set(ids.tolist()))
     area = auroc(scores_in, scores_out)
-    given = limits["file"] or "texts of ours, far from any task"
+    given = Path(limits["file"]).name or "texts of ours, far from any task"
     if area.low >= limits["least"]:
         verdict = PASS
     else:

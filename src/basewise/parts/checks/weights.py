@@ -74,6 +74,8 @@ def fault_of(path: Path, allowed: list[str]) -> str:
                 return f"{what} under another name"
     if path.suffix == ".json":
         return _fault_of_json(path)
+    if path.suffix == ".jinja":
+        return _fault_of_template(path.read_text("utf-8", errors="replace"))
     return ""
 
 
@@ -87,7 +89,13 @@ def _fault_of_json(path: Path) -> str:
     for key in CODE_KEYS:
         if value.get(key):
             return f"{key!r} would fetch or run code"
-    template = value.get("chat_template")
-    if isinstance(template, str) and TEMPLATE.search(template):
+    return _fault_of_template(value.get("chat_template"))
+
+
+def _fault_of_template(template: Any) -> str:
+    """A template is a text, or several of them by name."""
+    several = template if isinstance(template, list) else [template]
+    texts = [one.get("template") if isinstance(one, dict) else one for one in several]
+    if any(isinstance(text, str) and TEMPLATE.search(text) for text in texts):
         return "its chat template reaches for more than text"
     return ""

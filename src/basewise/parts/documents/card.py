@@ -38,7 +38,6 @@ def metadata(release: Release) -> str:
     named: dict[str, Any] = (
         {} if known else {"license_name": _slug(licence or "own"), "license_link": "LICENSE"}
     )
-    score = release.score
     results = [
         EvalResult(
             task_type="text-classification",
@@ -49,6 +48,8 @@ def metadata(release: Release) -> str:
             metric_value=round(float(score["estimate"]), 4),
             metric_name=f"accuracy [{score['low']:.3f}, {score['high']:.3f}], n = {score['n']}",
         )
+        for score in [release.score]
+        if score.get("estimate") is not None  # a release can be overridden without one
     ]
     base = release.base
     data = ModelCardData(
@@ -63,7 +64,7 @@ def metadata(release: Release) -> str:
         else None,
         metrics=["accuracy"],
         model_name=release.name,
-        eval_results=results if score.get("estimate") is not None else None,
+        eval_results=results or None,
     )
     return data.to_yaml() + "\n"
 
@@ -102,7 +103,7 @@ def _overrides(release: Release) -> list[str]:
 
 def _score(release: Release) -> str:
     rows = "\n".join(
-        f"| {m['name']} | {m['slice']} | {_number(m['estimate'])} | {_number(m['low'])} to {_number(m['high'])} | {m['n']} |"
+        f"| {_cell(m['name'])} | {m['slice']} | {_number(m['estimate'])} | {_number(m['low'])} to {_number(m['high'])} | {m['n']} |"
         for m in release.measures
     )
     looks = release.score.get("looks")

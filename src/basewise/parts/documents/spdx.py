@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from basewise.core.release import Release
 
@@ -55,7 +56,9 @@ def graph(release: Release) -> list[dict[str, Any]]:
 
 
 def _id(release: Release, name: str) -> str:
-    return f"urn:basewise:{release.id}:{name}"
+    return (
+        f"urn:basewise:{release.id}:{quote(name, safe=':/')}"  # names of tables hold blanks, addresses none
+    )
 
 
 def _element(release: Release, key: str, kind: str, name: str = "") -> dict[str, Any]:

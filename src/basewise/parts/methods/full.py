@@ -40,10 +40,10 @@ class FineTuned:
 
     def save(self, folder: Path) -> None:
         """A plain Hugging Face folder with tokeniser and label names, and full.json."""
-        from basewise.engine.weights import load_tokenizer
+        from basewise.engine.weights import save_tokenizer
 
         self.network.model.save_pretrained(folder)
-        load_tokenizer(self.base).save_pretrained(folder)
+        save_tokenizer(self.base, folder)
         record = {"classes": list(self.classes), "base": self.base.digest, "choices": self.choices}
         write_json(folder / "full.json", record)
 
