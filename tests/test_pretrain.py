@@ -305,9 +305,9 @@ def test_a_run_that_is_stopped_waits_for_the_checkpoint_that_is_being_written(
 
     inner = checkpoint.write
 
-    def slow(*given: Any) -> Path:
+    def slow(*given: object) -> Path:
         time.sleep(0.3)
-        return inner(*given)
+        return inner(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checkpoint, "write", slow)
     with pytest.raises(Stop):
