@@ -15,6 +15,7 @@ import numpy as np
 
 from basewise.core.errors import InputError
 from basewise.core.files import read_json
+from basewise.core.recipe import Recipe
 from basewise.stats.scaling import backtest, band, bootstrap, check_ladder, check_reach, fit, labels_at
 
 UNITS = (
@@ -85,10 +86,7 @@ def _run(folder: Path) -> dict[str, Any]:
         recipe = read_json(folder / "recipe.json")["recipe"] if (folder / "recipe.json").is_file() else {}
         matrices = float(value["parameters"])
         if recipe:  # the weights that multiply every token, which a run's FLOP are counted from
-            width = recipe["width"] or max(128, 64 * recipe["depth"])
-            seen = 0.5 if recipe["objective"] == "next_token" else 1.0
-            attention = 12.0 * recipe["depth"] * width * recipe["context"] * seen
-            matrices = (value["flop"] / value["tokens"] - attention) / 6.0
+            matrices = (value["flop"] / value["tokens"] - Recipe(**recipe).attention_flop) / 6.0
         saved = [
             float(one["factor"])
             for task in value.get("worth", [])
