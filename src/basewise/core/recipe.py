@@ -183,7 +183,7 @@ def _value(key: str, value: Any, default: Any, where: str) -> Any:
         raise InputError(
             f"{key} in {where} is {value!r}, {words[wanted]} was expected", "change it in the recipe"
         )
-    if wanted is float and (math.isnan(value) or (key == "epochs" and math.isinf(value))):
+    if isinstance(value, float) and (math.isnan(value) or (key == "epochs" and math.isinf(value))):
         raise InputError(f"{key} in {where} is {value}", "write a number")
     return value
 
