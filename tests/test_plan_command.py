@@ -156,3 +156,25 @@ def test_a_ladder_foretells_and_refuses_too_far(tmp_path: Path, monkeypatch: pyt
     tiny.refused(tiny.command("plan", *runs, "--ladder", f"{40 * largest:.3g}"), "30 x")
     value = json.loads((tmp_path / "plan.json").read_text())
     assert abs(value["law"]["size_power"] - 0.35) < 0.02
+
+
+def test_a_ladder_with_downstream_sets_foretells_labels_against_words_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Factors follow the loss against words; those against random weights, and those that say "at least", follow nothing."""
+    from basewise.stats import scaling
+
+    monkeypatch.setattr(scaling.bootstrap, "__defaults__", (0, 0.0, 8))
+    runs = write_ladder(tmp_path)
+    for i, run in enumerate(runs):
+        value = json.loads((run / "pretrain.json").read_text())
+        factor = float(np.exp(2.0 - value["scores"]["bits_per_byte"]["all"]["estimate"]))
+        other = {"factor": 50.0 + i, "censored": False}
+        value["worth"] = [
+            {"labels_saved": {"words": {"factor": factor, "censored": False}, "random weights": other}},
+            {"labels_saved": {"words": {"factor": 90.0 - i, "censored": True}, "random weights": other}},
+        ]
+        (run / "pretrain.json").write_text(json.dumps(value))
+    answered = tiny.command("plan", *runs, "--ladder", "1e16", "--to", tmp_path)
+    loss = json.loads((tmp_path / "plan.json").read_text())["best"]["loss"]
+    assert f"labels saved against words at that loss: {np.exp(2.0 - loss):.2f} x [" in answered.out

@@ -298,6 +298,23 @@ def test_a_run_that_is_killed_goes_on_exactly(corpus: Path, tmp_path: Path) -> N
     assert equal(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_run_that_is_stopped_waits_for_the_checkpoint_that_is_being_written(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.engine import checkpoint
+
+    inner = checkpoint.write
+
+    def slow(*given: object) -> Path:
+        time.sleep(0.3)
+        return inner(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    with pytest.raises(Stop):
+        pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "cut", options=cut_off_at(9))
+    assert (tmp_path / "cut" / "checkpoints" / "step-00000008" / "state.json").is_file()
+
+
 def test_a_truncated_checkpoint_falls_back_to_the_one_before_and_says_so(
     corpus: Path, tmp_path: Path
 ) -> None:

@@ -404,6 +404,14 @@ def test_a_checkpoint_gives_back_every_bit(tmp_path: Path) -> None:
     assert torch.equal(again.random, state.random)
 
 
+@pytest.mark.parametrize("record", ["{}", "[]", '{"digests": {}}'])
+def test_a_record_that_is_none_is_a_damaged_checkpoint(tmp_path: Path, record: str) -> None:
+    path = checkpoint.write(tmp_path, state_of(4)[0], {})
+    (path / "state.json").write_text(record, encoding="utf-8")
+    with pytest.raises(RunError, match="cannot read the checkpoint"):
+        checkpoint.read(path)
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "optimiser.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_a_damaged_checkpoint_is_passed_over_and_that_is_said(tmp_path: Path, file: str, damage: str) -> None:
@@ -449,7 +457,7 @@ def test_a_full_disk_is_told_and_the_last_good_one_stays(
     said: list[str] = []
     writer = checkpoint.Writer(tmp_path, 3, said.append)
     writer.put(state, {})
-    writer._join()
+    writer.join()
 
     def full(*_args, **_more):
         raise OSError(errno.ENOSPC, "No space left on device")

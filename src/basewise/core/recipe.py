@@ -109,6 +109,12 @@ class Recipe:
         return max(1, self.batch_tokens // self.context)
 
     @property
+    def attention_flop(self) -> float:
+        """FLOP of attention in training on one token: 12 a layer, unit of width and token seen; half of them under a causal mask."""
+        seen = 0.5 if self.objective == "next_token" else 1.0
+        return 12.0 * self.depth * self.hidden * self.context * seen
+
+    @property
     def seconds_limit(self) -> float:
         """Seconds of training at most."""
         return parse_seconds(self.seconds) if self.seconds else float("inf")
@@ -178,7 +184,7 @@ def _value(key: str, value: Any, default: Any, where: str) -> Any:
         raise InputError(
             f"{key} in {where} is {value!r}, {words[wanted]} was expected", "change it in the recipe"
         )
-    if wanted is float and (math.isnan(value) or (key == "epochs" and math.isinf(value))):
+    if isinstance(value, float) and (math.isnan(value) or (key == "epochs" and math.isinf(value))):
         raise InputError(f"{key} in {where} is {value}", "write a number")
     return value
 

@@ -124,7 +124,7 @@ def _sync(path: Path) -> None:
 
 
 def read(path: Path) -> tuple[State, dict[str, Any]]:
-    """(state, facts) of one checkpoint, every byte verified. RunError where it is damaged."""
+    """(state, facts) of one checkpoint, every byte of its tensors verified. RunError where it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -135,19 +135,19 @@ def read(path: Path) -> tuple[State, dict[str, Any]]:
                 raise RunError(f"{path / name} is not what was written", "delete this checkpoint")
         model = load_file(path / "model.safetensors")
         tensors = load_file(path / "optimiser.safetensors")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        model |= {name: model[first] for name, first in record["shared"].items()}
+        state = State(
+            model=model,
+            optimiser=unflatten(record["optimiser"], tensors),
+            step=record["step"],
+            random=tensors["random"],
+            drawn=record["drawn"],
+            spent=record["spent"],
+            recent=tuple(record["recent"]),
+        )
+        return state, record["facts"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise RunError(f"cannot read the checkpoint {path}: {error}", "delete this checkpoint") from error
-    model |= {name: model[first] for name, first in record["shared"].items()}
-    state = State(
-        model=model,
-        optimiser=unflatten(record["optimiser"], tensors),
-        step=record["step"],
-        random=tensors["random"],
-        drawn=record["drawn"],
-        spent=record["spent"],
-        recent=tuple(record["recent"]),
-    )
-    return state, record["facts"]
 
 
 def steps_there(folder: Path) -> list[int]:
@@ -189,7 +189,7 @@ class Writer:
 
     def put(self, state: State, facts: dict[str, Any]) -> None:
         """Begin to write `state`, a copy that nobody changes; waits for the one before. A failure is announced, no more."""
-        self._join()
+        self.join()
         self._thread = threading.Thread(target=self._write, args=(state, facts))
         self._thread.start()
 
@@ -200,7 +200,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001  a thread has nobody to raise to: kept for the main one
             self._failed = error
 
-    def _join(self) -> BaseException | None:
+    def join(self) -> BaseException | None:
+        """Wait for the one that is being written; its failure is announced and comes back."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -213,7 +214,7 @@ class Writer:
 
     def close(self) -> None:
         """Wait for the last one; where that could not be written, its error is raised."""
-        if failed := self._join():
+        if failed := self.join():
             raise failed
 
     def _tidy(self) -> None:

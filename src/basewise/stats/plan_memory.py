@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from basewise.core.shapes import Shape, block_parameters, parameters, root_parameters
+from basewise.core.shapes import Shape, block_parameters, root_parameters
 
 KEPT = {
     "gpt2": (16, 0, 0, 10),
@@ -130,8 +130,3 @@ def peak(s: Shape, layout: Layout, optimiser: str = "adamw") -> tuple[str, dict[
 def resident(s: Shape, layout: Layout, optimiser: str = "adamw", device: str = "cuda") -> float:
     """Bytes that a rank needs of its device: the peak, what fragments, and the process itself."""
     return sum(peak(s, layout, optimiser)[1].values()) * (1.0 + FRAGMENTED) + CONTEXT_BYTES[device]
-
-
-def total_parameters(s: Shape) -> int:
-    """All parameters (the N of the formulas)."""
-    return parameters(s)

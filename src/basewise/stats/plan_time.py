@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from basewise.core.shapes import Shape, block_parameters, flop_per_token, parameters, root_parameters
+from basewise.core.shapes import Shape, flop_per_token, parameters, root_parameters
 from basewise.stats.plan_memory import Layout, resident
 
 MARGIN = 0.08
@@ -164,11 +164,6 @@ def smallest(s: Shape, ranks: int, batch_rows: int, m: Machine, optimiser: str =
 
 def _pieces(layout: Layout) -> int:
     return (layout.tensor > 1) + (layout.pipeline > 1) + (layout.sequence > 1) + layout.recompute
-
-
-def gathered_bytes(s: Shape) -> float:
-    """Bytes of one block in bf16: what is gathered at once."""
-    return 2.0 * block_parameters(s)
 
 
 # ---------------------------------------------------------------- learning from what steps took

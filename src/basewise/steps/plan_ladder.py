@@ -15,6 +15,7 @@ import numpy as np
 
 from basewise.core.errors import InputError
 from basewise.core.files import read_json
+from basewise.core.recipe import Recipe
 from basewise.stats.scaling import backtest, band, bootstrap, check_ladder, check_reach, fit, labels_at
 
 UNITS = (
@@ -22,6 +23,8 @@ UNITS = (
     ("nats_per_token", "nats a token"),
     ("masked_nats", "nats a hidden token"),
 )
+RIVAL = "words"
+"""What labels are saved against: the rival that is the same for every run. Factors that only say "at least" are left out."""
 SEED_NOISE = 0.002
 """Standard deviation that another seed moves a loss by, relative to the loss (methods: 0.001 to 0.003)."""
 
@@ -85,15 +88,11 @@ def _run(folder: Path) -> dict[str, Any]:
         recipe = read_json(folder / "recipe.json")["recipe"] if (folder / "recipe.json").is_file() else {}
         matrices = float(value["parameters"])
         if recipe:  # the weights that multiply every token, which a run's FLOP are counted from
-            width = recipe["width"] or max(128, 64 * recipe["depth"])
-            seen = 0.5 if recipe["objective"] == "next_token" else 1.0
-            attention = 12.0 * recipe["depth"] * width * recipe["context"] * seen
-            matrices = (value["flop"] / value["tokens"] - attention) / 6.0
+            matrices = (value["flop"] / value["tokens"] - Recipe(**recipe).attention_flop) / 6.0
         saved = [
             float(one["factor"])
-            for task in value.get("worth", [])
-            for one in task.get("labels_saved", {}).values()
-            if isinstance(one, dict) and isinstance(one.get("factor"), (int, float)) and one["factor"] > 0
+            for one in (task.get("labels_saved", {}).get(RIVAL) for task in value.get("worth", []))
+            if one and not one.get("censored") and one.get("factor")
         ]
         return {
             "parameters": matrices,
@@ -123,6 +122,6 @@ def _labels(runs: list[dict[str, Any]], loss: np.ndarray, predicted: float) -> s
     if found is None:
         return "labels saved: not said; the runs' losses do not differ enough to tell how it follows them"
     return (
-        f"labels saved at that loss: {np.exp(found.estimate):.2f} x [{np.exp(found.low):.2f}, {np.exp(found.high):.2f}]"
+        f"labels saved against {RIVAL} at that loss: {np.exp(found.estimate):.2f} x [{np.exp(found.low):.2f}, {np.exp(found.high):.2f}]"
         f" (log-linear in the loss, {len(known)} runs)"
     )

@@ -281,6 +281,7 @@ def _train(
         )
         watch.writer.close()
     finally:
+        watch.writer.join()  # also of a run that was stopped: the folder's lock is given up next
         watch.page(last=True)
     return replace(made, model=plain), outcome, watch
 
