@@ -109,7 +109,7 @@ class Predicting:
     async def _beside(
         self, task: str, version: str, texts: list[str], seconds: float, request_id: str
     ) -> None:
-        """The shadow's answers, for the watch alone; its failure counts as wrong."""
+        """The shadow's answers, for the watch alone; where it fails there is nothing to compare, and no evidence."""
         try:
             values, _, _ = await self._rows(version, texts, seconds)
         except WorkerError:
