@@ -30,6 +30,14 @@ def test_the_joint_p_value_is_uniform_where_nothing_has_changed() -> None:
     assert chi2 < 73  # 39 degrees of freedom: beyond it with probability 0.001; the seed is fixed
 
 
+def test_rows_that_are_all_the_same_show_nothing() -> None:
+    same = Said(np.zeros(100, int), np.ones(100), np.zeros((100, 3)))
+    rng = np.random.default_rng(7)
+    found = [compare(same, same, rng, permutations=39) for _ in range(60)]
+    assert sum(f.p <= 0.1 for f in found) <= 15  # 6 expected, more than 15 with probability 0.0001
+    assert sum(f.p_values["features"] <= 0.1 for f in found) <= 15
+
+
 @pytest.mark.parametrize(("shift", "prior"), [(0.5, (0.5, 0.3, 0.2)), (0.0, (0.2, 0.3, 0.5))])
 def test_a_shift_is_seen(shift: float, prior: tuple[float, ...]) -> None:
     rng = np.random.default_rng(1)
@@ -49,6 +57,8 @@ def test_tests_agree_with_their_definitions() -> None:
     assert _ks(values, member)[0] == pytest.approx(ks_2samp(values[:30], values[30:]).statistic)
     scores = rng.normal(size=(1, 50))
     assert _aucs(scores, member)[0] == pytest.approx(roc_auc_score(member[0], scores[0]))
+    tied = scores.round(0)
+    assert _aucs(tied, member)[0] == pytest.approx(roc_auc_score(member[0], tied[0]))
     labels = np.repeat([0, 1], 25)
     assert _chi2(labels, np.ones((1, 50)) * (np.arange(50) % 2)) == pytest.approx(0.0, abs=0.2)
 
@@ -59,8 +69,6 @@ def test_rows_without_features_are_compared_by_their_outputs() -> None:
     found = compare(Said(a.labels, a.confidence), b, rng)
     assert set(found.p_values) == {"confidence", "classes"}
     assert found.auc is None
-    same = Said(np.zeros(20, int), np.ones(20), np.zeros((20, 3)))
-    assert 0 < compare(same, same, rng).p <= 1
 
 
 @pytest.mark.parametrize("windows", [50, 200])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +301,24 @@ def test_an_empty_service_takes_a_request_of_any_allowed_size() -> None:
         room.enter(1)
     room.leave(10)
     room.enter(4)
+
+
+def test_a_server_started_behind_the_service_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.steps.serve import ServeOptions
+    from basewise.web.service import Service, create_app
+    from basewise.web.upstream import Upstream
+
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(self: Upstream, model: str) -> str:
+        self._process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        started.append(self._process)
+        return "http://127.0.0.1:1"
+
+    monkeypatch.setattr(Upstream, "_start_vllm", start)
+    service = Service((), ServeOptions(state=tmp_path / "state", upstream="vllm:model"))
+    create_app(service)
+    asyncio.run(service.stop())
+    assert started[0].poll() is not None

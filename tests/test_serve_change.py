@@ -99,6 +99,28 @@ def test_a_damaged_state_is_an_error_with_the_fix(tmp_path: Path) -> None:
         assert error.value.fix
 
 
+def test_versions_that_cannot_be_opened_again_are_left_out_and_no_other(traffic: Traffic) -> None:
+    traffic.live("t", "b", "/b")
+    traffic.live("t", "c", "/c")
+    traffic.canary("t", "d", "/d", 5)
+    traffic.shadow("t", "s", "/s")
+    traffic.live("u", "x", "/x")
+    traffic.keep({"a", "c", "d"})
+    lane = traffic.lane("t")
+    assert (lane.live, lane.before, lane.canary, lane.shadow) == ("c", ("a",), "d", None)
+    assert set(traffic.lanes) == {"t"}
+    assert traffic.events[-2]["version"] == "b, s"
+    traffic.roll_back("t")
+    assert traffic.roll_back("t") == "a"
+
+
+def test_a_label_that_changes_no_evidence_writes_nothing(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("basewise.web.traffic.write_json", lambda *_: pytest.fail("written"))
+    assert traffic.outcomes("t", [("a", True, None)]) is None
+
+
 def test_the_same_text_goes_the_same_way_while_the_share_grows(traffic: Traffic) -> None:
     texts = [f"text {i}" for i in range(2000)]
     before: set[str] = set()
@@ -206,6 +228,21 @@ def test_labels_reach_the_lane_once(tmp_path: Path) -> None:
     page = call(app, "GET", "/watch/tickets").text
     assert "0.667" in page
     service.watch.stop()
+
+
+def test_an_earlier_shadows_errors_are_no_evidence_against_a_later_one(tmp_path: Path) -> None:
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    values = np.eye(3)[[0, 0]]
+    for version in ("v1", "s1", "s2"):
+        watch.refer(about(version))
+    watch.start()
+    watch.answered("tickets", about("v1"), "r", values, None)
+    watch.shadowed("tickets", "r", about("s1"), values[:, [1, 0, 2]])
+    found, _ = watch.truths("tickets", [("r-0", "a")], "s2")
+    assert found == [("v1", True, None)]
+    found, _ = watch.truths("tickets", [("r-1", "a")], "s1")
+    assert found == [("v1", True, False)]
+    watch.stop()
 
 
 def test_a_full_disk_under_the_watch_costs_no_answer(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ class Host:
             mixture.adapters.pop(version, None)
             if not mixture.adapters:
                 del self.mixtures[digest]
-        kept = {place for h in self.hosted.values() for place in h.reader.asked}
+        kept = {place for h in list(self.hosted.values()) for place in h.reader.asked}
         served = {base.digest for base in self.served.values()}
         self.bases.close(kept | {p for p in self.bases.open if p[0].rpartition("-")[0] in served})
 
@@ -197,7 +197,7 @@ class Host:
         """A served base, or the base of a hosted predictor."""
         if name in self.served:
             return self.served[name]
-        for hosted in self.hosted.values():
+        for hosted in list(self.hosted.values()):  # another thread may open a version meanwhile
             if hosted.base is not None and hosted.base.key == name:
                 return hosted.base
         raise InputError(f"no base {name!r} is served", "name it when the service starts: --base NAME")

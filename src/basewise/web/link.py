@@ -169,8 +169,8 @@ class Link:
             gone = {"error": "WorkerGone", "message": "the worker died on this request", "mendable": False}
             waiting.answers.put_nowait((gone, b""))
             return
-        if self._writer is None:
-            return  # a new worker is on its way and will be given it
+        if self._writer is None or not self.ready.is_set():
+            return  # a new worker is on its way and will be given it once its releases are open
         waiting.sent += 1
         message = {k: v for k, v in waiting.header.items() if k != "until"}
         if "seconds" in message:
@@ -244,12 +244,12 @@ class Link:
             self._writer.write(frames.pack({**message, "id": -1}))
         self._writer.write(frames.pack({"op": "barrier", "id": -2}))
         await self._barrier()
+        self.ready.set()
         for waiting in list(self._waiting.values()):
             if waiting.header.get("answered"):
                 continue
             waiting.made = 0
             self._write(waiting)
-        self.ready.set()
 
     async def _barrier(self) -> None:
         """Until everything opened before is open."""

@@ -42,6 +42,8 @@ def vectors_of(values: np.ndarray, asked: contract.Embeddings) -> list[dict[str,
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add these routes; where an upstream is set, the generating ones and unknown models go there."""
     upstream = Upstream(service.options.upstream) if service.options.upstream else None
+    if upstream is not None:
+        service.closing.append(upstream.close)
     _add_embeddings(app, service)
     _add_models(app, service, upstream)
     _add_texts(app, service, upstream)

@@ -109,7 +109,7 @@ class Predicting:
     async def _beside(
         self, task: str, version: str, texts: list[str], seconds: float, request_id: str
     ) -> None:
-        """The shadow's answers, for the watch alone; its failure counts as wrong."""
+        """The shadow's answers, for the watch alone; where it fails there is nothing to compare, and no evidence."""
         try:
             values, _, _ = await self._rows(version, texts, seconds)
         except WorkerError:
@@ -125,10 +125,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
     async def predict(name: str, request: Request) -> Response:
         """Answer rows: label, probability, abstention, conformal set, probabilities, and the version that said so."""
         service.admit(request, name)
-        lane = service.traffic.lanes.get(name)
-        if lane is None:
+        if name not in service.traffic.lanes:
             raise Refusal(404, "no_task", "no such task is served; see /v1/tasks")
         asked = contract.read(contract.Predict, await service.body(request))
+        lane = service.traffic.lane(name)  # only now: a release may have been changed while the body came
         about = service.about[lane.live]
         texts = texts_of(asked.rows, about["inputs"], service.limits.rows)
         seconds = min(service.limits.seconds, (asked.deadline_ms or 600_000) / 1000)

@@ -56,6 +56,7 @@ class Service:
         self.predict: Callable[[str, Request], Awaitable[Response]] | None = None
         self.using: Counter[str] = Counter()
         self.background: set[asyncio.Task[Any]] = set()
+        self.closing: list[Callable[[], Awaitable[None]]] = []
         self.changing = asyncio.Lock()
         self._folders = folders
 
@@ -64,8 +65,7 @@ class Service:
         await self.link.start()
         for version, folder in list(self.traffic.folders.items()):
             await self._reopen(version, folder)
-        for task in [t for t, lane in self.traffic.lanes.items() if lane.live not in self.about]:
-            self.traffic.remove(task)
+        self.traffic.keep(set(self.about))
         for folder in self._folders:
             about = await self.open(folder)
             self.traffic.start(about["task"], about["version"], about["folder"])
@@ -75,21 +75,20 @@ class Service:
         self.watch.start()
 
     async def stop(self) -> None:
-        """End the worker; what the watch has is written."""
+        """End the worker and what the routes have opened (`closing`); what the watch has is written."""
         for task in self.background:
             task.cancel()
+        for close in self.closing:
+            await close()
         await self.link.stop()
         await asyncio.to_thread(self.watch.stop)
 
     async def _reopen(self, version: str, folder: str) -> None:
-        """A release of the state; one that is gone or changed is told and left out."""
+        """A release of the state; one that is gone or changed is told, and `Traffic.keep` leaves it out."""
         try:
             self._known(await self.link.open(folder, version))
         except WorkerError as error:
             LOG.warning(json.dumps({"event": "not reopened", "version": version, "why": error.message}))
-            for task, lane in list(self.traffic.lanes.items()):
-                if version in (lane.canary, lane.shadow):
-                    self.traffic.roll_back(task, f"version {version} could not be opened again")
 
     async def open(self, folder: str) -> dict[str, Any]:
         """Open a folder in the worker; BasewiseError says what is wrong with it."""

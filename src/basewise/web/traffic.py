@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,27 @@ class Traffic:
         self.lane(task)
         self._put(task, None, "removed", {}, {})
 
+    def keep(self, opened: Set[str]) -> None:
+        """Let go of versions that could not be opened: a lane without its live one, a canary, a shadow, one to go back to."""
+        for task, lane in list(self.lanes.items()):
+            if lane.live not in opened:
+                self.remove(task)
+                continue
+            new = replace(lane, before=tuple(v for v in lane.before if v in opened))
+            if lane.canary not in opened:
+                new = replace(new, canary=None, percent=0, canary_evidence=Canary())
+            if lane.shadow not in opened:
+                new = replace(new, shadow=None, shadow_evidence=Shadow())
+            if new != lane:
+                gone = sorted(lane.versions - new.versions)
+                self._put(
+                    task,
+                    new,
+                    "left out",
+                    {"version": ", ".join(gone), "why": "could not be opened again"},
+                    {},
+                )
+
     def outcomes(self, task: str, found: list[tuple[str, bool, bool | None]]) -> str | None:
         """Truths that came: (version that answered, right, whether the shadow was right or None); why it was rolled back, if it was."""
         lane = self.lanes.get(task)
@@ -164,7 +186,8 @@ class Traffic:
             if lane.shadow is not None and version == lane.live and beside is not None:
                 shadow = shadow.add([(right, beside)])
         new = replace(lane, canary_evidence=canary, shadow_evidence=shadow)
-        self._put(task, new, "", {}, {})
+        if new != lane:
+            self._put(task, new, "", {}, {})
         return self._judge(task, new)
 
     def _judge(self, task: str, lane: Lane) -> str | None:

@@ -6,6 +6,7 @@ Keys, limits and logs stay here; the body goes on as it came, and the answer com
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import socket
 import subprocess
@@ -83,6 +84,11 @@ class Upstream:
         await self._client.aclose()
         if self._process is not None:
             self._process.terminate()
+            try:
+                await asyncio.to_thread(self._process.wait, 10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                await asyncio.to_thread(self._process.wait)
 
 
 async def _chunks(answer: Any) -> AsyncIterator[bytes]:

@@ -105,9 +105,12 @@ class Watch:
         done.wait(seconds)
 
     def truths(
-        self, task: str, given: Sequence[tuple[str, str]]
+        self, task: str, given: Sequence[tuple[str, str]], shadow: str | None = None
     ) -> tuple[list[tuple[str, bool, bool | None]], int]:
-        """Keep labels by the id of their answer; ((version, right, shadow right or None) of each new one, how many ids are unknown)."""
+        """Keep labels by the id of their answer; ((version, right, shadow right or None) of each new one, how many ids are unknown).
+
+        Only answers of the version `shadow` count: labels come late, and an earlier shadow's errors are no evidence against it.
+        """
         self.flush()
         found: list[tuple[str, bool, bool | None]] = []
         unknown = 0
@@ -127,10 +130,10 @@ class Watch:
                     if not new.rowcount:
                         continue
                     beside = file.execute(
-                        "select version, label from shadows where id = ?", (id_,)
+                        "select label from shadows where id = ? and version = ?", (id_, shadow)
                     ).fetchone()
-                    shadow = None if beside is None else beside[1] == self._index(beside[0], label)
-                    found.append((row[0], row[1] == truth, shadow))
+                    agrees = None if beside is None else beside[0] == self._index(shadow or "", label)
+                    found.append((row[0], row[1] == truth, agrees))
         except sqlite3.Error as error:
             raise RunError(
                 f"the watch cannot keep labels: {error}", "free some space and post them again"
