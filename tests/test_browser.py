@@ -5,7 +5,6 @@ Screenshots go to $BASEWISE_SCREENSHOTS if that is set, to be looked at.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from windows import SIZES, keep, problems_of
+
 pytestmark = pytest.mark.browser
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 TOPICS = {
     "billing": "invoice refund charge card payment price double amount tax receipt",
     "delivery": "parcel courier late tracking address door box arrive lost shipment",
@@ -60,20 +60,7 @@ def page(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator
     width, height = SIZES[getattr(request, "param", "desktop")]
     context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
     opened = context.new_page()
-    problems: list[str] = []
-    opened.on(
-        "console",
-        lambda m: problems.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None,
-    )
-    opened.on("pageerror", lambda e: problems.append(f"page error: {e}"))
-    opened.on(
-        "request",
-        lambda r: (
-            problems.append(f"asks for {r.url}")
-            if not r.url.startswith(("file:", "data:", "blob:"))
-            else None
-        ),
-    )
+    problems = problems_of(opened, "file:", "data:", "blob:")
     opened.goto(report.as_uri())
     opened.wait_for_load_state("load")
     yield opened
@@ -87,11 +74,8 @@ def test_the_report_fits_the_window(page: Any, request: pytest.FixtureRequest) -
     assert widths[0] <= widths[1] + 1, f"the page is {widths[0]} wide in a window of {widths[1]}"
     assert page.locator("h1").count() == 1
     assert len(page.locator("body").inner_text()) > 500
-    picture = page.screenshot(full_page=True)
+    picture = keep(page, f"report-{request.node.callspec.id}")
     assert picture[:4] == b"\x89PNG"
-    if folder := os.environ.get("BASEWISE_SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / f"report-{request.node.callspec.id}.png").write_bytes(picture)
 
 
 def test_cells_of_the_table_are_text_never_markup(page: Any) -> None:
@@ -142,8 +126,7 @@ def test_the_benchmark_page_fits_the_window(browser: Any, benchmark_page: Path, 
     width, height = SIZES[size]
     context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
     page = context.new_page()
-    problems: list[str] = []
-    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    problems = problems_of(page, "file:", "data:", "blob:")
     page.goto(benchmark_page.as_uri())
     widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert widths[0] <= widths[1] + 1

@@ -9,13 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +18,11 @@ import pytest
 
 import tiny
 import ui_world
+from ui_world import World, window
+from windows import keep
 
 pytestmark = pytest.mark.browser
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-WAIT_MS = 900_000
 TABLE = "tickets.csv"
-
-
-@dataclass(frozen=True)
-class World:
-    """The app: its address with the token, the folder of runs, the table, and the key of the table once it was dropped."""
-
-    address: str
-    root: Path
-    table: Path
-
-    @property
-    def origin(self) -> str:
-        return self.address.partition("/?")[0]
-
-    @property
-    def key(self) -> str:
-        return next(p.parent.name for p in (self.root / ".tables").glob(f"*/{TABLE}"))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +32,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setenv("BASEWISE_HOME", str(folder / "home"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("PYTHONUNBUFFERED", "1")
         ui_world.own_base(folder / "tiny-bert")
         rows = tiny.rows(150)
         for i in range(0, 150, 15):
@@ -62,44 +39,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         table = tiny.write_csv(folder / TABLE, rows)
         root = folder / "runs"
         ui_world.metrics(root / "nightly")
-        command = [sys.executable, "-m", "basewise.cli.main", "ui", "--runs", str(root), "--port", "0"]
-        app = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        try:
-            assert app.stdout is not None
-            found = re.search(r"http://\S+", app.stdout.readline())
-            assert found, "the command printed no address"
-            yield World(found.group(0), root, table)
-        finally:
-            app.terminate()
-            app.wait(timeout=60)
-            if app.stdout:
-                app.stdout.close()
-
-
-@contextmanager
-def window(
-    browser: Any, world: World, size: str = "desktop", scheme: str = "light", *, clean: bool = True
-) -> Iterator[Any]:
-    """A page that was let in. What it says on its console and what it asks elsewhere is held against it at the end."""
-    width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-    context.set_default_timeout(WAIT_MS)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on(
-        "console",
-        lambda m: problems.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None,
-    )
-    page.on("pageerror", lambda e: problems.append(f"page error: {e}"))
-    page.on(
-        "request",
-        lambda r: None if r.url.startswith((world.origin, "data:")) else problems.append(f"asks for {r.url}"),
-    )
-    page.goto(world.address)
-    yield page
-    context.close()
-    if clean:
-        assert not problems, problems
+        with ui_world.started(root, table) as made:
+            yield made
 
 
 def tab_to(page: Any, words: str, most: int = 200) -> None:
@@ -121,12 +62,6 @@ def violations(page: Any) -> list[str]:
 
     found = Axe().run(page).response["violations"]
     return [f"{v['id']} ({v['impact']}): {[n['target'] for n in v['nodes']][:4]}" for v in found]
-
-
-def keep(page: Any, name: str) -> None:
-    if folder := os.environ.get("BASEWISE_SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
 # ------------------------------------------------------------------ the way

@@ -230,6 +230,29 @@ def test_the_service_is_away(tmp_path: Path, service: tuple[str, list[Any]]) -> 
     assert client.post("/service", data={"address": service[0], "key": "a\nb"}).status_code == 400
 
 
+def test_a_key_is_not_sent_on_to_where_a_service_points(
+    tmp_path: Path, service: tuple[str, list[Any]]
+) -> None:
+    """Here the other place would even answer to the key."""
+    elsewhere = service[0]
+
+    class Moved(Handler):
+        def do_GET(self) -> None:
+            self.send_response(307)
+            self.send_header("location", elsewhere + self.path)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moved) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        sent = {"address": f"http://127.0.0.1:{server.server_port}", "key": "good"}
+        answer = ui_world.client(tmp_path).post("/service", data=sent)
+        server.shutdown()
+        thread.join()
+    assert answer.status_code == 400 and "status 307" in answer.text
+
+
 def test_latency_is_read_from_the_buckets() -> None:
     found = latency(samples(METRICS))
     assert found == [{"route": "/p", "requests": 100, "median": 0.01, "p99": 0.1}]

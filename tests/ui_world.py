@@ -1,17 +1,25 @@
-"""What the tests of the web app share: the app on a folder of runs, a client that was let in, a tiny base that is known by its key."""
+"""What the tests of the web app share: the app on a folder of runs, a client or a window that was let in, a tiny base that is known by its key."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tiny
+from windows import SIZES, problems_of
 
 TOKEN, PORT = "test-token", 8765
 ORIGIN = f"http://127.0.0.1:{PORT}"
+WAIT_MS = 900_000
 
 
 def client(root: Path, *, let_in: bool = True, most_bytes: int | None = None) -> Any:
@@ -63,3 +71,57 @@ def metrics(folder: Path, steps: int = 40, total: int = 100) -> None:
     (folder / "recipe.json").write_text(
         json.dumps({"recipe": {"name": "nightly", "rows": 8}}), encoding="utf-8"
     )
+
+
+@dataclass(frozen=True)
+class World:
+    """The app: its address with the token, the folder of runs, the table, and the key of the table once it was dropped."""
+
+    address: str
+    root: Path
+    table: Path
+
+    @property
+    def origin(self) -> str:
+        return self.address.partition("/?")[0]
+
+    @property
+    def key(self) -> str:
+        return next(p.parent.name for p in (self.root / ".tables").glob(f"*/{self.table.name}"))
+
+
+@contextmanager
+def started(root: Path, table: Path) -> Iterator[World]:
+    """`basewise ui` as a user starts it, in a process of its own, over a folder of runs."""
+    command = [sys.executable, "-m", "basewise.cli.main", "ui", "--runs", str(root), "--port", "0"]
+    settings = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    app = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=settings
+    )
+    try:
+        assert app.stdout is not None
+        found = re.search(r"http://\S+", app.stdout.readline())
+        assert found, "the command printed no address"
+        yield World(found.group(0), root, table)
+    finally:
+        app.terminate()
+        app.wait(timeout=60)
+        if app.stdout:
+            app.stdout.close()
+
+
+@contextmanager
+def window(
+    browser: Any, world: World, size: str = "desktop", scheme: str = "light", *, clean: bool = True
+) -> Iterator[Any]:
+    """A page that was let in. What it says on its console and what it asks elsewhere is held against it at the end."""
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    problems = problems_of(page, world.origin, "data:")
+    page.goto(world.address)
+    yield page
+    context.close()
+    if clean:
+        assert not problems, problems

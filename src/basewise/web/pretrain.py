@@ -73,14 +73,17 @@ def server(folder: Path) -> ThreadingHTTPServer:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines that are whole; the last one may be being written."""
+    """The lines that are whole; the last one may be being written, in the middle of a letter too."""
     found = []
     if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(text))
-            except ValueError:
-                continue
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for text in file:
+                try:
+                    entry = json.loads(text)
+                except ValueError:
+                    continue
+                if isinstance(entry, dict):
+                    found.append(entry)
     return found
 
 
@@ -106,7 +109,7 @@ def _strip(lines: list[dict[str, Any]]) -> str:
     return f'<dl class="strip">{items}</dl>'
 
 
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def thinned(points: list[Any]) -> list[Any]:
     """At most MOST_POINTS, evenly spaced, first and last among them."""
     if len(points) <= MOST_POINTS:
         return points
@@ -148,7 +151,7 @@ def _plot(
     for name, value in curves:
         points = [(float(e["step"]), float(value(e))) for e in lines if value(e) is not None]
         if points:
-            drawn.append((name, _thinned(points)))
+            drawn.append((name, thinned(points)))
     if not drawn:
         return title, ""
     every = [p for _, points in drawn for p in points]

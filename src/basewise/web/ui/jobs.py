@@ -7,6 +7,7 @@ start under the same name is refused by the lock itself.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -201,4 +202,5 @@ def stop(job: Job) -> None:
     """Ask a job to end as Ctrl-C would: what it has so far is kept."""
     if not job.alive:
         raise RunError(f"{job.name} is not running", "there is nothing to stop")
-    os.kill(job.pid, signal.SIGINT)
+    with contextlib.suppress(ProcessLookupError):  # it ended by itself a moment ago
+        os.kill(job.pid, signal.SIGINT)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from basewise.core.benchmark import Benchmark
 from basewise.core.decision import Decision
 from basewise.core.errors import RunError, UnknownName
 from basewise.core.files import read_json
+from basewise.web.pretrain import read_metrics
 from basewise.web.ui import jobs
 from basewise.web.ui.jobs import Job
 
@@ -144,10 +144,17 @@ def _decided(folder: Path, _changed: int) -> tuple[str, str]:
     return decision.verdict, decision.sentence
 
 
+@functools.lru_cache(maxsize=64)
+def _last_metrics(path: Path, _changed: int) -> dict[str, Any]:
+    """The last whole line of a run's metrics, read once while they do not change on disk."""
+    lines = read_metrics(path)
+    return lines[-1] if lines else {}
+
+
 def _pretraining(folder: Path) -> tuple[str, str]:
     """A pretraining run of the command line: its lock says whether it runs, its metrics how far it is."""
-    lines = metrics_of(folder)
-    last = lines[-1] if lines else {}
+    path = folder / "metrics.jsonl"
+    last = _last_metrics(path, path.stat().st_mtime_ns if path.exists() else 0)
     where = (
         f"Step {last['step']:,} of {last['total']:,}, loss {last['loss']:.3f}."
         if last.get("loss")
@@ -216,17 +223,3 @@ def standings_of(folder: Path) -> dict[str, Any]:
     if value.get("format") != RACE_FORMAT:
         raise RunError(f"{folder.name} is run by another version of basewise", "upgrade basewise to watch it")
     return dict(value)
-
-
-def metrics_of(folder: Path, most: int = 200_000) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl; a last line that is being written is left for the next time."""
-    lines: list[dict[str, Any]] = []
-    with open(folder / "metrics.jsonl", encoding="utf-8", errors="replace") as file:
-        for text in file:
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(line, dict) and len(lines) < most:
-                lines.append(line)
-    return lines

@@ -16,8 +16,17 @@ SECONDS = 30.0
 ADDRESS = "http://127.0.0.1:8000"
 SAMPLE = re.compile(r"^basewise_(\w+?)(?:\{(.*)\})? ([-+0-9.eE]+|NaN|\+Inf)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class _Stays(urllib.request.HTTPRedirectHandler):
+    """Follows nobody elsewhere: the key would go along."""
+
+    def redirect_request(self, *_asked: Any) -> None:
+        return None
+
+
 # A service of one's own is asked directly, whatever proxy the environment names.
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stays)
 
 
 @dataclass(frozen=True, kw_only=True)

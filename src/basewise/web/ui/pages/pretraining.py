@@ -14,6 +14,7 @@ from basewise.core.errors import UnknownName
 from basewise.core.files import read_json
 from basewise.web import plots
 from basewise.web.plots import Axis
+from basewise.web.pretrain import read_metrics, thinned
 from basewise.web.sections import cut, table
 from basewise.web.ui import runs
 from basewise.web.ui.forms import Root
@@ -22,7 +23,7 @@ from basewise.web.ui.runs import Run
 from basewise.web.ui.shell import bar, duration, href, page
 
 router = APIRouter()
-MOST_POINTS, MOST_SOURCES = 400, 4
+MOST_SOURCES = 4
 Lines = list[dict[str, Any]]
 
 
@@ -64,7 +65,7 @@ def live(name: str, root: Root) -> HTMLResponse:
 
 def curves(run: Run) -> str:
     """State, numbers, and every curve that the run has."""
-    lines = runs.metrics_of(run.folder)
+    lines = read_metrics(run.folder / "metrics.jsonl")
     if not lines:
         return f"{badge(run.state)}<p data-say>No step has been finished yet.</p>"
     last = lines[-1]
@@ -99,13 +100,6 @@ def curves(run: Run) -> str:
     return f'{badge(run.state)}{progress}<dl class="strip">{items}</dl>{sections}'
 
 
-def _thinned(points: list[Any]) -> list[Any]:
-    if len(points) <= MOST_POINTS:
-        return points
-    step = (len(points) - 1) / (MOST_POINTS - 1)
-    return [points[round(i * step)] for i in range(MOST_POINTS)]
-
-
 def _axes(points: Sequence[tuple[float, ...]], unit: str) -> tuple[Axis, Axis]:
     low, high = min(min(p[1:]) for p in points), max(max(p[1:]) for p in points)
     x = Axis(low=0.0, high=max(1.0, *(p[0] for p in points)), label="step")
@@ -113,7 +107,7 @@ def _axes(points: Sequence[tuple[float, ...]], unit: str) -> tuple[Axis, Axis]:
 
 
 def _plot(lines: Lines, title: str, unit: str, key: str) -> str:
-    points = _thinned([(float(e["step"]), float(e[key])) for e in lines if e.get(key) is not None])
+    points = thinned([(float(e["step"]), float(e[key])) for e in lines if e.get(key) is not None])
     if len(points) < 2:
         return ""
     x, y = _axes(points, unit)
@@ -129,7 +123,7 @@ def _sources(lines: Lines, key: str, unit: str) -> str:
         values = [
             (e["step"], e[key][name]) for e in lines if (e.get(key, {}).get(name) or {}).get("estimate")
         ]
-        drawn[name] = _thinned(
+        drawn[name] = thinned(
             [
                 (float(s), v["estimate"], v["low"] or v["estimate"], v["high"] or v["estimate"])
                 for s, v in values

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import contextlib
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from basewise.core.errors import InputError, RunError, UnknownName
+from basewise.steps.serve import ServeOptions
 from basewise.web import plots
+from basewise.web.keys import Keys
 from basewise.web.sections import cut, percent, table
 from basewise.web.ui import jobs
 from basewise.web.ui.forms import Form, Root
@@ -24,8 +25,7 @@ from basewise.web.ui.shell import href, page, text_field, ticks
 
 router = APIRouter()
 PORT = 8000
-KEY_SECONDS = 300
-KEY_ENDS = "30d"
+KEY_SECONDS = 30 * 86_400.0
 
 
 def job_of(root: Path, address: str) -> jobs.Job | None:
@@ -76,40 +76,28 @@ def start(root: Root, request: Request, sent: Form) -> Response:
     address = f"http://127.0.0.1:{int(port)}"
     if (job := job_of(root, address)) and job.alive:
         raise RunError(f"a service runs on port {port} already", "stop it, or give another port")
-    service = Service(address=address, key=_key())
-    jobs.start(root, f"serve.{int(port)}", ["serve", *asked, "--port", str(int(port)), "--quiet"], {})
-    request.app.state.service = service
+    key = _keys().add("ui", admin=True, seconds=KEY_SECONDS)
+    about = {"key": key.split("-")[1]}  # its id, to take it back by; the whole of it is kept in memory only
+    jobs.start(root, f"serve.{int(port)}", ["serve", *asked, "--port", str(int(port)), "--quiet"], about)
+    request.app.state.service = Service(address=address, key=key)
     return RedirectResponse("/service", status_code=303)
 
 
-def _key() -> str:
-    """A fresh admin key of the command line; it is printed once and kept nowhere else."""
-    command = [
-        sys.executable,
-        "-m",
-        "basewise.cli.main",
-        "access",
-        "add",
-        "ui",
-        "--admin",
-        "--expires",
-        KEY_ENDS,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=KEY_SECONDS, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it ended without a word"]
-        raise RunError(f"no key could be made: {lines[-1].removeprefix('error: ')}")
-    return done.stdout.strip().splitlines()[-1]
+def _keys() -> Keys:
+    """The keys of the services of this user, where `basewise serve` looks for them."""
+    return Keys(ServeOptions().state / "keys.json")
 
 
 @router.post("/serving/stop")
 def stop(root: Root, request: Request) -> Response:
-    """Stop the service that was started from here."""
+    """Stop the service that was started from here, and take back the key that was made for it."""
     service = getattr(request.app.state, "service", None)
     job = job_of(root, service.address) if service else None
     if job is None:
         raise RunError("no service was started from here", "stop it where it was started")
     jobs.stop(job)
+    with contextlib.suppress(UnknownName):  # somebody took it back before
+        _keys().remove(job.about.get("key", ""))
     request.app.state.service = None
     return RedirectResponse("/service", status_code=303)
 
