@@ -216,7 +216,7 @@ class Watch:
                     file.executemany("insert or ignore into shadows values (?, ?, ?)", rows["shadows"])
                 for task, version in dict.fromkeys((r[1], r[2]) for r in rows["answers"]):
                     self._look(file, task, version)
-        except (sqlite3.Error, OSError):
+        except Exception:  # noqa: BLE001 - whatever fails, the thread goes on: without it nothing would be kept
             self.metrics.lost.inc(len(rows["answers"]))
 
     def _look(self, file: sqlite3.Connection, task: str, version: str) -> None:
