@@ -128,3 +128,15 @@ def test_a_release_is_verified_before_it_is_opened_and_named_by_its_id(tmp_path:
     (tmp_path / "claims" / "release.json").write_text("{}")
     with pytest.raises(BasewiseError):
         Host().open(tmp_path / "claims")
+
+
+def test_a_row_that_was_held_out_by_several_seeds_counts_once(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = run_folder(tmp_path / "one", "words", None)
+    table = pq.read_table(folder / "evidence.parquet")
+    pq.write_table(pa.concat_tables([table, table]), folder / "evidence.parquet")
+    about = Host().open(folder)
+    assert about["conformal"]["rows"] == 90
+    assert np.sum(about["reference"]["confusion"]) == 90

@@ -280,6 +280,42 @@ def test_a_watch_that_is_no_database_costs_no_answer(tmp_path: Path) -> None:
     service.watch.stop()
 
 
+def test_old_answers_go_with_their_labels_and_each_reference_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("basewise.web.watch.WINDOW", 2)
+    monkeypatch.setattr("basewise.web.watch.MOST_KEPT", 3)
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    with closing(watch._open()) as file, file:
+        for n, version in enumerate("aaaabbbb"):
+            file.execute(
+                "insert into answers(n, id, task, version) values (?, ?, 't', ?)", (n, f"r-{n}", version)
+            )
+            file.execute("insert into truths values (?, 0, 0)", (f"r-{n}",))
+        watch._trim(file, "t")
+        kept = [n for (n,) in file.execute("select n from answers order by n")]
+        assert kept == [0, 1, 4, 5, 6, 7]
+        assert file.execute("select count(*) from truths").fetchone()[0] == 6
+
+
+def test_a_window_that_cannot_be_judged_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("no window")
+
+    monkeypatch.setattr("basewise.web.watch.WINDOW", 2)
+    monkeypatch.setattr("basewise.web.watch.look", broken)
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    watch.refer(about("v1"))
+    watch.start()
+    for name in ("r", "s"):
+        watch.answered("tickets", about("v1"), name, np.eye(3)[[0, 0]], None)
+        watch.flush(60)
+    assert watch.totals("tickets")["v1"]["rows"] == 4
+    watch.stop()
+
+
 def test_windows_show_a_shift_and_survive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basewise.web.watch.WINDOW", 100)
     watch = Watch(tmp_path / "watch.db", Metrics())

@@ -379,14 +379,16 @@ def held_out(folder: Path, predictor: Predictor) -> tuple[np.ndarray, np.ndarray
     chosen = f"{base['key']} + {method}" if base else method  # as evidence names its trials
     if decision.is_file():
         chosen = read_json(decision).get("chosen")
-    columns = ["label", *(f"p_{i}" for i in range(len(predictor.classes)))]
+    columns = ["label", *(f"p_{i}" for i in range(len(predictor.classes))), "row_id"]
     try:
         table = pq.read_table(evidence, columns=columns, filters=[("trial", "=", chosen)])
     except (OSError, ValueError, KeyError):
         return None
     if not len(table):
         return None
-    probabilities = np.stack([table[c].to_numpy() for c in columns[1:]], 1)
+    _, once = np.unique(table["row_id"].to_numpy(), return_index=True)  # repeats would count a row twice
+    table = table.take(once)
+    probabilities = np.stack([table[c].to_numpy() for c in columns[1:-1]], 1)
     labels = table["label"].to_numpy()
     known = (labels >= 0) & np.isfinite(probabilities).all(1)
     return (probabilities[known], labels[known].astype(np.int64)) if known.any() else None

@@ -216,7 +216,7 @@ class Watch:
                     file.executemany("insert or ignore into shadows values (?, ?, ?)", rows["shadows"])
                 for task, version in dict.fromkeys((r[1], r[2]) for r in rows["answers"]):
                     self._look(file, task, version)
-        except (sqlite3.Error, OSError):
+        except Exception:  # noqa: BLE001 - whatever fails, the thread goes on: without it nothing would be kept
             self.metrics.lost.inc(len(rows["answers"]))
 
     def _look(self, file: sqlite3.Connection, task: str, version: str) -> None:
@@ -249,15 +249,20 @@ class Watch:
             values = (task, version, number, time.time(), rows[-1][0], json.dumps(found))
             file.execute("insert or replace into windows values (?, ?, ?, ?, ?, ?)", values)
             if number % 50 == 49:
-                self._trim(file, task, version)
+                self._trim(file, task)
         self.metrics.watched(task, found)
 
     @staticmethod
-    def _trim(file: sqlite3.Connection, task: str, version: str) -> None:
-        """Forget old answers, but for the reference of this version."""
+    def _trim(file: sqlite3.Connection, task: str) -> None:
+        """Forget old answers with what belongs to them, but for the first window of each version, its reference."""
         latest = "select n from answers where task = ? order by n desc limit ?"
-        reference = "select n from answers where task = ? and version = ? order by n limit ?"
+        placed = (
+            "select n, row_number() over (partition by version order by n) place from answers where task = ?"
+        )
+        reference = f"select n from ({placed}) where place <= ?"
         file.execute(
             f"delete from answers where task = ? and n not in ({latest}) and n not in ({reference})",
-            (task, task, MOST_KEPT, task, version, WINDOW),
+            (task, task, MOST_KEPT, task, WINDOW),
         )
+        for table in ("shadows", "truths"):
+            file.execute(f"delete from {table} where id not in (select id from answers)")
