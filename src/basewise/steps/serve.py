@@ -116,6 +116,5 @@ def serve(folders: tuple[str, ...], options: ServeOptions | None = None) -> None
         )
     check_port(options.host, options.port)
     if options.announce is not None:
-        at = f"http://{options.host}:{options.port}"
-        options.announce(f"serving on {at}, how to ask: {at}/docs")
+        options.announce("opening what is to be served")
     importlib.import_module("basewise.web.service").run(folders, options)

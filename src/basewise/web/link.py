@@ -192,7 +192,7 @@ class Link:
             theirs.set_inheritable(True)
             self._process = await asyncio.to_thread(
                 subprocess.Popen,
-                [sys.executable, "-c", START.format(handle=theirs.fileno())],
+                [sys.executable, "-P", "-c", START.format(handle=theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
                 stdin=subprocess.DEVNULL,

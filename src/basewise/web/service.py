@@ -321,6 +321,9 @@ def run(folders: tuple[str, ...], options: ServeOptions) -> None:
             failed.append(error)
             await service.stop()
             raise
+        if options.announce is not None:
+            at = f"http://{options.host}:{options.port}"
+            options.announce(f"serving on {at}, how to ask: {at}/docs")
 
     service.start = starting  # type: ignore[method-assign]
     config = uvicorn.Config(
