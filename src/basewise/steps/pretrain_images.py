@@ -75,25 +75,35 @@ def states(model: Any, pixels: np.ndarray) -> Features:
     return {f"layer {i}": np.concatenate(layer) for i, layer in enumerate(zip(*pooled, strict=True))}
 
 
+def encoder_of(folder: Path) -> Any:
+    """The encoder of a folder, without what draws the hidden patches."""
+    from transformers import ViTMAEModel
+
+    from basewise.engine.networks import quiet
+
+    with quiet():
+        return ViTMAEModel.from_pretrained(folder, local_files_only=True)
+
+
 def twin_of(folder: Path, seed: int) -> Any:
     """The network of a folder with random weights."""
     import torch
     from transformers import ViTMAEConfig, ViTMAEModel
 
-    with torch.random.fork_rng():
+    from basewise.engine.networks import quiet
+
+    with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         return ViTMAEModel(ViTMAEConfig.from_pretrained(folder, local_files_only=True))
 
 
 def one_set(name: str, base: Path, progress: Progress) -> dict[str, Any]:
     """Curves of base, twin and pixels on one set, accuracies with all labels, and the labels saved."""
-    from transformers import ViTMAEModel
-
     from basewise.steps.pretrain_worth import set_path
 
     (train, labels), (test, truth) = read_pictures(set_path(name))
     kinds: dict[str, Callable[[np.ndarray], Features]] = {
-        "base": lambda x: states(ViTMAEModel.from_pretrained(base, local_files_only=True), x),
+        "base": lambda x: states(encoder_of(base), x),
         "random weights": lambda x: states(twin_of(base, 0), x),
         "pixels": lambda x: {"layer pixels": x.reshape(len(x), -1).astype(np.float32) / 255 - 0.5},
     }
