@@ -35,9 +35,12 @@ def run_peer(key: dict[str, Any], train: common.Rows, test: common.Rows, steps: 
 
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """One line a set: each one's accuracy and what `choose` lacks to the best peer (negative: it is ahead)."""
+    """One line a set: each one's accuracy and what `choose` lacks to the best peer (negative: it is ahead).
+
+    Of several budgets the largest counts: decided beforehand, not by what came out.
+    """
     by_set: dict[str, dict[str, dict[str, Any]]] = {}
-    for cell in cells:
+    for cell in sorted(cells, key=lambda c: c["key"].get("budget", 0.0)):
         by_set.setdefault(cell["key"]["set"], {})[cell["key"]["who"]] = cell
     rows = []
     for name, by in by_set.items():
@@ -49,6 +52,7 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
                     "set": name,
                     "lacks": best - by["choose"]["accuracy"],
                     "chosen": by["choose"]["chosen"],
+                    "budget": by["choose"]["key"]["budget"],
                     **figures,
                 }
             )
@@ -82,12 +86,12 @@ def main() -> None:
             cells.append(journal.cell(key, lambda k=key, t=train, e=test: run_peer(k, t, e, steps)))
         if "choose" not in o.who:
             continue
-        key = {"set": name, "who": "choose", "draw": 0}
+        key = {"set": name, "who": "choose", "draw": 0, "budget": budget}
         chosen = {"bases": o.bases, **({"run": str(Path(o.keep).resolve() / name)} if o.keep else {})}
         cells.append(
             journal.cell(key, lambda k=key, t=train, e=test, c=chosen: run_choose(k, t, e, budget, c))
         )
-    result = summary(cells)
+    result = summary(list(journal.cells.values()))
     lines = [
         (
             r["set"],
@@ -95,15 +99,16 @@ def main() -> None:
             r["lacks"],
             r["chosen"],
             *(r[w]["seconds"] for w in ("trainer", "choose")),
+            r["budget"],
         )
         for r in result["rows"]
     ]
-    print("\n" + common.table(lines, ("set", *WHOS, "lacks", "chosen", "trainer s", "choose s")))
+    print("\n" + common.table(lines, ("set", *WHOS, "lacks", "chosen", "trainer s", "choose s", "budget s")))
     print(result["met"])
     common.write_result(
         "all_labels",
         (__doc__ or "").splitlines()[0],
-        {"settings": vars(o), **result, "cells_run": cells},
+        {"settings": vars(o), **result, "cells_run": list(journal.cells.values())},
         smoke=o.smoke,
     )
     if o.smoke and any("error" in c for c in cells):
