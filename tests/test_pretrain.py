@@ -154,6 +154,37 @@ def test_images_are_learned_from_by_their_hidden_patches(
         pretrain(tiny_corpus.recipe(tmp_path / "pictures.parquet"), to=tmp_path / "other")
 
 
+def test_what_a_base_of_images_is_worth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bright and dark pictures: base, random twin and pixels are scored on the same rows, and the page says how they did."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from basewise.steps import pretrain_data, worth
+
+    def decoded(content: list[bytes]) -> np.ndarray:
+        return np.stack([np.frombuffer(one, np.uint8).reshape(3, 16, 16) for one in content])
+
+    monkeypatch.setattr(pretrain_data, "decoded", decoded)
+    monkeypatch.setattr(worth, "SIZES", 3)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 40)):
+        labels = [("bright", "dark")[i % 2] for i in range(count)]
+        low = [120 if label == "bright" else 0 for label in labels]
+        made = [rng.integers(v, v + 120, (3, 16, 16), dtype=np.uint8).tobytes() for v in low]
+        (tmp_path / "set").mkdir(exist_ok=True)
+        pq.write_table(pa.table({"image": made, "label": labels}), tmp_path / "set" / f"{split}.parquet")
+    changed = {"objective": "patches", "network": "vit", "context": 64, "batch_tokens": 64 * 16, "rate": 0.01}
+    changed["downstream"] = (str(tmp_path / "set"),)
+    recipe = tiny_corpus.recipe(tmp_path / "set" / "train.parquet", steps=8, **changed)
+    result = pretrain(recipe, to=tmp_path / "run")
+    (one,) = result.worth
+    assert one["n"] == one["accuracy"]["base"]["n"] == 40
+    assert set(one["labels_saved"]) == set(one["lead"]) == {"random weights", "pixels"}
+    assert one["accuracy"]["pixels"]["estimate"] > 0.9, "their brightness gives them away"
+    page = (tmp_path / "run" / "pretrain.html").read_text(encoding="utf-8")
+    assert "With 60 labelled images a probe reaches" in page
+
+
 def test_training_learns_what_can_be_learned(corpus: Path, tmp_path: Path) -> None:
     result = pretrain(tiny_corpus.recipe(corpus, steps=150), to=tmp_path / "run")
     nats = {source: value["estimate"] for source, value in result.scores["nats_per_token"].items()}

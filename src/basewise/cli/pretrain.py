@@ -57,6 +57,8 @@ def show_pretrained(result: Any, console: Any) -> None:
     for text in result.scores.get("samples", []):
         console.print(f"  > {' '.join(text.split())}", markup=False)
     for one in result.worth:
+        if "sentence" in one:
+            console.print(f"{one['set']}: {one['sentence']}", markup=False)
         for saved in one["labels_saved"].values():
             console.print(f"{one['set']}: {saved['sentence']}", markup=False)
     for path in result.bases.values():

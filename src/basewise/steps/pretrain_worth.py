@@ -46,7 +46,7 @@ def set_path(name: str) -> Path:
             return place
     raise InputError(
         f"there is no downstream set {name}",
-        "name a folder with train.parquet and test.parquet (columns text and label), or set BASEWISE_DATA",
+        "name a folder with train.parquet and test.parquet (columns text or image, and label), or set BASEWISE_DATA",
     )
 
 
@@ -79,8 +79,12 @@ def read_examples(name: str) -> tuple[Examples, Examples]:
 
 
 def worth_of(recipe: Recipe, bases: dict[str, Path], folder: Path, options: Any) -> list[dict[str, Any]]:
-    """One record a downstream set: labels saved by the newest base against its random twin and against words."""
+    """One record a downstream set: labels saved by the new base against its random twin and against words, or pixels of images."""
     path = bases.get("encoder") or bases["base"]
+    if recipe.network == "vit":
+        from basewise.steps import pretrain_images
+
+        return [pretrain_images.one_set(name, path, options.progress) for name in recipe.downstream]
     sources = part("sources", "folder")
     base = sources.load(sources.card_of(path), Store.default())
     scratch = part("sources", "scratch")

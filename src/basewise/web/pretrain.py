@@ -194,9 +194,12 @@ def _samples(lines: list[dict[str, Any]]) -> str:
 
 def _worth(result: dict[str, Any] | None) -> str:
     said = [
-        f"<li>{escape(one['set'])} (n = {one['n']:,}): {escape(saved['sentence'])}</li>"
+        f"<li>{escape(one['set'])} (n = {one['n']:,}): {escape(sentence)}</li>"
         for one in (result or {}).get("worth", [])
-        for saved in one["labels_saved"].values()
+        for sentence in (
+            *([one["sentence"]] if "sentence" in one else []),
+            *(saved["sentence"] for saved in one["labels_saved"].values()),
+        )
     ]
     return f"<section><h2>What the base is worth</h2><ul>{''.join(said)}</ul></section>" if said else ""
 
