@@ -211,8 +211,8 @@ def _redacted(result: CheckResult) -> CheckResult:
     lines = [
         {**line, "name": redacted(str(line["name"]))} if "name" in line else line for line in result.evidence
     ]
-    said = {"sentence": redacted(result.sentence), "advice": redacted(result.advice)}
-    return replace(result, evidence=tuple(lines), **said)
+    said, advice = redacted(result.sentence), redacted(result.advice)
+    return replace(result, evidence=tuple(lines), sentence=said, advice=advice)
 
 
 def plain(results: list[CheckResult]) -> list[Json]:
