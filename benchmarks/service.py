@@ -139,6 +139,10 @@ def main() -> None:
         many = measure_ours(runs, texts, clients, seconds)
     rival = measure_rival(o.base, texts, clients, seconds, 1)
     separate = measure_rival(o.base, texts, clients, seconds, rivals)
+    for name, found in (("pipeline", rival), (f"{rivals} pipelines", separate)):
+        for load in (found["many"], found["one"]):
+            if set(load["statuses"]) != {"200"}:  # refusals are quick, and no answers
+                raise SystemExit(f"the {name} did not answer: {load['statuses']}")
     ours, theirs = one["many"], rival["many"]
     own = engine["rows_per_second"]["median"]
     ratio = {

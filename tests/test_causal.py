@@ -361,6 +361,15 @@ def test_bf16_is_near_and_auto_settles(tmp_path: Path, monkeypatch: pytest.Monke
     assert Causal(base, "auto").precision == first
 
 
+def test_the_exact_twin_keeps_to_the_same_memory(opened: dict[str, Causal]) -> None:
+    """A limit under which fp32 takes smaller passes than its own."""
+    base = opened["llama"].base
+    limit = next(
+        m for m in (2e6, 4e6, 8e6, 16e6) if Causal(base, "fp32", m).budget < Causal(base, "fp32").budget
+    )
+    assert Causal(base, "bf16", limit).exact.budget == Causal(base, "fp32", limit).budget
+
+
 def test_a_faster_precision_picks_what_fp32_picks(opened: dict[str, Causal]) -> None:
     near, exact = Causal(opened["llama"].base, "bf16"), opened["llama"]
     requests = [(f"the old house {i}", f" {w}") for i in range(12) for w in ("stands", "is red", "fell down")]

@@ -12,6 +12,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -592,6 +593,59 @@ def test_the_embedding_is_spread_over_bytes_not_characters() -> None:
     learned, scored, size = _sample(lambda: iter([("é" * 10, 1), ("ab", 2)]))
     assert size == 22
     assert {*learned, *scored} == {"é" * 10, "ab"}
+
+
+def test_the_bytes_of_tokens_are_held_by_a_digest(tmp_path: Path) -> None:
+    """They divide bits per byte; corpora built before they had a digest open as they did."""
+    made = build(recipe_of(jsonl(tmp_path / "a.jsonl", documents(12, 1))), tmp_path / "out")
+    path = made.folder / "tokenizer" / "token_bytes.npy"
+    np.save(path, np.load(path) + 1)
+    refused(command("corpus", "show", made.folder), "token_bytes.npy", "digest does not hold")
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    del manifest["tokenizer"]["token_bytes_sha256"]
+    (made.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert corpus.open_corpus(made.folder).digest == made.digest
+    path.unlink()
+    (made.folder / "tokenizer" / "tokenizer.json").unlink()
+    refused(command("corpus", "show", made.folder), "cannot read the tokenizer")
+
+
+@pytest.mark.parametrize("ending", ["", '\n{"text": "after"}\n'])
+def test_a_line_without_end_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    import pyarrow as pa
+
+    from basewise.core import rowfiles
+
+    monkeypatch.setattr(rowfiles, "MOST_LINE", 3 << 20)
+    path = tmp_path / "long.jsonl"
+    with open(path, "w") as file:
+        file.write('{"text": "before"}\n{"text": "')
+        for _ in range(40):
+            file.write("x " * (1 << 19))
+        file.write('"}' + ending)
+    taken: list[int] = []
+    opened = pa.input_stream
+
+    class Counting:
+        def __init__(self, *given: Any, **more: Any) -> None:
+            self.stream = opened(*given, **more)
+
+        def __enter__(self) -> Counting:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.stream.close()
+
+        def read(self, size: int) -> bytes:
+            taken.append(size)
+            return bytes(self.stream.read(size))
+
+    monkeypatch.setattr(pa, "input_stream", Counting)
+    with pytest.raises(TableError, match=r"long\.jsonl, line 2: it is longer than 3 million characters"):
+        read_all(str(path))
+    assert sum(taken) <= 6 << 20
 
 
 def test_too_large_and_too_small_vocabularies_are_refused(tmp_path: Path) -> None:

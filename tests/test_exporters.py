@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,6 +191,53 @@ def test_mlflow_loads_what_was_written(tmp_path: Path) -> None:
         patch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "track").as_uri())
         assert export(released.released(), "mlflow", tmp_path / "out") <= 1e-6
     assert (tmp_path / "out" / "MLmodel").is_file()
+
+
+def test_mlflow_answers_for_two_columns_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the library: it keeps the data and asks the loader, as python_function models do."""
+    import importlib
+    import importlib.machinery
+    from types import ModuleType
+
+    from basewise.steps.adapt import adapt
+    from basewise.steps.choose import ChooseOptions
+
+    flow, pyfunc = ModuleType("mlflow"), ModuleType("mlflow.pyfunc")
+    flow.__spec__ = importlib.machinery.ModuleSpec("mlflow", None)
+
+    def save_model(path: str, loader_module: str, data_path: str, **_more: object) -> None:
+        released.copy_of(Path(data_path), Path(path) / "data")
+        (Path(path) / "MLmodel").write_text(loader_module)
+
+    def load_model(path: str) -> Any:
+        loader = importlib.import_module((Path(path) / "MLmodel").read_text())
+        return loader._load_pyfunc(str(Path(path) / "data"))
+
+    pyfunc.save_model, pyfunc.load_model = save_model, load_model  # type: ignore[attr-defined]
+    flow.pyfunc = pyfunc  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", flow)
+    monkeypatch.setitem(sys.modules, "mlflow.pyfunc", pyfunc)
+    rows = [
+        {
+            "subject": " ".join(r["text"].split()[:4]),
+            "body": " ".join(r["text"].split()[4:]),
+            "queue": r["queue"],
+        }
+        for r in tiny.rows(120)
+    ]
+    table = tiny.write_csv(tmp_path / "two.csv", rows)
+    options = ChooseOptions(curves=False, inputs=("subject", "body"))
+    adapt(table, method="words", base=None, target="queue", to=tmp_path / "run", options=options)
+    weak = dict.fromkeys(keys("checks"), "the table is tiny")
+    del weak["licence"]
+    made = tmp_path / "release"
+    release(tmp_path / "run", to=made, options=released.signed_for(override=weak))
+    assert export(made, "mlflow", tmp_path / "out") <= 1e-6
+    import pandas as pd
+
+    answered = load_model(str(tmp_path / "out")).predict(pd.DataFrame(rows)[["body", "subject"]].head(20))
+    wanted = bw.load(made).predict_proba(rows[:20])
+    assert np.abs(answered[[f"p_{c}" for c in bw.load(made).classes]].to_numpy() - wanted).max() < 1e-12
 
 
 def test_what_cannot_be_exported_says_what_can(tmp_path: Path) -> None:

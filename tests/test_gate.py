@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import tiny
 from basewise import sample
 from basewise.core.decision import Decision
+from basewise.core.errors import InputError
 from basewise.core.evidence import Trial
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Licensed, Subject
 from basewise.core.method import Context
@@ -112,6 +113,12 @@ def words_files(folder: Path) -> Path:
     folder.mkdir()
     fitted.save(folder)
     return folder
+
+
+def rows_and_release() -> tuple[Licensed, Licensed]:
+    """The licence graph of a method without a base."""
+    data = Licensed(name="data:t", what="data", licence="")
+    return data, Licensed(name="release", what="adapter", licence="", parents=("data:t",), relation="adapter")
 
 
 class TestPlanted:
@@ -311,6 +318,57 @@ class TestChecks:
         assert look("licence", made, signed=["data:t | CC-BY-4.0 | A. Person"]).verdict == PASS
         more = ["big | teacher | llama3 | distilled"]
         assert look("licence", made, data="CC-BY-4.0", more=more).verdict == FAIL
+
+    def test_a_licence_in_another_spelling(self, tmp_path: Path) -> None:
+        """It stays what a person signs for, and the check says which known one it looks like."""
+        made = subject(tmp_path, artefacts=rows_and_release())
+        for spelt, meant in (
+            ("apache2.0", "Apache-2.0"),
+            ("Apache 2", "Apache-2.0"),
+            ("Apache License, Version 2.0", "Apache-2.0"),
+            ("CC BY-NC 4.0", "CC-BY-NC-4.0"),
+            ("MIT License", "MIT"),
+        ):
+            found = look("licence", made, data=spelt, signed_by="A. Person")
+            assert found.verdict == WARN and meant in found.sentence and meant in found.advice
+            assert {"name": f"nearest SPDX id to {spelt}", "value": meant} in found.evidence
+            unsigned = look("licence", made, data=spelt)
+            assert unsigned.verdict == FAIL and meant in unsigned.advice
+        for spelt in ("a contract", "our terms of 2024", "own", "internal licence", "customer data"):
+            found = look("licence", made, data=spelt, signed_by="A. Person")
+            assert found.verdict == PASS and "nearest" not in str(found.evidence)
+
+    def test_a_signature_for_what_this_release_does_not_use(self, tmp_path: Path) -> None:
+        """One policy serves releases on several bases."""
+        made = subject(tmp_path, artefacts=rows_and_release())
+        signed = ["base:other | MIT | A. Person"]
+        found = look("licence", made, data="MIT", signed=signed)
+        assert found.verdict == PASS
+        assert {"name": "signed for, and not part of this release", "value": "base:other"} in found.evidence
+        missed = look("licence", made, signed=signed)
+        assert missed.verdict == FAIL and "base:other" in missed.advice and "data:t" in missed.advice
+        with pytest.raises(InputError, match="names no person"):
+            look("licence", made, signed=["data:t | MIT | "])
+
+    def test_no_personal_data_of_a_column_gets_into_a_result(self, tmp_path: Path) -> None:
+        """The slice and the groups are those of a person's address and of a number."""
+        task = tiny_task()
+        who = ["jane.doe@example.org", "+49 30 1234567"]
+        task = replace(task, metadata={"customer": tuple(who[int(c == 1)] for c in task.rows.labels)})
+        trial = trial_of(task, wrong=0.0)
+        wrong = trial.probabilities.copy()
+        wrong[task.train.labels == 1] = np.roll(wrong[task.train.labels == 1], 1, axis=1)
+        made = subject(tmp_path, task, trial=replace(trial, probabilities=wrong))
+        policy = default_policy(thresholds())
+        for key, limits in policy.limits.items():
+            limits["on"] = "fail" if key in ("slices", "groups") else "off"
+        policy.limits["groups"]["columns"] = ["customer"]
+        assert who[1] in str(look("slices", made))
+        told: list[CheckResult] = []
+        results = run_checks(made, policy, told.append)
+        assert told == results
+        assert "customer is '[phone]'" in str(results) and "customer is [email]" in str(results)
+        assert not any(one in str(results) for one in who)
 
     @pytest.mark.parametrize(
         ("name", "content"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -550,6 +552,60 @@ def test_logs_that_are_not_there(corpus: Path, tmp_path: Path) -> None:
         pretrain(tiny_corpus.recipe(corpus, log=("wandb",)), to=tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("stop", "state"), [(None, "FINISHED"), (KeyboardInterrupt, "KILLED"), (Stop, "FAILED")]
+)
+def test_logs_are_closed_however_a_run_ends(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: type[BaseException] | None,
+    state: str,
+) -> None:
+    """Stand-ins for the two libraries; one of them cannot be closed, which costs neither the other nor the base."""
+    import sys
+    from types import ModuleType
+
+    asked: list[Any] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            asked.append(("tensorboard", Path(folder).name))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            asked.append((name, step))
+
+        def flush(self) -> None:
+            pass
+
+        def close(self) -> None:
+            asked.append("closed")
+            raise OSError("the disk is gone")
+
+    board, flow = ModuleType("torch.utils.tensorboard"), ModuleType("mlflow")
+    board.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    flow.set_experiment = lambda _name: None  # type: ignore[attr-defined]
+    flow.start_run = lambda run_name: None  # type: ignore[attr-defined]
+    flow.log_metrics = lambda values, step: asked.append(("mlflow", step))  # type: ignore[attr-defined]
+    flow.end_run = lambda *, status: asked.append(status)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    monkeypatch.setitem(sys.modules, "mlflow", flow)
+
+    def progress(done: int, total: int, what: str) -> None:
+        if stop is not None and done == 2:
+            raise stop
+
+    said: list[str] = []
+    recipe = tiny_corpus.recipe(corpus, steps=3, log=("tensorboard", "mlflow"))
+    options = Options(progress=progress, announce=said.append)
+    with pytest.raises(stop) if stop else contextlib.nullcontext():
+        pretrain(recipe, to=tmp_path / "run", options=options)
+    assert asked[-2:] == ["closed", state]
+    assert ("mlflow", 1) in asked and ("loss", 1) in asked
+    assert "a log could not be closed: the disk is gone" in said
+    assert (tmp_path / "run" / "pretrain.json").exists() == (stop is None)
+
+
 def test_the_command_prints_scores_and_mends_errors(corpus: Path, tmp_path: Path) -> None:
     path = tiny_corpus.write_recipe(tmp_path / "recipe.toml", tiny_corpus.recipe(corpus))
     answered = tiny.command("pretrain", path, "--to", tmp_path / "run")
@@ -570,6 +626,37 @@ def test_the_page_while_the_run_goes_on(corpus: Path, tmp_path: Path) -> None:
     for words in ("Loss by step", "Held out by step", "Tokens per second by step", "It writes"):
         assert words in page, words
     assert "<script" not in page
+
+
+def test_metrics_are_read_on_from_where_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from basewise.web import pretrain as page
+
+    parsed: list[str] = []
+    inner = json.loads
+    monkeypatch.setattr(page.json, "loads", lambda text: parsed.append(text) or inner(text))
+    path = tmp_path / "metrics.jsonl"
+
+    def line(step: int, note: str = "") -> str:
+        return json.dumps({"step": step, "note": note or "x" * 40}) + "\n"
+
+    def steps() -> list[int]:
+        parsed.clear()
+        return [entry["step"] for entry in page.read_metrics(path)]
+
+    assert steps() == []
+    path.write_text("".join(line(i) for i in range(100)) + '{"step": 10')
+    assert steps() == list(range(100))
+    with path.open("a") as file:
+        file.write("0}\n" + line(101)[:-1])
+    assert steps() == list(range(102))
+    assert len(parsed) < 6, "what was read before is not read again"
+    page.read_metrics(path).clear()
+    path.write_text("".join(line(i) for i in range(50)))
+    assert steps() == list(range(50)), "a run that went back to a checkpoint"
+    path.write_text("".join(line(i) for i in range(40)) + "".join(line(i, "other") for i in range(40, 120)))
+    assert steps() == list(range(120)), "cut and grown past where it was"
+    path.unlink()
+    assert steps() == []
 
 
 def test_the_page_is_served_on_the_loopback_and_follows_the_run(corpus: Path, tmp_path: Path) -> None:

@@ -76,6 +76,42 @@ def test_the_gate_refuses_and_says_why_and_leaves_nothing(tmp_path: Path) -> Non
     assert {c["check"]: c["verdict"] for c in found["checks"]}["licence"] == "fail"
 
 
+def test_no_personal_data_gets_into_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From what a check says of a column's values, from a note of the decision, from a finding of the audit."""
+    from basewise.core.gate import WARN, CheckResult, interval
+    from basewise.core.registry import part
+
+    who = ["jane.doe@example.org", "+49 30 1234567", "030 765 43 21"]
+    run = Path(shutil.copytree(released.run_folder(), tmp_path / "run"))
+    decision = json.loads((run / "decision.json").read_text())
+    decision["notes"] = [f"Call {who[1]} about this.", *decision["notes"]]
+    (run / "decision.json").write_text(json.dumps(decision))
+    task = json.loads((run / "task.json").read_text())
+    finding = {
+        "check": "x",
+        "severity": "info",
+        "message": f"see {who[2]}",
+        "advice": "",
+        "rows": [1],
+        "numbers": {},
+    }
+    task["findings"] = [finding, *task["findings"]]
+    (run / "task.json").write_text(json.dumps(task))
+
+    def check(subject: Any, limits: Any) -> CheckResult:
+        slice_ = interval(f"customer is {who[0]!r}", {"estimate": 0.5, "low": 0.4, "high": 0.6, "n": 50})
+        said = f"errs where customer is {who[0]!r}"
+        return CheckResult(check="slices", verdict=WARN, sentence=said, evidence=(slice_,), advice=who[0])
+
+    monkeypatch.setattr(part("checks", "slices"), "check", check)
+    release(run, to=tmp_path / "r", options=released.signed_for())
+    card = (tmp_path / "r" / "README.md").read_text()
+    assert "customer is '[email]'" in card and "Call [phone] about this." in card
+    for path in [run / "gate.json", *(p for p in (tmp_path / "r").rglob("*") if p.is_file())]:
+        said = path.read_bytes()
+        assert not any(one.encode() in said for one in who), path
+
+
 def test_an_override_stays_visible_everywhere(tmp_path: Path) -> None:
     options = released.signed_for(data_licence="", override={"licence": "the contract is being signed"})
     made = release(released.run_folder(), to=tmp_path / "r", options=options)

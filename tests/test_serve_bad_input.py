@@ -142,6 +142,20 @@ def test_keys_open_their_own_tasks_until_they_expire(made: Any) -> None:
     assert status(keys["all"]) == 401
 
 
+def test_damaged_keys_let_nobody_in_and_show_no_path(made: Any, caplog: pytest.LogCaptureFixture) -> None:
+    service, app, worker = made
+    headers = {"Authorization": f"Bearer {service.keys.add('one')}"}
+    for content in ("[{", "[3]", "{}x"):
+        service.keys.path.write_text(content)
+        caplog.clear()
+        for path in (PATH, "/v1/admin/tasks/tickets/rollback"):
+            answer = call(app, "POST", path, content=body("a"), headers=headers)
+            assert answer.status_code == 503
+            assert "keys" in message(answer) and "/" not in message(answer)
+        assert str(service.keys.path) in caplog.text
+    assert not worker.asked
+
+
 def test_taking_the_last_key_back_does_not_open_the_service(made: Any) -> None:
     service, app, worker = made
     assert call(app, "POST", PATH, content=body("a")).status_code == 200

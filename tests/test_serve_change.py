@@ -316,6 +316,19 @@ def test_a_window_that_cannot_be_judged_does_not_end_the_watch(
     watch.stop()
 
 
+def test_a_batch_of_rows_that_fills_several_windows_is_judged_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("basewise.web.watch.WINDOW", 100)
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    watch.refer(about("v1"))
+    watch.start()
+    watch.answered("tickets", about("v1"), "r", np.random.default_rng(0).dirichlet(np.ones(3), 350), None)
+    watch.flush(60)
+    watch.stop()
+    assert [w["number"] for w in watch.windows("tickets", "v1")] == [0, 1, 2]
+
+
 def test_windows_show_a_shift_and_survive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basewise.web.watch.WINDOW", 100)
     watch = Watch(tmp_path / "watch.db", Metrics())
@@ -389,6 +402,37 @@ def test_changes_by_an_admin_key(tmp_path: Path) -> None:
     assert {"v1", "v3", "v4"} <= closed
 
 
+def test_a_slow_body_holds_up_no_other_change(tmp_path: Path) -> None:
+    import asyncio
+
+    import httpx
+
+    service, app, _ = stood_in(tmp_path / "state")
+    headers = {"Authorization": f"Bearer {service.keys.add('admin', admin=True)}"}
+
+    async def both() -> list[int]:
+        goes_on = asyncio.Event()
+
+        async def slowly() -> Any:
+            yield b'{"folder": '
+            await goes_on.wait()
+            yield b'"/releases/v2"}'
+
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=headers
+        ) as client:
+            slow = asyncio.ensure_future(client.post("/v1/admin/tasks/tickets/replace", content=slowly()))
+            await asyncio.sleep(0.05)
+            sent = {"folder": "/releases/v3"}
+            quick = await asyncio.wait_for(client.post("/v1/admin/tasks/tickets/shadow", json=sent), 10)
+            goes_on.set()
+            return [quick.status_code, (await slow).status_code]
+
+    assert asyncio.run(both()) == [200, 200]
+    assert service.traffic.lane("tickets").live == "v2"
+
+
 # --- messages and the queue
 
 
@@ -434,3 +478,39 @@ def test_a_batch_keeps_the_budget_and_starves_nobody(jobs: list[tuple[list[int],
         waiting = [j for j in waiting if j.left]
         steps += 1
         assert steps < 10_000
+
+
+def test_jobs_that_wait_by_the_thousand_are_not_all_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    from basewise.steps import queueing
+    from basewise.steps.hosting import Answered
+
+    weighed: list[int] = []
+    finished: list[int] = []
+    errors: list[int] = []
+
+    def counted(jobs: list[Job]) -> Any:
+        weighed.append(len(jobs))
+        return take(jobs)
+
+    def finish(job: Job, answered: Answered) -> None:
+        (errors if answered.error else finished).append(job.number)
+        if len(finished) + len(errors) == 4_999:
+            queue.close()
+
+    def answer(parts: list[Any]) -> list[Answered]:
+        return [Answered(np.zeros((len(p.texts), 2))) for p in parts]
+
+    monkeypatch.setattr(queueing, "take", counted)
+    queue = queueing.Queue(answer, finish)
+    now = time.monotonic()
+    for number in range(5_000):
+        deadline = now - 1 if number % 1_000 == 7 else now + 10_000 - number
+        queue.add(Job(number, "v", ["x"], None, np.array([600 if number % 2 else 2]), deadline))
+    queue.cancel(4_998)
+    queue.run()
+    assert sorted(errors) == [7, 1_007, 2_007, 3_007, 4_007]
+    assert set(finished) == set(range(5_000)) - set(errors) - {4_998}
+    assert max(weighed) <= queueing.MOST_LOOKED_AT
+    assert finished[0] == 4_999, "the earliest deadline comes first"

@@ -244,6 +244,39 @@ def test_ten_megabytes_in_one_cell_are_read_and_noted(tmp_path: Path) -> None:
     assert any("10.0 million characters" in note for note in table.notes)
 
 
+def test_a_json_line_without_end_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from basewise.core import rowfiles
+
+    path = write(tmp_path, "big.jsonl", '{"text": "' + "x " * 5_000_000 + '", "label": "a"}\n{"text": "b"}\n')
+    assert any("10.0 million characters" in note for note in read_table(path).notes)
+    monkeypatch.setattr(rowfiles, "MOST_LINE", 1_000_000)
+    with pytest.raises(TableError, match=r"big\.jsonl, line 1: it is longer than 1 million characters"):
+        read_table(path)
+
+    class Endless(io.RawIOBase):
+        taken = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            if not self.taken:
+                buffer[:20] = b'{"text": "a"}\n{"text'
+                self.taken = 20
+                return 20
+            self.taken += len(buffer)
+            assert self.taken < 20_000_000, "it reads on and on"
+            buffer[:] = b"x" * len(buffer)
+            return len(buffer)
+
+    stream = Endless()
+    rows = rowfiles.json_rows(rowfiles.ByteSource.of_stream(stream), "utf-8", 10)  # type: ignore[arg-type]
+    with pytest.raises(TableError, match="line 2: it is longer"):
+        list(rows)
+
+
 def test_a_quote_that_is_not_closed_is_told(tmp_path: Path) -> None:
     path = write(tmp_path, "q.csv", 'text,label\n"a,b\n' + "c,d\n" * 2000 + 'x",y\n')
     assert any("quote not closed" in note for note in read_table(path).notes)

@@ -430,6 +430,59 @@ def test_a_run_of_a_newer_version(world: World, file: str, change: dict[str, Any
     assert asked.status_code == 200 or 400 <= asked.status_code < 500
 
 
+def test_columns_with_commas_in_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page writes is what the command reads."""
+    from basewise.cli.main import _options_of
+    from basewise.cli.settings import read_settings
+    from basewise.core.errors import InputError
+    from basewise.web.ui import jobs
+
+    started: list[Any] = []
+    monkeypatch.setattr(jobs, "start", lambda *given: started.append(given))
+    rows = [
+        {"subject, short": r["text"], "body": r["text"] + " indeed", "queue": r["queue"]}
+        for r in tiny.rows(60)
+    ]
+    content = tiny.write_csv(tmp_path / "odd.csv", rows).read_bytes()
+    client = ui_world.client(tmp_path / "runs")
+    where = client.post("/new", files={"file": ("odd.csv", content)}).headers["location"]
+    chosen = ["subject, short", "body"]
+    sent = {"name": "odd", "budget": "10m", "target": "queue", "inputs": chosen}
+    assert client.post(f"{where}/start", data=sent).status_code == 303
+    words = started[0][2]
+    settings = read_settings(Path(words[words.index("--config") + 1]))
+    assert _options_of(settings.inputs, None, None).inputs == tuple(chosen)
+    for text, expected in (('"subject,body"', ("subject", "body")), ("[]", None), ("[1]", None)):
+        (tmp_path / "more.toml").write_text(f"inputs = {text}\n")
+        if expected:
+            assert _options_of(read_settings(tmp_path / "more.toml").inputs, None, None).inputs == expected
+        else:
+            with pytest.raises(InputError, match=r"inputs in .* was expected"):
+                read_settings(tmp_path / "more.toml")
+
+
+@pytest.mark.parametrize("name", ["release.x", "verify.x", "serve.8000", "pull.minilm-l6"])
+def test_a_run_shares_no_job_with_other_kinds(world: World, name: str) -> None:
+    """Refused where the page would start it; a run of the command line under that name has no job of the page."""
+    from basewise.web.ui import jobs, runs
+
+    sent = {"name": name, "budget": "10m", "download": "1B", "curves": "no", "seed": "0"}
+    answer = world.client.post(f"/new/{world.table}/start", data=sent)
+    assert answer.status_code == 400 and "another kind of job" in answer.text
+    assert not (world.root / ".jobs" / name).exists()
+    ui_world.metrics(world.root / name)
+    kind = {"pull": "bases"}.get(name.partition(".")[0], name.partition(".")[0])
+    job = jobs.start(world.root, name, [kind, "--no-such-option"], {"release": "x"})
+    until(lambda: not job.alive, "the end")
+    try:
+        run = runs.find(world.root, name)
+        assert (run.job, run.state) == (None, "stopped")
+        assert jobs.named(world.root, name, kind) == jobs.find(world.root, name)
+    finally:
+        shutil.rmtree(world.root / name)
+        shutil.rmtree(world.root / ".jobs" / name)
+
+
 def test_labels_that_cannot_be(world: World) -> None:
     for sent in ({}, {"row-1": "no such class"}, {"row-x": "billing"}):
         assert world.client.post("/runs/tickets/relabel", data=sent).status_code == 400

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,13 +67,14 @@ Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLit
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
 
 
-def _options_of(inputs: str | None, split: str | None, query: str | None, **more: Any) -> Any:
+def _options_of(inputs: str | Sequence[str] | None, split: str | None, query: str | None, **more: Any) -> Any:
     """ChooseOptions from what the commands share; "group:" and "time:" name the column that decides the split."""
     from basewise.steps.choose import ChooseOptions
 
     how, _, column = (split or "").partition(":")
+    columns = [name.strip() for name in inputs.split(",")] if isinstance(inputs, str) else inputs
     return ChooseOptions(
-        inputs=tuple(name.strip() for name in inputs.split(",")) if inputs else None,
+        inputs=tuple(columns) if inputs and columns else None,
         group=column if how == "group" else None,
         when=column if how == "time" else None,
         split=how if how in ("group", "time") else split,

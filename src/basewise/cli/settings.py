@@ -1,6 +1,6 @@
 r"""Settings: what `choose` reads from a TOML file, so that the command itself keeps few options.
 
-inputs = "subject,body"      split = "time:date"        query = "select * from tickets"      seed = 0
+inputs = ["subject", "body"]  split = "time:date"        query = "select * from tickets"      seed = 0
 memory = "8GB"   download = "500MB"   latency = "20ms"   licences = ["Apache-2.0", "MIT"]
 executor = "processes"   workers = 2   curves = true   accept_terms = false
 template = "Which team answers?\n\nMessage: {text}\nTeam: {label}"   labels = { tech = "technical help" }
@@ -20,7 +20,7 @@ from basewise.core.errors import InputError, UnknownName
 class Settings:
     """The keys of the file, with their defaults."""
 
-    inputs: str | None = None
+    inputs: str | tuple[str, ...] | None = None  # a list where a name holds a comma
     split: str | None = None
     query: str | None = None
     seed: int = 0
@@ -73,7 +73,9 @@ def read_settings(path: Path | None) -> Settings:
 
 def _check_kind(key: str, value: Any, default: Any, path: Path) -> None:
     """The value of a key is of the kind of its default; texts where the default is a text or nothing."""
-    if isinstance(default, dict):
+    if key == "inputs" and isinstance(value, list):
+        fits = bool(value) and all(isinstance(one, str) for one in value)
+    elif isinstance(default, dict):
         fits = isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
     elif isinstance(default, tuple):
         fits = isinstance(value, list) and all(isinstance(one, str) for one in value)

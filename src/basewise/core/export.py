@@ -18,6 +18,8 @@ from basewise.core.files import write_json
 from basewise.core.release import Release
 
 PINS = "basewise.json"
+JOINED = "joined"
+"""The one column of a table whose texts are joined already, asked of an export of a release that reads several columns."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,16 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
                 yield kind, start, end
 
 
+def redacted(text: str) -> str:
+    """The text with every piece of personal data replaced by its kind in brackets: [email]."""
+    pieces, at = [], 0
+    for kind, start, end in sorted(find_personal(text), key=lambda found: found[1:]):
+        if start >= at:
+            pieces += [text[at:start], f"[{kind}]"]
+            at = end
+    return "".join([*pieces, text[at:]])
+
+
 def personal_rows(texts: Sequence[str]) -> dict[str, list[int]]:
     """{kind: positions of the texts that hold it} for the kinds that occur."""
     rows: dict[str, list[int]] = {}

@@ -13,10 +13,10 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from basewise.core.errors import TableError
 
@@ -24,6 +24,8 @@ HEAD_BYTES = 1 << 16
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 LONG_ROW_LINES = 1000
 JSON_SPACE = b" \t\r\n"
+MOST_LINE = 64_000_000
+"""Characters of one JSON line: a file without line ends must not come into memory whole before it is found out."""
 
 
 @dataclass
@@ -294,11 +296,21 @@ def json_rows(source: ByteSource, codec: str, size: int) -> Iterator[list[dict[s
         yield from _objects(lines, source.name, size)
 
 
-def _objects(lines: Iterable[str], name: str, size: int) -> Iterator[list[dict[str, Any]]]:
+def too_long(line: str) -> TableError:
+    """The error of a JSON line that is longer than any row."""
+    return TableError(
+        f"{line}: it is longer than {MOST_LINE / 1e6:,.0f} million characters", "write one JSON object a line"
+    )
+
+
+def _objects(lines: TextIO, name: str, size: int) -> Iterator[list[dict[str, Any]]]:
     block: list[dict[str, Any]] = []
     number = 0
     try:
-        for number, line in enumerate(lines, 1):
+        while line := lines.readline(MOST_LINE + 1):
+            number += 1
+            if len(line) > MOST_LINE:
+                raise too_long(f"{name}, line {number}")
             if not line.strip():
                 continue
             value = json.loads(line)

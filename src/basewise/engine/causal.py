@@ -70,7 +70,7 @@ class Causal:
             and not (base.folder / "tokenizer_config.json").exists()
         ):
             raise InputError(f"{base.key} has no tokenizer", "put its tokenizer.json into its folder")
-        self.base, self.digest = base, base.digest
+        self.base, self.digest, self.memory_bytes = base, base.digest, memory_bytes
         self.tokenizer = load_tokenizer(base)
         found = settle(base, precision, self.tokenizer, prompts)
         self.precision, self.decoder, self.why = found.precision, found.decoder, found.why
@@ -138,7 +138,7 @@ class Causal:
     @functools.cached_property
     def exact(self) -> Causal:
         """The same decoder in fp32, opened when it is first asked."""
-        return Causal(self.base, "fp32") if self.precision != "fp32" else self
+        return Causal(self.base, "fp32", self.memory_bytes) if self.precision != "fp32" else self
 
     def _pairs(self, requests: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """`encode_pair` of every request, texts in batches and each context once."""

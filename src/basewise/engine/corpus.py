@@ -206,8 +206,10 @@ def open_corpus(folder: Path | str, expect: str | None = None) -> Corpus:
             f"the corpus in {folder} has changed since the run began ({expect[:12]} then, {manifest['digest'][:12]} now)",
             "bring the old corpus back, or begin a new run in another folder",
         )
-    tokenizer = folder / "tokenizer" / "tokenizer.json"
-    _check_digest(tokenizer, manifest["tokenizer"]["sha256"])
+    tokenizer = manifest["tokenizer"]
+    _check_digest(folder / "tokenizer" / "tokenizer.json", tokenizer["sha256"])
+    if "token_bytes_sha256" in tokenizer:  # corpora built before there was one
+        _check_digest(folder / "tokenizer" / "token_bytes.npy", tokenizer["token_bytes_sha256"])
     return Corpus(folder, manifest, tuple(_open_shard(folder, entry) for entry in manifest["shards"]))
 
 
@@ -225,7 +227,7 @@ def _check_digest(path: Path, digest: str) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:
-    what = "shard" if path.suffix == ".npy" else "tokenizer"
+    what = "shard" if path.parent.name == "shards" else "tokenizer's"
     return RunError(
         f"cannot read the {what} {path}: {error}", "bring it back from a copy, or build the corpus again"
     )

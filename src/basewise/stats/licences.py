@@ -7,6 +7,8 @@ no-commercial (on the safe side: courts have not settled it). Not legal advice: 
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -109,6 +111,21 @@ def canonical(licence: str) -> str | None:
     if plain in UNKNOWN:
         return None
     return _LOWER.get(plain) or _LOWER.get(f"{plain}-only")
+
+
+def nearest(licence: str) -> str | None:
+    """The licence in TABLE that a name which is none of them most likely means ("Apache 2", "apache2.0"); None: no such."""
+    plain = licence.strip().lower()
+    if plain in UNKNOWN or canonical(licence) is not None:
+        return None
+    bare = {_bare(name): known for name, known in _LOWER.items() if known != OWN}
+    found = difflib.get_close_matches(_bare(plain), bare, n=1, cutoff=0.8)
+    return bare[found[0]] if found else None
+
+
+def _bare(name: str) -> str:
+    """Letters and digits without the words that say nothing."""
+    return re.sub(r"\b(?:the|licen[cs]e|licenseref|version|v)(?![a-z])|[^a-z0-9]", "", name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,6 +147,7 @@ def make_tokenizer(
         "vocabulary": tokenizer.get_vocab_size(),
         "special": {name: tokenizer.token_to_id(token) for name, token in bpe.SPECIAL.items()},
         "sha256": sha256_file(target / "tokenizer.json"),
+        "token_bytes_sha256": sha256_file(target / "token_bytes.npy"),
         **read_json(record),
     }
 

@@ -16,6 +16,7 @@ from basewise.core.decision import Decision
 from basewise.core.errors import RunError, UnknownName
 from basewise.core.evidence import Trial, read_evidence
 from basewise.core.gate import FAIL, OFF, WARN, CheckResult, Json, Licensed, Subject
+from basewise.core.personal import redacted
 from basewise.core.policy import ON, Policy, Thresholds, read_policy
 from basewise.core.registry import parts
 from basewise.core.rundir import count_look
@@ -197,11 +198,21 @@ def run_checks(
                 result = replace(
                     result, verdict=WARN, sentence=f"{result.sentence} (a failure, softened by the policy)"
                 )
+        result = _redacted(result)
         if result.verdict == FAIL and key in policy.overrides:
             result = replace(result, override=policy.overrides[key])
         told(result)
         results.append(result)
     return results
+
+
+def _redacted(result: CheckResult) -> CheckResult:
+    """Without personal data, which the value of a column can bring into the name of a slice or group, and that into the card."""
+    lines = [
+        {**line, "name": redacted(str(line["name"]))} if "name" in line else line for line in result.evidence
+    ]
+    said, advice = redacted(result.sentence), redacted(result.advice)
+    return replace(result, evidence=tuple(lines), sentence=said, advice=advice)
 
 
 def plain(results: list[CheckResult]) -> list[Json]:

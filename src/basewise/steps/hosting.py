@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,11 @@ from basewise.core.errors import BasewiseError, InputError, PredictorChanged
 from basewise.core.files import read_json
 from basewise.core.hashing import seed_from, sha256_file
 from basewise.core.release import Release, is_release
-from basewise.stats.conformal import conformal_quantile
+from basewise.steps.described import address_of, describe
 from basewise.steps.predict import GOLDEN, Predictor, load, predictor_folder
 
-ALPHA = 0.1
-"""Conformal sets hold the truth with probability 0.9 on rows like those of the evidence."""
 PROJECTED = 24
 """Numbers of a row that the watch keeps: a fixed random projection of its features, from which no text can be read."""
-MOST_REFERENCE = 5_000
 MIXED_BOUND = 1e-3
 """Largest change of a golden probability by mixing adapters: rounding of another shape of batch."""
 
@@ -246,17 +244,46 @@ class Host:
         known = [(part, self.hosted.get(part.version)) for part in batch]
         asked = [Asked(h.reader, part.texts, part.tokens) for part, h in known if h is not None]
         made = shared_passes(self.bases, asked)
-        mixed = _mixed(known)
-        out = []
-        for place, (part, hosted) in enumerate(known):
-            if hosted is None:
-                out.append(Answered(error=InputError(f"version {part.version} is not open", "load it first")))
-                continue
-            try:
-                out.append(self._one(part, hosted, made, mixed.get(place)))
-            except Exception as error:  # noqa: BLE001 - one task's failure must not be its neighbours'
-                out.append(Answered(error=error))
-        return out
+        found: dict[int, Answered] = {}
+        for place, given in _mixed(known).items():
+            found[place] = self._alone(*known[place], made, given)
+        together: dict[str, list[int]] = {}
+        for place, part in enumerate(batch):
+            if place not in found:
+                together.setdefault(part.version, []).append(place)
+        for places in together.values():
+            parts, hosted = [batch[i] for i in places], known[places[0]][1]
+            found.update(zip(places, self._of_one_version(parts, hosted, made), strict=True))
+        return [found[place] for place in range(len(batch))]
+
+    def _of_one_version(
+        self, parts: list[Part], hosted: Hosted | None, made: dict[Any, Any]
+    ) -> list[Answered]:
+        """The parts of one version read by its head at once: with one row a request, heads would take longer than the base."""
+        if len(parts) > 1:
+            texts = [text for part in parts for text in part.texts]
+            whole = Part(parts[0].version, texts, None, any(part.watched for part in parts))
+            answered = self._alone(whole, hosted, made)
+            if answered.error is None:
+                ends = np.cumsum([len(part.texts) for part in parts])[:-1]
+                rows = np.split(answered.probabilities, ends)
+                kept = [None] * len(parts) if answered.features is None else np.split(answered.features, ends)
+                return [
+                    Answered(p, f if part.watched else None)
+                    for part, p, f in zip(parts, rows, kept, strict=True)
+                ]
+        return [self._alone(part, hosted, made) for part in parts]
+
+    def _alone(
+        self, part: Part, hosted: Hosted | None, made: dict[Any, Any], given: np.ndarray | None = None
+    ) -> Answered:
+        """One part's answer, or its error."""
+        if hosted is None:
+            return Answered(error=InputError(f"version {part.version} is not open", "load it first"))
+        try:
+            return self._one(part, hosted, made, given)
+        except Exception as error:  # noqa: BLE001 - one task's failure must not be its neighbours'
+            return Answered(error=error)
 
     @staticmethod
     def _one(part: Part, hosted: Hosted, made: dict[Any, Any], given: np.ndarray | None) -> Answered:
@@ -312,83 +339,8 @@ def _rows_of_base(part: Part, hosted: Hosted, made: dict[Any, Any]) -> np.ndarra
     return unit(found.values[index, found.names.index(wanted[0].name)].astype(np.float32))
 
 
+@lru_cache(maxsize=64)
 def projection(width: int) -> np.ndarray:
     """(width, PROJECTED) float32 of fixed random directions."""
     draw = np.random.default_rng(seed_from("watch", width))
     return (draw.standard_normal((width, PROJECTED)) / np.sqrt(PROJECTED)).astype(np.float32)
-
-
-def describe(folder: Path, predictor: Predictor, version: str) -> dict[str, Any]:
-    """Name, version, classes, thresholds and what is known from held-out rows (no text) of an opened predictor."""
-    record = predictor.record
-    base = record["base"]
-    about = {
-        "task": task_name(folder),
-        "version": version,
-        "folder": str(Path(folder).resolve()),
-        "method": record["method"],
-        "base": base["key"] if base else None,
-        "base_digest": base["digest"] if base else None,
-        "classes": list(predictor.classes),
-        "inputs": list(predictor.inputs),
-        "threshold": predictor.threshold,
-        "conformal": None,
-        "reference": None,
-    }
-    held = held_out(folder, predictor)
-    if held is not None:
-        probabilities, labels = held
-        true = probabilities[np.arange(len(labels)), labels]
-        about["conformal"] = {"alpha": ALPHA, "least": conformal_quantile(true, ALPHA), "rows": len(labels)}
-        n = len(predictor.classes)
-        confusion = np.zeros((n, n))
-        np.add.at(confusion, (probabilities.argmax(1), labels), 1)
-        some = np.linspace(0, len(labels) - 1, min(len(labels), MOST_REFERENCE)).astype(int)
-        about["reference"] = {
-            "rows": len(labels),
-            "confusion": confusion.tolist(),
-            "confidence": probabilities.max(1)[some].round(6).tolist(),
-            "right": (probabilities.argmax(1) == labels)[some].astype(int).tolist(),
-        }
-    return about
-
-
-def task_name(folder: Path) -> str:
-    """The name a run's task is served under: of its run folder, in letters that an address takes."""
-    folder = Path(folder).resolve()
-    return address_of(folder.parent.name if folder.name == "predictor" else folder.name)
-
-
-def address_of(name: str) -> str:
-    """A name in letters that an address takes."""
-    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.")
-    return kept or "task"
-
-
-def held_out(folder: Path, predictor: Predictor) -> tuple[np.ndarray, np.ndarray] | None:
-    """(probabilities (n, C), labels (n,)) of the chosen arm on rows it was not fitted on, from the run's evidence."""
-    folder = Path(folder)
-    folder = folder.parent if folder.name == "predictor" else folder
-    evidence, decision = folder / "evidence.parquet", folder / "decision.json"
-    if not evidence.is_file():
-        return None
-    import pyarrow.parquet as pq
-
-    base = predictor.record["base"]
-    method = predictor.record["method"]
-    chosen = f"{base['key']} + {method}" if base else method  # as evidence names its trials
-    if decision.is_file():
-        chosen = read_json(decision).get("chosen")
-    columns = ["label", *(f"p_{i}" for i in range(len(predictor.classes))), "row_id"]
-    try:
-        table = pq.read_table(evidence, columns=columns, filters=[("trial", "=", chosen)])
-    except (OSError, ValueError, KeyError):
-        return None
-    if not len(table):
-        return None
-    _, once = np.unique(table["row_id"].to_numpy(), return_index=True)  # repeats would count a row twice
-    table = table.take(once)
-    probabilities = np.stack([table[c].to_numpy() for c in columns[1:-1]], 1)
-    labels = table["label"].to_numpy()
-    known = (labels >= 0) & np.isfinite(probabilities).all(1)
-    return (probabilities[known], labels[known].astype(np.int64)) if known.any() else None

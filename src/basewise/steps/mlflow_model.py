@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basewise.core.export import JOINED
 from basewise.steps.predict import Predictor, load
 
 
@@ -16,11 +17,14 @@ class ReleaseModel:
     predictor: Predictor
 
     def predict(self, model_input: Any, params: Any = None) -> Any:
-        """model_input: a pandas table with the input columns; params is MLflow's and not used."""
+        """model_input: a pandas table with the input columns, or with texts joined from them in one column "joined"; params is
+        MLflow's and not used."""
         import pandas as pd
 
         classes = list(self.predictor.classes)
-        probabilities = self.predictor.predict_proba(model_input.to_dict("records"))
+        whole = len(self.predictor.inputs) > 1 and list(model_input.columns) == [JOINED]
+        rows = model_input[JOINED].tolist() if whole else model_input.to_dict("records")
+        probabilities = self.predictor.predict_proba(rows)
         top = probabilities.argmax(1)
         sure = probabilities.max(1)
         out = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])

@@ -268,7 +268,7 @@ def _train(
     )
     made.feed.done = lambda drawn: drawn / watch.total
     lengths = np.full(recipe.rows // ranks.world, recipe.context)
-    try:
+    with watch:
         outcome = train(
             made.model,
             made.optimiser,
@@ -280,9 +280,6 @@ def _train(
             watch,
         )
         watch.writer.close()
-    finally:
-        watch.writer.join()  # also of a run that was stopped: the folder's lock is given up next
-        watch.page(last=True)
     return replace(made, model=plain), outcome, watch
 
 

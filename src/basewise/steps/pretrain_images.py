@@ -107,7 +107,7 @@ def one_set(name: str, base: Path, progress: Progress) -> dict[str, Any]:
         "random weights": lambda x: states(twin_of(base, 0), x),
         "pixels": lambda x: {"layer pixels": x.reshape(len(x), -1).astype(np.float32) / 255 - 0.5},
     }
-    curves = {}
+    curves: dict[str, dict[str, Any]] = {}
     for kind, features in kinds.items():
         progress(len(curves), len(kinds), f"{name}: probe of {kind}")
         curves[kind] = curve(features(train), labels, features(test), truth)
@@ -134,10 +134,9 @@ def curve(features: Features, labels: np.ndarray, test: Features, truth: np.ndar
     rights = np.empty((len(counts), DRAWS, len(truth)), bool)
     for draw in range(DRAWS):
         for place, rows in enumerate(nested_subsets(labels, counts, draw)):
-            fit = fit_probe(
-                lambda key, r=rows: features[key][r], tuple(features), labels[rows], classes, draw
-            )
-            rights[place, draw] = fit.probe.logits(lambda key: test[key]).argmax(1) == truth
+            some = {key: values[rows] for key, values in features.items()}
+            fit = fit_probe(some.__getitem__, tuple(some), labels[rows], classes, draw)
+            rights[place, draw] = fit.probe.logits(test.__getitem__).argmax(1) == truth
     return {"sizes": counts, "errors": (1 - rights.mean(2)).tolist(), "right": rights, "pool": len(labels)}
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from basewise.core.errors import MissingExtra, UnknownName
 
 KNOWN = ("tensorboard", "mlflow")
-Sink = Callable[[dict[str, Any]], None]
+ENDED, STOPPED, FAILED = "FINISHED", "KILLED", "FAILED"
+"""How a run ended, in MLflow's words."""
+
+
+@dataclass(frozen=True)
+class Sink:
+    """One log: `write` takes a line of metrics, `close` how the run ended."""
+
+    write: Callable[[dict[str, Any]], None]
+    close: Callable[[str], None]
 
 
 def sinks_of(names: Iterable[str], folder: Path) -> list[Sink]:
@@ -44,12 +54,12 @@ def _tensorboard(folder: Path) -> Sink:
         raise MissingExtra.of("tensorboard", "track") from error
     writer = SummaryWriter(str(folder / "tensorboard"))
 
-    def sink(line: dict[str, Any]) -> None:
+    def write(line: dict[str, Any]) -> None:
         for name, value in numbers(line).items():
             writer.add_scalar(name, value, line["step"])
         writer.flush()
 
-    return sink
+    return Sink(write, lambda _state: writer.close())
 
 
 def _mlflow(folder: Path) -> Sink:
@@ -59,4 +69,7 @@ def _mlflow(folder: Path) -> Sink:
         raise MissingExtra.of("mlflow", "track") from error
     mlflow.set_experiment(f"basewise/{folder.name}")
     mlflow.start_run(run_name=folder.name)
-    return lambda line: mlflow.log_metrics(numbers(line), step=line["step"])
+    return Sink(
+        lambda line: mlflow.log_metrics(numbers(line), step=line["step"]),
+        lambda state: mlflow.end_run(status=state),
+    )

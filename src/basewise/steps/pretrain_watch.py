@@ -23,6 +23,7 @@ from basewise.engine.distributed import ALONE, Ranks, fill
 from basewise.engine.distributed import whole as gather
 from basewise.engine.loop import Seen, State, Watch
 from basewise.steps.pretrain_data import Corpus
+from basewise.steps.pretrain_sinks import ENDED, FAILED, STOPPED, Sink
 
 METRICS, CHECKPOINTS, PAGE = "metrics.jsonl", "checkpoints", "pretrain.html"
 MOST_LINES = 5000
@@ -50,7 +51,7 @@ class PretrainWatch(Watch):
     sharded: Any = None
     """The network that is trained where it is sharded; `network` is then a plain twin, filled before it is looked at."""
     begun: Callable[[State], None] | None = None
-    sinks: list[Any] = field(default_factory=list)
+    sinks: list[Sink] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.folder / CHECKPOINTS, self.recipe.keep, self.announce)
@@ -60,6 +61,20 @@ class PretrainWatch(Watch):
         self._budget = self.recipe.tokens_at_once // self.ranks.world
         self._told: set[str] = set()
         self.began_at = 0
+
+    def __enter__(self) -> PretrainWatch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Also after a stop: what is being written is waited for, as the folder's lock is given up next; logs are closed."""
+        self.writer.join()
+        self.page(last=True)
+        state = ENDED if kind is None else STOPPED if issubclass(kind, KeyboardInterrupt) else FAILED
+        for sink in self.sinks:
+            try:
+                sink.close(state)
+            except Exception as error:  # noqa: BLE001 - a log that is away must not cost the base that was trained
+                self.announce(f"a log could not be closed: {error}")
 
     # -------------------------------------------------------- the loop's questions
 
@@ -177,7 +192,7 @@ class PretrainWatch(Watch):
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for sink in self.sinks:
-            sink(line)
+            sink.write(line)
 
     def _cut(self, step: int) -> None:
         """Keep only the metrics up to `step`."""

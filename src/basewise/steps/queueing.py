@@ -6,6 +6,8 @@ by itself. A request with many rows is taken in slices between those of others, 
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,8 @@ STEP_TOKENS = 3_072
 """Tokens of a batch: two passes of the encoder, so that its sorting by length has something to sort."""
 SLICE_TOKENS = 1_024
 """Tokens that one request may take of a batch while others wait."""
+MOST_LOOKED_AT = 256
+"""Jobs that are weighed for a batch: with thousands waiting, the thread must compute and not count."""
 
 
 @dataclass
@@ -59,7 +63,7 @@ def take(
     for share in (slice_tokens, budget):
         for place, job in enumerate(order):
             start, room = job.done + counts[place], min(share, left)
-            ends = np.cumsum(job.lengths[start:])
+            ends = np.cumsum(job.lengths[start : start + max(room, 1)])  # a row has a token or more
             rows = int(np.searchsorted(ends, room, side="right"))
             if not rows and left == budget and len(ends):
                 rows = 1
@@ -81,12 +85,16 @@ class Queue:
     ) -> None:
         self._answer, self._finish = answer, finish
         self._jobs: dict[int, Job] = {}
+        self._came = itertools.count()
+        self._order: list[tuple[float, int, Job]] = []
+        """A heap by deadline; jobs that are done or cancelled stay in it until they come to its top."""
         self._ready = threading.Condition()
         self._closed = False
 
     def add(self, job: Job) -> None:
         with self._ready:
             self._jobs[job.number] = job
+            heapq.heappush(self._order, (job.deadline, next(self._came), job))
             self._ready.notify()
 
     def cancel(self, number: int) -> None:
@@ -107,14 +115,29 @@ class Queue:
                 self._ready.wait_for(lambda: self._jobs or self._closed)
                 if self._closed:
                     return
-                late = [j for j in self._jobs.values() if j.deadline < time.monotonic()]
-                for job in late:
-                    del self._jobs[job.number]
-                batch = take(list(self._jobs.values()))
+                late, first = self._first(time.monotonic())
+                batch = take(first)
             for job in late:
                 self._finish(job, Answered(error=Late()))
             if batch:
                 self._step(batch)
+
+    def _first(self, now: float) -> tuple[list[Job], list[Job]]:
+        """(jobs that are too late, which are let go of; the jobs whose deadlines come next)."""
+        late: list[Job] = []
+        first: list[tuple[float, int, Job]] = []
+        while self._order and len(first) < MOST_LOOKED_AT:
+            entry = heapq.heappop(self._order)
+            deadline, _, job = entry
+            if self._jobs.get(job.number) is not job:
+                continue
+            if deadline < now:
+                late.append(self._jobs.pop(job.number))
+            else:
+                first.append(entry)
+        for entry in first:
+            heapq.heappush(self._order, entry)
+        return late, [job for _, _, job in first]
 
     def _step(self, batch: list[tuple[Job, int]]) -> None:
         """Compute one batch and finish the jobs that are whole."""

@@ -22,6 +22,7 @@ from basewise.core.files import Progress, explain_os_error, read_json, silent, w
 from basewise.core.gate import CheckResult
 from basewise.core.hashing import sha256_file
 from basewise.core.manifest import AGAIN, write_manifest
+from basewise.core.personal import redacted
 from basewise.core.policy import Policy, policy_text
 from basewise.core.registry import parts
 from basewise.core.release import RECORD, Release
@@ -193,7 +194,7 @@ def _record(
         overrides=overrides,
         weights=options.weights,
         training=training_of(predictor.base),
-        limitations=limitations_of(candidate, results),
+        limitations=[redacted(line) for line in limitations_of(candidate, results)],
         provenance={
             **{
                 k: decision.provenance.get(k)
@@ -213,7 +214,7 @@ def _write(record: Release, candidate: Candidate, rules: Policy, building: Path)
     if (candidate.run / TASK).is_file():
         task = read_json(candidate.run / TASK)
         for finding in task["findings"]:
-            finding["rows"] = len(finding["rows"])
+            finding |= {"rows": len(finding["rows"]), "message": redacted(finding["message"])}
         write_json(building / TASK, {**task, "source": Path(str(task["source"])).name})
     kept = [t for t in candidate.trials if t.name == candidate.decision.chosen or t.base is None]
     write_evidence(building / "evidence.parquet", kept)

@@ -21,15 +21,20 @@ def lane_line(service: Service, name: str) -> dict[str, Any]:
     return {"name": name, **record}
 
 
+async def _read(service: Service, request: Request) -> contract.Change:
+    """What is asked; read before the lock is taken, so that a slow client holds up no other change."""
+    service.admit(request, admin=True)
+    asked = contract.read(contract.Change, await service.body(request))
+    if "\x00" in asked.folder:
+        raise Refusal(422, "folder", "a folder's name holds no NUL; give another")
+    return asked
+
+
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add these routes. A release is opened beside the running ones first; only an opened one is put in place."""
     described = body(contract.Change)
 
-    async def opened(request: Request, name: str | None) -> tuple[contract.Change, dict[str, Any]]:
-        service.admit(request, admin=True)
-        asked = contract.read(contract.Change, await service.body(request))
-        if "\x00" in asked.folder:
-            raise Refusal(422, "folder", "a folder's name holds no NUL; give another")
+    async def opened(asked: contract.Change, name: str | None) -> dict[str, Any]:
         live = None if name is None else service.about[service.traffic.lane(name).live]
         about = await service.open(asked.folder)
         if live is not None and about["inputs"] != live["inputs"]:
@@ -37,7 +42,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             raise Refusal(
                 422, "other_inputs", "the release reads other columns than the live one; serve it as a task"
             )
-        return asked, about
+        return about
 
     async def done(name: str) -> dict[str, Any]:
         await service.forget_unused()
@@ -46,32 +51,36 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/admin/tasks", responses=ERRORS, openapi_extra=described, tags=["admin"])
     async def add(request: Request) -> dict[str, Any]:
         """Serve a folder as a task of its own name; where that task is served already, the folder takes its place."""
+        asked = await _read(service, request)
         async with service.changing:
-            _, about = await opened(request, None)
+            about = await opened(asked, None)
             service.traffic.live(about["task"], about["version"], about["folder"])
             return await done(about["task"])
 
     @app.post("/v1/admin/tasks/{name}/replace", responses=ERRORS, openapi_extra=described, tags=["admin"])
     async def replace(name: str, request: Request) -> dict[str, Any]:
         """Put a release in the place of the live one at once."""
+        asked = await _read(service, request)
         async with service.changing:
-            _, about = await opened(request, name)
+            about = await opened(asked, name)
             service.traffic.live(name, about["version"], about["folder"])
             return await done(name)
 
     @app.post("/v1/admin/tasks/{name}/shadow", responses=ERRORS, openapi_extra=described, tags=["admin"])
     async def shadow(name: str, request: Request) -> dict[str, Any]:
         """Let a release answer the same rows unseen; it is dropped when labels prove it worse (e-value 20)."""
+        asked = await _read(service, request)
         async with service.changing:
-            _, about = await opened(request, name)
+            about = await opened(asked, name)
             service.traffic.shadow(name, about["version"], about["folder"])
             return await done(name)
 
     @app.post("/v1/admin/tasks/{name}/canary", responses=ERRORS, openapi_extra=described, tags=["admin"])
     async def canary(name: str, request: Request) -> dict[str, Any]:
         """Give a release 1, 5, 25 or 100 % of the rows; rolled back when labels prove it worse (e-value 20)."""
+        asked = await _read(service, request)
         async with service.changing:
-            asked, about = await opened(request, name)
+            about = await opened(asked, name)
             service.traffic.canary(name, about["version"], about["folder"], asked.percent or 1)
             return await done(name)
 

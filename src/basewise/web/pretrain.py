@@ -7,6 +7,8 @@ goes on it refreshes every few seconds; a finished one stays.
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import dataclass, field
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +21,7 @@ from basewise.web.style import CSS
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 REFRESH_SECONDS = 5
 MOST_POINTS = 400
+MOST_FOLLOWED, TAIL_BYTES = 8, 512
 
 
 def write_page(folder: Path) -> None:
@@ -72,18 +75,54 @@ def server(folder: Path) -> ThreadingHTTPServer:
     return ThreadingHTTPServer(("127.0.0.1", 0), Page)
 
 
+@dataclass
+class _Followed:
+    """Metrics that were read before: the entries up to `offset`, and the bytes before it, which tell a file that was cut meanwhile."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    offset: int = 0
+    tail: bytes = b""
+
+
+_followed: dict[Path, _Followed] = {}
+_following = threading.Lock()
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines that are whole; the last one may be being written, in the middle of a letter too."""
+    """The lines that are whole; the last one may be being written, in the middle of a letter too.
+
+    Pages ask every few seconds, so only what came since the last call is read; a file that a resumed run cut back is read anew.
+    """
+    path = Path(path).absolute()
+    with _following:
+        known = _followed.pop(path, None) or _Followed()
+        if not path.exists():
+            return []
+        with open(path, "rb") as file:
+            file.seek(known.offset - len(known.tail))
+            if file.read(len(known.tail)) != known.tail:
+                known = _Followed()
+                file.seek(0)
+            content = file.read()
+        end = content.rfind(b"\n") + 1
+        known.entries += _entries(content[:end])
+        known.offset += end
+        known.tail = (known.tail + content[:end])[-TAIL_BYTES:]
+        _followed[path] = known
+        while len(_followed) > MOST_FOLLOWED:
+            _followed.pop(next(iter(_followed)))
+        return known.entries + _entries(content[end:])
+
+
+def _entries(content: bytes) -> list[dict[str, Any]]:
     found = []
-    if path.exists():
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for text in file:
-                try:
-                    entry = json.loads(text)
-                except ValueError:
-                    continue
-                if isinstance(entry, dict):
-                    found.append(entry)
+    for text in content.decode("utf-8", errors="replace").split("\n"):
+        try:
+            entry = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            found.append(entry)
     return found
 
 

@@ -279,10 +279,11 @@ def suspects(d: Decision) -> str:
 
 
 def _texts(head: Sequence[str], rows: list[list[str]]) -> str:
-    shown = table(head, rows[:12]).replace("<tbody>", '<tbody class="texts">')
+    """Rows to read, the second column the text; on a phone it has the whole width, below the rest of its row."""
+    shown = table(head, rows[:12])
     if len(rows) > 12:
         shown += f"<details><summary>{len(rows) - 12} more</summary>{table(head, rows[12:])}</details>"
-    return shown
+    return f'<div class="texts">{shown}</div>'
 
 
 def audit(d: Decision) -> str:

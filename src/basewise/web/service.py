@@ -127,7 +127,13 @@ class Service:
         given = request.headers.get("authorization", "")
         scheme, _, secret = given.partition(" ")
         key = None
-        found = self.keys.find(secret.strip())
+        try:
+            found = self.keys.find(secret.strip())
+        except BasewiseError as error:  # damaged: nobody is let in, and a client learns no path
+            LOG.error(json.dumps({"event": "keys not read", "why": str(error)}))
+            raise Refusal(
+                503, "no_keys", "the service cannot read its keys; its operator's log says why"
+            ) from error
         if admin or self.keys.needed:
             key = found if scheme.lower() == "bearer" else None
             if key is None or key.expired:

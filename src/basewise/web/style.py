@@ -29,6 +29,8 @@ circle.k3{fill:var(--k3)}.band{opacity:.16}.band.k0{fill:var(--accent)}.band.k1{
 .heat td,.heat th{text-align:center;padding:.25rem .35rem;font-size:.8rem;border:1px solid var(--line)}.heat th.row{text-align:right}
 nav{font-size:.88rem;margin:.8rem 0;display:flex;flex-wrap:wrap;gap:.1rem .9rem}nav a{color:var(--accent);text-decoration:none;white-space:nowrap}
 nav a:focus-visible,summary:focus-visible{outline:2px solid var(--accent)}details{margin:.4rem 0}summary{cursor:pointer;color:var(--accent)}
+@media screen and (max-width:40rem){.texts tr{display:grid;grid-template-columns:4.8rem 1fr 1fr 3.6rem;border-bottom:1px solid var(--line)}
+.texts td,.texts th{border:0;overflow-wrap:anywhere}.texts td:nth-child(2){order:9;grid-column:1/-1;padding-top:0}.texts th:nth-child(2){display:none}}
 .badge{font-weight:650}code{font-size:.85rem;overflow-wrap:anywhere}
 @media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f4f4f4;--line:#ccc}nav{display:none}h2{break-after:avoid}svg,tr{
 break-inside:avoid}main{max-width:none;padding:0}}

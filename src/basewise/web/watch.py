@@ -215,12 +215,13 @@ class Watch:
                     )
                     file.executemany("insert or ignore into shadows values (?, ?, ?)", rows["shadows"])
                 for task, version in dict.fromkeys((r[1], r[2]) for r in rows["answers"]):
-                    self._look(file, task, version)
+                    while self._look(file, task, version):  # at high rates a batch fills several windows
+                        pass
         except Exception:  # noqa: BLE001 - whatever fails, the thread goes on: without it nothing would be kept
             self.metrics.lost.inc(len(rows["answers"]))
 
-    def _look(self, file: sqlite3.Connection, task: str, version: str) -> None:
-        """Judge the next window of a version once its rows are there."""
+    def _look(self, file: sqlite3.Connection, task: str, version: str) -> bool:
+        """Judge the next window of a version once its rows are there; whether they were."""
         about = self._versions.get(version)
         number, last = file.execute(
             "select count(*), coalesce(max(last), 0) from windows where task = ? and version = ?",
@@ -231,7 +232,7 @@ class Watch:
             (task, version, last, WINDOW),
         ).fetchall()
         if about is None or len(rows) < WINDOW:
-            return
+            return False
         columns = "select n, label, p, abstained, features from answers where task = ? and version = ?"
         first = file.execute(f"{columns} order by n limit ?", (task, version, WINDOW)).fetchall()
         earlier = file.execute(
@@ -251,6 +252,7 @@ class Watch:
             if number % 50 == 49:
                 self._trim(file, task)
         self.metrics.watched(task, found)
+        return True
 
     @staticmethod
     def _trim(file: sqlite3.Connection, task: str) -> None:

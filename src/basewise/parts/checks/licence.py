@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from basewise.core.errors import InputError
-from basewise.core.gate import CheckResult, Licensed, Subject, fact
-from basewise.stats.licences import RELATIONS, decide
+from basewise.core.gate import PASS, WARN, CheckResult, Licensed, Subject, fact, worst
+from basewise.stats.licences import RELATIONS, decide, nearest
+
+SIGNED = "artefact | licence | A. Person"
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "use": ("commercial", 'what it is for: "commercial" or "research"'),
@@ -33,15 +35,19 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         for a in artefacts[:-1]
     ]
     evidence += [fact(ask, list(sources)) for ask, sources in verdict.asks.items()]
-    said = "; ".join(text for _, text in verdict.reasons)
+    meant = {a.licence: near for a in artefacts if (near := nearest(a.licence))}
+    evidence += [fact(f"nearest SPDX id to {given}", near) for given, near in meant.items()]
+    unused = _unused(artefacts, limits)
+    evidence += [fact("signed for, and not part of this release", name) for name in unused]
+    said = "; ".join([*(text for _, text in verdict.reasons), *_misspelt(artefacts, meant)])
     allowed = {True: "allowed", False: "denied", None: "not known"}[verdict.commercial]
     return CheckResult(
         check="licence",
-        verdict=verdict.verdict,
+        verdict=worst([verdict.verdict, WARN if meant else PASS]),
         sentence=said
         or f"{verdict.expression}: {limits['use']} use is allowed, asked for: {', '.join(verdict.asks) or 'nothing'}",
         evidence=(*evidence, fact("commercial use", allowed), fact("expression", verdict.expression)),
-        advice=_advice(verdict.unknown),
+        advice=_advice(verdict.unknown, meant, unused),
     )
 
 
@@ -50,11 +56,7 @@ def graph(artefacts: tuple[Licensed, ...], limits: dict[str, Any]) -> tuple[Lice
     *parents, release = artefacts
     parents = [_with_data(a, limits) if a.what == "data" else a for a in parents]
     for line in limits["signed"]:
-        name, licence, person = _fields(line, 3, "artefact | licence | A. Person")
-        if name not in {a.name for a in parents}:
-            raise InputError(
-                f"licence.signed names {name!r}", f"artefacts are: {', '.join(a.name for a in parents)}"
-            )
+        name, licence, person = _fields(line, 3, SIGNED)
         if not person:
             raise InputError(
                 f"licence.signed for {name} names no person", "write: artefact | licence | A. Person"
@@ -71,6 +73,21 @@ def graph(artefacts: tuple[Licensed, ...], limits: dict[str, Any]) -> tuple[Lice
     return (*parents, release)
 
 
+def _unused(artefacts: tuple[Licensed, ...], limits: dict[str, Any]) -> list[str]:
+    """Artefacts that somebody signed for and that are not here: one policy serves releases on several bases."""
+    names = [_fields(line, 3, SIGNED)[0] for line in limits["signed"]]
+    return [name for name in dict.fromkeys(names) if name not in {a.name for a in artefacts}]
+
+
+def _misspelt(artefacts: tuple[Licensed, ...], meant: dict[str, str]) -> list[str]:
+    """What a signed licence was taken for that looks like a known one in another spelling."""
+    return [
+        f"{a.licence!r} is taken for terms of its own that {a.signed_by} answers for, not for {meant[a.licence]}"
+        for a in artefacts
+        if a.licence in meant and a.signed_by
+    ]
+
+
 def _with_data(node: Licensed, limits: dict[str, Any]) -> Licensed:
     given, person = limits["data"], limits["signed_by"]
     if given.lower() in ("own", "proprietary") and not person:
@@ -85,9 +102,13 @@ def _fields(line: Any, count: int, form: str) -> list[str]:
     return parts
 
 
-def _advice(unknown: tuple[str, ...]) -> str:
+def _advice(unknown: tuple[str, ...], meant: dict[str, str], unused: list[str]) -> str:
+    if meant:
+        return "; ".join(f"write {near} if {given!r} means that" for given, near in meant.items())
     if not unknown:
         return ""
+    if unused:
+        return f"licence.signed names {', '.join(unused)}; what nobody signed for is {', '.join(unknown)}"
     data = [name for name in unknown if name.startswith("data:")]
     if data:
         return 'say what the rows are licensed under: --data-licence CC-BY-4.0, or own with --by "Your Name"'

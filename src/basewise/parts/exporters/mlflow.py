@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from basewise.core.errors import MissingExtra
-from basewise.core.export import Exported, write_pins
+from basewise.core.export import JOINED, Exported, write_pins
 
 METHODS: tuple[str, ...] = ()
 BOUND = 0.02
@@ -49,6 +49,9 @@ def answers(folder: Path, texts: Sequence[str]) -> np.ndarray:
     from basewise.core.files import read_json
 
     pins = read_json(folder / "basewise.json")
-    table = pd.DataFrame({name: list(texts) if name == pins["inputs"][0] else "" for name in pins["inputs"]})
+    column = (
+        pins["inputs"][0] if len(pins["inputs"]) == 1 else JOINED
+    )  # golden texts are what columns are joined to
+    table = pd.DataFrame({column: list(texts)})
     found = mlflow.pyfunc.load_model(str(folder)).predict(table)
     return found[[f"p_{name}" for name in pins["classes"]]].to_numpy(float)

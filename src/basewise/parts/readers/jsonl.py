@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from basewise.core import rowfiles
 from basewise.core.documents import Columns, Document
 from basewise.core.errors import TableError
 
@@ -24,7 +25,7 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
     number = 0
     try:
         with pa.input_stream(place, compression="detect") as stream:
-            for number, line in enumerate(_lines(stream), 1):
+            for number, line in enumerate(_lines(stream, place), 1):
                 if not line.strip():
                     continue
                 row = json.loads(line)
@@ -45,14 +46,20 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
         raise TableError(f"cannot read {where}: {error}", "one JSON object a line was expected") from error
 
 
-def _lines(stream: object) -> Iterator[bytes]:
-    """Lines of a byte stream, read a MiB at a time."""
-    rest = b""
+def _lines(stream: object, place: str) -> Iterator[bytes]:
+    """Lines of a byte stream, read a MiB at a time; TableError for one that is longer than any row."""
+    rest, number = bytearray(), 0
     while piece := stream.read(1 << 20):  # type: ignore[attr-defined]
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
+        *lines, last = piece.split(b"\n")
+        for line in lines:
+            yield bytes(rest + line) if rest else line
+            number += 1
+            rest.clear()
+        rest += last
+        if len(rest) > rowfiles.MOST_LINE:
+            raise rowfiles.too_long(f"{place}, line {number + 1}")
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
 def size(place: str, text: str) -> int:

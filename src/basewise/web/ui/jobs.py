@@ -25,6 +25,12 @@ from basewise.core.files import explain_os_error, read_json, write_json
 
 FOLDER = ".jobs"
 NAME = re.compile(r"[\w][\w.-]{0,99}")
+RESERVED = (
+    "release.",
+    "verify.",
+    "serve.",
+    "pull.",
+)  # how jobs that are no runs begin, so that they share no folder
 LAUNCH = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the app itself was started with it ignored
@@ -190,6 +196,12 @@ def find(root: Path, name: str) -> Job:
         started=value["started"],
         folder=folder,
     )
+
+
+def named(root: Path, name: str, *kinds: str) -> Job | None:
+    """The job under a name, if it is of one of these kinds; None otherwise."""
+    job = find(root, name) if (root / FOLDER / name / "job.json").exists() else None
+    return job if job and job.kind in kinds else None
 
 
 def every(root: Path) -> list[Job]:

@@ -22,6 +22,7 @@ from basewise.web.ui import jobs
 from basewise.web.ui.jobs import Job
 
 TASK_FORMAT = RACE_FORMAT = 1
+KINDS = ("choose", "bench", "pretrain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def folder_of(root: Path, name: str) -> Path:
 def names(root: Path) -> list[str]:
     """Names of all run folders, and of jobs whose folder is not made yet."""
     made = {p.name for p in root.iterdir() if p.is_dir() and kind_of(p)} if root.is_dir() else set()
-    made |= {job.name for job in jobs.every(root) if job.kind in ("choose", "bench", "pretrain")}
+    made |= {job.name for job in jobs.every(root) if job.kind in KINDS}
     return sorted(name for name in made if jobs.NAME.fullmatch(name))
 
 
@@ -98,7 +99,7 @@ def find(root: Path, name: str) -> Run:
 def _known(root: Path, name: str) -> Run:
     """The run of a name that `names` gave: the folder of runs is not listed again for each of them."""
     folder = root / name
-    job = jobs.find(root, name) if (root / jobs.FOLDER / name / "job.json").exists() else None
+    job = jobs.named(root, name, *KINDS)
     kind = kind_of(folder) or (job.kind if job else "choose")
     state, sentence = state_of(folder, kind, job)
     changed = max(age(folder), job.started if job else 0.0)

@@ -26,8 +26,7 @@ def job_name(key: str) -> str:
 
 def pulling(root: Path, key: str) -> jobs.Job | None:
     """The job that fetches, or has fetched, a base."""
-    name = job_name(key)
-    return jobs.find(root, name) if (root / jobs.FOLDER / name / "job.json").exists() else None
+    return jobs.named(root, job_name(key), "bases")
 
 
 @router.get("/bases")

@@ -245,6 +245,8 @@ def begin(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> str:
     name = sent.one("name") or path.name.split(".")[0]
     if not jobs.NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name for a run", "use letters, digits, dots and dashes")
+    if name.startswith(jobs.RESERVED):
+        raise InputError(f"{name!r} is a name for another kind of job", f"use one such as run-{name}")
     parse_seconds(sent.one("budget"))
     download, seed = sent.one("download", "500MB"), sent.one("seed", "0")
     parse_bytes(download)
@@ -255,7 +257,7 @@ def begin(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> str:
             f"a run named {name} is here already", f"give another name, such as {free_name(root, path)}"
         )
     task = tables.look(path, roles)
-    settings = {"download": download, "inputs": ",".join(roles.inputs or task.inputs), "query": roles.query}
+    settings = {"download": download, "inputs": list(roles.inputs or task.inputs), "query": roles.query}
     config = root / jobs.FOLDER / name / "settings.toml"
     lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in settings.items() if v]
     lines += [f"seed = {int(seed)}", f"curves = {str(sent.one('curves') != 'no').lower()}"]

@@ -58,8 +58,7 @@ def record_of(root: Path, name: str) -> dict[str, Any]:
 
 def job_of(root: Path, kind: str, name: str) -> jobs.Job | None:
     """The job that makes ("release") or checks ("verify") a release."""
-    path = root / jobs.FOLDER / f"{kind}.{name}" / "job.json"
-    return jobs.find(root, f"{kind}.{name}") if path.exists() else None
+    return jobs.named(root, f"{kind}.{name}", kind)
 
 
 @router.get("/releases")

@@ -30,8 +30,7 @@ KEY_SECONDS = 30 * 86_400.0
 
 def job_of(root: Path, address: str) -> jobs.Job | None:
     """The job that runs the service at an address, when it was started from here."""
-    name = f"serve.{address.rpartition(':')[2]}"
-    return jobs.find(root, name) if (root / jobs.FOLDER / name / "job.json").exists() else None
+    return jobs.named(root, f"serve.{address.rpartition(':')[2]}", "serve")
 
 
 def folders(root: Path) -> list[tuple[str, str]]:
