@@ -121,7 +121,8 @@ def curves(d: Decision) -> str:
     marks = ""
     for kind, (name, points) in enumerate(means.items()):
         marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
-        marks += plots.line(x, y, [(s, m) for s, m, _, _ in points], kind, name)
+        marks += plots.line(x, y, [(s, m) for s, m, _, _ in points], kind)
+    marks += plots.names(x, y, [(p[-1][0], p[-1][1], name) for name, p in means.items()])
     read = "".join(f"<p>{escape(s['sentence'])}</p>" for s in d.labels_saved.values())
     text = "Lower is better. Each line is fitted on growing, nested subsets of the same rows; the band spans the draws."
     return how(text) + plots.frame(x, y, "Learning curves", marks) + read
