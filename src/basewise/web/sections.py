@@ -119,7 +119,7 @@ def curves(d: Decision) -> str:
     x = Axis(low=min(sizes), high=max(sizes), label="labelled rows (log scale)", log=True)
     y = Axis(low=0.0, high=top, label="wrong", percent=True)
     marks = ""
-    for kind, (name, points) in enumerate(means.items()):
+    for kind, points in enumerate(means.values()):
         marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
         marks += plots.line(x, y, [(s, m) for s, m, _, _ in points], kind)
     marks += plots.names(x, y, [(p[-1][0], p[-1][1], name) for name, p in means.items()])
