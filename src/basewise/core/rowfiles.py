@@ -328,6 +328,10 @@ def _objects(lines: TextIO, name: str, size: int) -> Iterator[list[dict[str, Any
             f"{name}, line {number}: broken JSON, {error.msg} at column {error.colno}",
             "mend or delete that line",
         ) from error
+    except RecursionError as error:
+        raise TableError(
+            f"{name}, line {number}: lists and objects are nested too deeply", "mend or delete that line"
+        ) from error
     except (UnicodeDecodeError, OSError, EOFError) as error:
         raise TableError(f"{name}, after line {number}: {error}", "save it again as UTF-8") from error
     if block:
@@ -343,6 +347,10 @@ def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
         raise TableError(
             f"{source.name}, line {error.lineno}: broken JSON, {error.msg} at column {error.colno}",
             "mend the file",
+        ) from error
+    except RecursionError as error:
+        raise TableError(
+            f"{source.name}: lists and objects are nested too deeply", "mend the file"
         ) from error
     if isinstance(value, dict):
         lists = [v for v in value.values() if isinstance(v, list)]

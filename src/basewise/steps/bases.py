@@ -74,9 +74,7 @@ def pull(
         return _bring(card, progress, accept_terms, announce)
     except BaseUnavailable as error:
         present = [c.key for c in listing() if here(c)]
-        raise BaseUnavailable(
-            error.message, f"{error.fix} (here now: {', '.join(present) or 'none'})"
-        ) from error
+        raise type(error)(error.message, f"{error.fix} (here now: {', '.join(present) or 'none'})") from error
 
 
 def _bring(

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from basewise.core.base import EMBED, Base, Card
+from basewise.core.base import Base
 from basewise.core.budget import Budget, parse_seconds
 from basewise.core.decision import Decision
-from basewise.core.errors import BasewiseError, BudgetError, InputError
+from basewise.core.errors import BudgetError, InputError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json
 from basewise.core.method import Machine, Wording, compatible
@@ -28,9 +27,9 @@ from basewise.core.rundir import RunDir, check_place, free_folder
 from basewise.core.table import read_table
 from basewise.core.task import Task
 from basewise.engine.device import machine
-from basewise.steps import bases as base_steps
 from basewise.steps.conclude import Setup, conclude
 from basewise.steps.entries import Clock, Entry
+from basewise.steps.fetch import forward_seconds, get_bases
 from basewise.steps.jobs import Arm, feature_store
 from basewise.steps.predict import cache_folder
 from basewise.steps.race import Race
@@ -38,8 +37,6 @@ from basewise.steps.shortlist import order_lines, rank_base, sample_rows
 from basewise.steps.standings import note
 from basewise.steps.unlabelled import check_words, few_labelled, zero_shot
 
-STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
-"""Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
 FEW = 64  # labels a class under which every score gets its spread over five draws
 FEW_TO_TUNE = 200
 """Labels a class under which a tuned body with a linear head is tried before tuning everything."""
@@ -48,10 +45,6 @@ ON_DECODERS = ("lora", "prompt")
 FOLDS = 5
 PLANNED = 3
 """Folds that a trained arm needs to be compared where labels are not few (there all are needed, to see the spread)."""
-FORWARD_SHARE = 1 / 3
-"""Of the budget, what a forward pass over the train rows of a base that is not here yet may take."""
-DOWNLOAD_RATE, DOWNLOAD_SHARE = 10e6, 0.1
-"""A base that nobody asked for is fetched when at 10 MB/s it takes at most this share of the time budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,57 +149,6 @@ def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int =
         query=options.query,
         options=AuditOptions(seed=seed),
     )
-
-
-def get_bases(
-    names: tuple[str, ...] | list[str] | None, budget: Budget, options: ChooseOptions, task: Task
-) -> tuple[list[Base], list[str]]:
-    """Bases on this machine, fetched where the budget allows; and a note for each that was left out."""
-    notes: list[str] = []
-    if names is not None:
-        cards = [base_steps.find(name) for name in names]
-        for card in cards:
-            if budget.licences and card.licence not in budget.licences:
-                raise BudgetError(
-                    f"{card.key} has the licence {card.licence}, allowed are {', '.join(budget.licences)}",
-                    "name another base, or allow its licence",
-                )
-        return [
-            base_steps.pull(card, options.progress, options.accept_terms, options.announce) for card in cards
-        ], notes
-    cards = [c for c in base_steps.listing() if EMBED in c.provides and base_steps.here(c) and not c.terms]
-    spare, cards = ([c for c in cards if c.fallback == x] for x in (True, False))
-    cards += [c for c in map(base_steps.find, STARTERS) if c.key not in {known.key for known in cards}]
-    left = budget.download_bytes if budget.download_bytes is not None else float("inf")
-    found: list[Base] = []
-    for card in cards:
-        away = not base_steps.here(card)
-        if why := _not_worth_it(card, budget, left if away else float("inf"), task, bool(found) and away):
-            notes.append(f"{card.key} was left out: {why}.")
-            continue
-        left -= card.download_bytes if away else 0
-        try:
-            found.append(base_steps.pull(card, options.progress, options.accept_terms, options.announce))
-        except BasewiseError as error:
-            notes.append(f"{card.key} was left out: {error}")
-    if not found and spare and spare[0].licence in (budget.licences or [spare[0].licence]):
-        found = [base_steps.pull(spare[0])]
-        notes.append(f"No other base could be had, so {spare[0].key} was taken: it comes with the package.")
-    return found, notes
-
-
-def _not_worth_it(card: Card, budget: Budget, left: float, task: Task, weigh: bool) -> str:
-    """Why a base is not tried, or nothing; with `weigh`, downloads that would eat the time are among the reasons."""
-    megabytes = card.download_bytes / 1e6
-    if budget.licences and card.licence not in budget.licences:
-        return f"its licence {card.licence} is not among {', '.join(budget.licences)}"
-    if card.download_bytes > left:
-        return f"a download of {megabytes:.0f} MB is above what is left of the budget"
-    if weigh and card.download_bytes / DOWNLOAD_RATE > budget.seconds * DOWNLOAD_SHARE:
-        return f"a download of {megabytes:.0f} MB is too long for a budget of {budget.seconds:.0f} s"
-    if weigh and forward_seconds(task.train.texts, card, machine()) > budget.seconds * FORWARD_SHARE:
-        return f"its forward pass does not fit into {budget.seconds:.0f} s, so it was not fetched"
-    return ""
 
 
 def _run(
@@ -347,13 +289,6 @@ def prefetch(race: Race, entries: list[Entry], options: ChooseOptions) -> None:
     results = part("executors", options.executor).run(run_job, jobs, options.workers)
     for job, outcome in zip(jobs, results, strict=True):
         race.run.keep(job.name, *outcome_record(outcome))
-
-
-def forward_seconds(texts: Sequence[str], card: Card, on: Machine) -> float:
-    """Seconds that one forward pass over the texts is expected to take."""
-    from basewise.engine.costs import encode_seconds
-
-    return 0.0 if card.family == "static" else encode_seconds(texts, card, on)[0]
 
 
 def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[str]) -> list[Entry]:

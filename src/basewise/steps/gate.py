@@ -118,6 +118,9 @@ def subject_of(
         features=FeatureStore(cache_folder()),
         artefacts=artefacts_of(candidate),
         incumbent=incumbent(candidate, against) if against else {},
+        generate=getattr(predictor.fitted, "write", None),
+        score=getattr(predictor.fitted, "likely", None),
+        shown=predictor.fitted.shown() if hasattr(predictor.fitted, "shown") else None,
         seed=seed,
     )
 

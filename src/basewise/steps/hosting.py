@@ -326,7 +326,8 @@ def _watched(part: Part, hosted: Hosted, made: dict[Any, Any], probabilities: np
             index = np.fromiter((made[place].row[t] for t in part.texts), np.int64, len(part.texts))
             rows = made[place].values[index, -1].astype(np.float32)
             break
-    return rows @ projection(rows.shape[1])
+    # without BLAS: its threads would fight with those of the network for a product this small
+    return np.einsum("nd,dk->nk", rows, projection(rows.shape[1]))
 
 
 def _rows_of_base(part: Part, hosted: Hosted, made: dict[Any, Any]) -> np.ndarray:

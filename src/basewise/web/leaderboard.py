@@ -7,7 +7,7 @@ from typing import Any
 
 from basewise.core.decision import Decision
 from basewise.web import plots
-from basewise.web.sections import NAME_SHOWN, cut, how, percent, span, table
+from basewise.web.sections import NAME_SHOWN, cut, focus, how, percent, span, table
 
 NOTE = (
     "Dot and line: share right in cross-validation, 95 % interval; the square is the chosen arm. "
@@ -24,9 +24,7 @@ def leaderboard(d: Decision) -> str:
 
 
 def _scored(d: Decision, entries: list[dict[str, Any]]) -> str:
-    # majority would press all others against the right end
-    shown = [e["score"] for e in entries if e["method"] != "majority"] or [e["score"] for e in entries]
-    low, high = min(s["low"] for s in shown), max(s["high"] for s in shown)
+    low, high = focus(entries)
     several = any(e.get("seed_spread") is not None for e in entries)
     rows = []
     for e in entries:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 320, 56, 44, 14, 16
+LETTER, ROW = 6.0, 13.0
+"""Width of a letter and height of a row of names, about."""
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
 
@@ -106,22 +108,38 @@ def band(x: Axis, y: Axis, points: Sequence[tuple[float, float, float]], kind: i
     return f'<polygon class="band k{kind % 4}" points="{" ".join(up + down)}"/>'
 
 
-def whisker(
-    x: Axis, y: Axis, at: float, value: tuple[float, float, float], name: str = "", strong: bool = False
-) -> str:
+def whisker(x: Axis, y: Axis, at: float, value: tuple[float, float, float], strong: bool = False) -> str:
     """A dot with a vertical interval (estimate, low, high); the chosen one is a filled square."""
     h, v = _x(x, at), _y(y, value[0])
     out = (
         f'<line class="bar" x1="{h:.1f}" x2="{h:.1f}" y1="{_y(y, value[1]):.1f}" y2="{_y(y, value[2]):.1f}"/>'
     )
     mark = f'<rect class="chosen" x="{h - 5:.1f}" y="{v - 5:.1f}" width="10" height="10"/>' if strong else ""
-    out += mark or f'<circle class="dot" cx="{h:.1f}" cy="{v:.1f}" r="4"/>'
-    side = -8 if h > WIDTH / 2 else 8
-    anchor = "end" if side < 0 else "start"
-    return (
-        out
-        + f'<text x="{h + side:.1f}" y="{v - 6:.1f}" text-anchor="{anchor}" class="name">{escape(name)}</text>'
-    )
+    return out + (mark or f'<circle class="dot" cx="{h:.1f}" cy="{v:.1f}" r="4"/>')
+
+
+def names(x: Axis, y: Axis, points: Sequence[tuple[float, float, str]]) -> str:
+    """Names beside their marks (x, y, name), moved up or down where they would lie on one another, then with a line to the mark."""
+    taken: list[tuple[float, float, float]] = []
+    out = ""
+    for at, value, name in sorted(points, key=lambda point: -point[1]):
+        h, v = _x(x, at), _y(y, value)
+        side = -8 if h > WIDTH / 2 else 8
+        wide = LETTER * len(name)
+        left = h + side - wide if side < 0 else h + side
+        for place in sorted(range(-12, 13), key=lambda step: (abs(step), -step)):
+            height = v - 6 + ROW * place
+            free = all(
+                abs(height - other) >= ROW or left > end or left + wide < begin for begin, end, other in taken
+            )
+            if free and TOP + ROW <= height <= HEIGHT - BOTTOM:
+                break
+        taken.append((left, left + wide, height))
+        if abs(height - v + 6) > ROW:
+            out += f'<line class="grid" x1="{h:.1f}" y1="{v:.1f}" x2="{h + side:.1f}" y2="{height - 4:.1f}"/>'
+        anchor = "end" if side < 0 else "start"
+        out += f'<text x="{h + side:.1f}" y="{height:.1f}" text-anchor="{anchor}" class="name">{escape(name)}</text>'
+    return out
 
 
 def interval_bar(low: float, high: float, value: tuple[float, float, float], strong: bool) -> str:

@@ -57,6 +57,12 @@ def number(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
+def focus(entries: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Lowest and highest end of the intervals; without majority, which would press all others into a corner."""
+    shown = [e["score"] for e in entries if e["method"] != "majority"] or [e["score"] for e in entries]
+    return min(s["low"] for s in shown), max(s["high"] for s in shown)
+
+
 def pareto(d: Decision) -> str:
     """Score against milliseconds a row."""
     points = [e for e in d.leaderboard if e.get("score") and e.get("milliseconds_per_row")]
@@ -64,8 +70,7 @@ def pareto(d: Decision) -> str:
         return ""
     costs = [max(e["milliseconds_per_row"], 1e-3) for e in points]
     x = Axis(low=min(costs) / 2, high=max(costs) * 2, label="milliseconds a row (log scale)", log=True)
-    low = min(e["score"]["low"] for e in points)
-    high = max(e["score"]["high"] for e in points)
+    low, high = focus(points)
     y = Axis(low=low, high=high, label="right", percent=True)
     best, front = -1.0, []
     for cost, e in sorted(zip(costs, points, strict=True), key=lambda item: item[0]):
@@ -73,11 +78,14 @@ def pareto(d: Decision) -> str:
             best = e["score"]["estimate"]
             front.append((cost, best))
     named = {f[1] for f in front}
-    marks = plots.line(x, y, front, 1)
+    marks, labels = plots.line(x, y, front, 1), []
     for cost, e in zip(costs, points, strict=True):
         s = e["score"]
-        label = e["name"] if e["name"] == d.chosen or s["estimate"] in named else ""
-        marks += plots.whisker(x, y, cost, (s["estimate"], s["low"], s["high"]), label, e["name"] == d.chosen)
+        marks += plots.whisker(x, y, cost, (s["estimate"], s["low"], s["high"]), e["name"] == d.chosen)
+        if e["name"] == d.chosen or s["estimate"] in named:
+            below = f" ({percent(s['estimate'], 0)} %, below)" if s["estimate"] < low else ""
+            labels.append((cost, s["estimate"], e["name"] + below))
+    marks += plots.names(x, y, labels)
     text = "Up is better, left is cheaper; the dashed line joins the arms that none beats at their cost."
     return how(text) + plots.frame(x, y, "Quality against cost", marks)
 
@@ -111,9 +119,10 @@ def curves(d: Decision) -> str:
     x = Axis(low=min(sizes), high=max(sizes), label="labelled rows (log scale)", log=True)
     y = Axis(low=0.0, high=top, label="wrong", percent=True)
     marks = ""
-    for kind, (name, points) in enumerate(means.items()):
+    for kind, points in enumerate(means.values()):
         marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
-        marks += plots.line(x, y, [(s, m) for s, m, _, _ in points], kind, name)
+        marks += plots.line(x, y, [(s, m) for s, m, _, _ in points], kind)
+    marks += plots.names(x, y, [(p[-1][0], p[-1][1], name) for name, p in means.items()])
     read = "".join(f"<p>{escape(s['sentence'])}</p>" for s in d.labels_saved.values())
     text = "Lower is better. Each line is fitted on growing, nested subsets of the same rows; the band spans the draws."
     return how(text) + plots.frame(x, y, "Learning curves", marks) + read

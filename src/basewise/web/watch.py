@@ -27,6 +27,8 @@ MOST_WAITING = 50_000
 MOST_KEPT = 200_000
 """Answers kept a task; older ones go, their windows stay."""
 EVERY_SECONDS = 0.25
+SHARE, SAVED_SECONDS = 0.1, 2.0
+"""Share of the time that windows may be judged for, and how much of it is saved up for a burst: a window takes as long as a hundred answers."""
 TABLES = """
 create table if not exists answers(
   n integer primary key, id text unique, task text, version text, at real, label integer, p real, abstained integer, features blob);
@@ -49,6 +51,8 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._counts: dict[tuple[str, str], int] = {}
         self._said: dict[str, dict[str, Any]] = {}
+        self._credit, self._counted_at = SAVED_SECONDS, time.monotonic()
+        self._behind: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         """Start the writing thread."""
@@ -215,13 +219,23 @@ class Watch:
                     )
                     file.executemany("insert or ignore into shadows values (?, ?, ?)", rows["shadows"])
                 for task, version in dict.fromkeys((r[1], r[2]) for r in rows["answers"]):
-                    while self._look(file, task, version):  # at high rates a batch fills several windows
-                        pass
+                    while self._may_judge(task, version) and self._look(file, task, version):
+                        pass  # at high rates a batch fills several windows
         except Exception:  # noqa: BLE001 - whatever fails, the thread goes on: without it nothing would be kept
             self.metrics.lost.inc(len(rows["answers"]))
 
+    def _may_judge(self, task: str, version: str) -> bool:
+        """Whether there is time for a window. Where there is not, the version falls behind and its next window is of its latest rows."""
+        now = time.monotonic()
+        self._credit = min(SAVED_SECONDS, self._credit + SHARE * (now - self._counted_at))
+        self._counted_at = now
+        if self._credit <= 0:
+            self._behind.add((task, version))
+        return self._credit > 0
+
     def _look(self, file: sqlite3.Connection, task: str, version: str) -> bool:
         """Judge the next window of a version once its rows are there; whether they were."""
+        began = time.thread_time()
         about = self._versions.get(version)
         number, last = file.execute(
             "select count(*), coalesce(max(last), 0) from windows where task = ? and version = ?",
@@ -233,6 +247,18 @@ class Watch:
         ).fetchall()
         if about is None or len(rows) < WINDOW:
             return False
+        passed = 0
+        if (task, version) in self._behind:
+            self._behind.discard((task, version))
+            latest = file.execute(
+                "select n, label, p, abstained, features from answers where task = ? and version = ? order by n desc limit ?",
+                (task, version, WINDOW),
+            ).fetchall()[::-1]
+            (passed,) = file.execute(
+                "select count(*) from answers where task = ? and version = ? and n > ? and n < ?",
+                (task, version, last, latest[0][0]),
+            ).fetchone()
+            rows = latest
         columns = "select n, label, p, abstained, features from answers where task = ? and version = ?"
         first = file.execute(f"{columns} order by n limit ?", (task, version, WINDOW)).fetchall()
         earlier = file.execute(
@@ -246,12 +272,14 @@ class Watch:
         ).fetchall()
         before = self.windows(task, version, 1)
         found = look(about, Rows(first, pool, rows), number, before[0] if before else None)
+        found["passed_over"] = passed
         with file:
             values = (task, version, number, time.time(), rows[-1][0], json.dumps(found))
             file.execute("insert or replace into windows values (?, ?, ?, ?, ?, ?)", values)
             if number % 50 == 49:
                 self._trim(file, task)
         self.metrics.watched(task, found)
+        self._credit -= time.thread_time() - began
         return True
 
     @staticmethod

