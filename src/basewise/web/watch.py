@@ -11,6 +11,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -49,10 +50,10 @@ class Watch:
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(MOST_WAITING)
         self._versions: dict[str, dict[str, Any]] = {}
         self._thread: threading.Thread | None = None
-        self._counts: dict[tuple[str, str], int] = {}
         self._said: dict[str, dict[str, Any]] = {}
         self._credit, self._counted_at = SAVED_SECONDS, time.monotonic()
         self._behind: set[tuple[str, str]] = set()
+        self._unjudged: dict[tuple[str, str], int] = {}
 
     def start(self) -> None:
         """Start the writing thread."""
@@ -218,11 +219,24 @@ class Watch:
                         rows["answers"],
                     )
                     file.executemany("insert or ignore into shadows values (?, ?, ?)", rows["shadows"])
-                for task, version in dict.fromkeys((r[1], r[2]) for r in rows["answers"]):
-                    while self._may_judge(task, version) and self._look(file, task, version):
-                        pass  # at high rates a batch fills several windows
+                for key, count in Counter((r[1], r[2]) for r in rows["answers"]).items():
+                    # counted here, so that the rows of a window are only read once they are all there
+                    known = self._unjudged.get(key)
+                    self._unjudged[key] = self._count(file, *key) if known is None else known + count
+                    while self._unjudged[key] >= WINDOW and self._may_judge(*key) and self._look(file, *key):
+                        self._unjudged[key] = self._count(file, *key)  # a batch may fill several windows
         except Exception:  # noqa: BLE001 - whatever fails, the thread goes on: without it nothing would be kept
             self.metrics.lost.inc(len(rows["answers"]))
+
+    @staticmethod
+    def _count(file: sqlite3.Connection, task: str, version: str) -> int:
+        """Rows of a version after its last window."""
+        (count,) = file.execute(
+            "select count(*) from answers where task = ?1 and version = ?2 and n >"
+            " (select coalesce(max(last), 0) from windows where task = ?1 and version = ?2)",
+            (task, version),
+        ).fetchone()
+        return int(count)
 
     def _may_judge(self, task: str, version: str) -> bool:
         """Whether there is time for a window. Where there is not, the version falls behind and its next window is of its latest rows."""
