@@ -52,7 +52,7 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
                     "set": name,
                     "lacks": best - by["choose"]["accuracy"],
                     "chosen": by["choose"]["chosen"],
-                    "budget": by["choose"]["key"]["budget"],
+                    "budget": by["choose"]["key"].get("budget"),
                     **figures,
                 }
             )
