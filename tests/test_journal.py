@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tiny_decoders
 from basewise.core.rundir import RunDir
@@ -21,6 +22,7 @@ JOB = """
 import sys
 from pathlib import Path
 import numpy as np
+import torch
 import tiny_decoders
 from basewise.core.rundir import RunDir
 from basewise.engine import journal
@@ -28,6 +30,7 @@ from basewise.engine.causal import Causal
 from test_journal import GROUP, requests
 
 journal.GROUP_NODES = GROUP
+torch.set_num_threads(int(sys.argv[3]))  # what is kept is kept for one number of threads
 causal = Causal(tiny_decoders.decoder(Path(sys.argv[1]), "llama", max_position_embeddings=200), "fp32")
 with RunDir.open(Path(sys.argv[2]), "job") as run:
     class Slow:
@@ -78,7 +81,14 @@ def test_killed_in_the_middle_it_goes_on_bit_for_bit(
         whole = causal.score_tokens(requests(), journal=run)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     worker = subprocess.Popen(
-        [sys.executable, "-c", JOB, str(tmp_path / "base"), str(tmp_path / "killed")],
+        [
+            sys.executable,
+            "-c",
+            JOB,
+            str(tmp_path / "base"),
+            str(tmp_path / "killed"),
+            str(torch.get_num_threads()),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -94,8 +94,11 @@ def test_choose_takes_it_where_nothing_else_can_be_fetched_and_says_so(
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
     table = tiny.write_csv(tmp_path / "tickets.csv", tiny.rows())
+    (tmp_path / "quick.toml").write_text("curves = false\n", encoding="utf-8")
     given = ("--target", "queue", "--budget", "1h", "--method", "majority", "--method", "prototype")
-    said = tiny.command("choose", table, *given, "--to", tmp_path / "run")
+    said = tiny.command(
+        "choose", table, *given, "--to", tmp_path / "run", "--config", tmp_path / "quick.toml"
+    )
     assert said.code == 0, said.err
     assert [line.split(":")[0] for line in said.err.splitlines() if line.startswith("fetching")] == [
         "fetching wordllama-256"
@@ -115,8 +118,11 @@ def test_it_is_not_taken_where_a_better_one_is_here(tmp_path: Path, monkeypatch:
     folder = tiny.base_folder(tmp_path / "base")
     bases.add(replace(bases.find(str(folder)), key="own"))
     table = tiny.write_csv(tmp_path / "tickets.csv", tiny.rows())
+    (tmp_path / "quick.toml").write_text("curves = false\n", encoding="utf-8")
     given = ("--target", "queue", "--budget", "1h", "--method", "majority", "--method", "prototype")
-    said = tiny.command("choose", table, *given, "--to", tmp_path / "run")
+    said = tiny.command(
+        "choose", table, *given, "--to", tmp_path / "run", "--config", tmp_path / "quick.toml"
+    )
     assert said.code == 0, said.err
     assert "No other base" not in said.err + said.out
     decision = Decision.load(tmp_path / "run" / "decision.json")
