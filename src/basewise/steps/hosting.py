@@ -259,7 +259,7 @@ class Host:
     def _of_one_version(
         self, parts: list[Part], hosted: Hosted | None, made: dict[Any, Any]
     ) -> list[Answered]:
-        """The parts of one version read by its head at once: with one row a request, heads would take longer than the base."""
+        """The parts of one version read by its head at once, instead of once a request."""
         if len(parts) > 1:
             texts = [text for part in parts for text in part.texts]
             whole = Part(parts[0].version, texts, None, any(part.watched for part in parts))

@@ -29,7 +29,7 @@ MOST_KEPT = 200_000
 """Answers kept a task; older ones go, their windows stay."""
 EVERY_SECONDS = 0.25
 SHARE, SAVED_SECONDS = 0.1, 2.0
-"""Share of the time that windows may be judged for, and how much of it is saved up for a burst: a window takes as long as a hundred answers."""
+"""Share of the time that windows may be judged for, and how much of it is saved up for a burst."""
 TABLES = """
 create table if not exists answers(
   n integer primary key, id text unique, task text, version text, at real, label integer, p real, abstained integer, features blob);

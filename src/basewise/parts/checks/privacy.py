@@ -1,7 +1,7 @@
 """Personal and verbatim text in the predictor's files, whole or in pieces.
 
 Every string of these files is read. Pieces count too: a vocabulary that holds half a phone number tells it. Where a subject can
-can generate it is asked to go on from the rows it learned, and for canaries whose like it never saw (exposure, Carlini et al. 2019). Of
+generate, it is asked to go on from the rows it learned, and for canaries whose like it never saw (exposure, Carlini et al. 2019). Of
 releases these are `prompt` predictors: their weights never saw a row, so they are asked for the rows that the prompt shows.
 """
 

@@ -25,12 +25,8 @@ from basewise.core.files import explain_os_error, read_json, write_json
 
 FOLDER = ".jobs"
 NAME = re.compile(r"[\w][\w.-]{0,99}")
-RESERVED = (
-    "release.",
-    "verify.",
-    "serve.",
-    "pull.",
-)  # how jobs that are no runs begin, so that they share no folder
+RESERVED = ("release.", "verify.", "serve.", "pull.")
+"""How jobs that are no runs begin, so that they share no folder with one."""
 LAUNCH = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the app itself was started with it ignored
