@@ -19,6 +19,7 @@ from few_labels import run_choose, scored
 PEERS = {"words": "peer_probe.py", "probe": "peer_probe.py", "trainer": "peer_trainer.py"}
 WHOS = (*PEERS, "choose")
 ALLOWED_LOSS = 0.005
+LONG_SECONDS = 4.0
 
 
 def run_peer(key: dict[str, Any], train: common.Rows, test: common.Rows, steps: int) -> dict[str, Any]:
@@ -72,6 +73,17 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
     return {"rows": rows, "worst_loss": worst, "sets": len(rows), "met": met, "headline": headline}
 
 
+def predictions(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many arms of `choose` kept to what was predicted of them: seconds (of those above 4 s) and memory."""
+    arms = [a for c in cells for a in c.get("leaderboard", ()) if a["status"] == "finished"]
+    long = [a["predicted_seconds"] / a["seconds"] - 1 for a in arms if a["seconds"] > LONG_SECONDS]
+    memory = [a["predicted_memory_bytes"] / a["memory_bytes"] - 1 for a in arms if a["memory_bytes"]]
+    return {
+        "seconds": {"n": len(long), "within 30 %": sum(abs(x) <= 0.3 for x in long)},
+        "memory": {"n": len(memory), "within 20 %": sum(abs(x) <= 0.2 for x in memory)},
+    }
+
+
 def main() -> None:
     """Run the cells that are missing, print the table, write the result."""
     o = common.options(__doc__, sets=common.SETS, budget=900.0, bases=common.BASES, keep="", who=WHOS)
@@ -104,7 +116,8 @@ def main() -> None:
         for r in result["rows"]
     ]
     print("\n" + common.table(lines, ("set", *WHOS, "lacks", "chosen", "trainer s", "choose s", "budget s")))
-    print(result["met"])
+    result["predictions"] = predictions(list(journal.cells.values()))
+    print(result["met"], result["predictions"], sep="\n")
     common.write_result(
         "all_labels",
         (__doc__ or "").splitlines()[0],

@@ -23,13 +23,13 @@ from basewise.core import registry
 from basewise.core.corpus_recipe import CorpusRecipe, Source, named_sources, read_corpus_recipe
 from basewise.core.documents import Columns, Document, cut, plain
 from basewise.core.errors import InputError, MissingExtra, RunError, TableError
-from basewise.core.personal import find_personal
+from basewise.core.personal import find_personal, replaced
 from basewise.engine import bpe, corpus, vocabulary
 from basewise.engine.packing import pack
 from basewise.stats import minhash
 from basewise.stats.contamination import longest_matches
 from basewise.stats.duplicates import normalise
-from basewise.stats.scrub import Evaluation, Known, personal_spans, replaced, without
+from basewise.stats.scrub import Evaluation, Known, personal_spans, without
 from basewise.stats.words import Block, blocks
 from basewise.steps.corpus import build
 from tiny import command, refused

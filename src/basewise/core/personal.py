@@ -52,14 +52,19 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
                 yield kind, start, end
 
 
-def redacted(text: str) -> str:
-    """The text with every piece of personal data replaced by its kind in brackets: [email]."""
+def replaced(text: str, spans: Sequence[tuple[str, int, int]]) -> str:
+    """The text with each span (kind, start, end), in order, replaced by its kind in brackets: [email]."""
     pieces, at = [], 0
-    for kind, start, end in sorted(find_personal(text), key=lambda found: found[1:]):
+    for kind, start, end in spans:
         if start >= at:
             pieces += [text[at:start], f"[{kind}]"]
             at = end
     return "".join([*pieces, text[at:]])
+
+
+def redacted(text: str) -> str:
+    """The text without its personal data."""
+    return replaced(text, sorted(find_personal(text), key=lambda span: span[1:]))
 
 
 def personal_rows(texts: Sequence[str]) -> dict[str, list[int]]:

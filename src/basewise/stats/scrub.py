@@ -54,16 +54,6 @@ def personal_spans(block: Block) -> dict[int, list[tuple[str, int, int]]]:
     return {text: sorted(spans, key=lambda span: span[1:]) for text, spans in found.items()}
 
 
-def replaced(text: str, spans: Sequence[tuple[str, int, int]]) -> str:
-    """The text with each span replaced by its kind in brackets: [email]."""
-    pieces, at = [], 0
-    for kind, start, end in spans:
-        if start >= at:
-            pieces += [text[at:start], f"[{kind}]"]
-            at = end
-    return "".join([*pieces, text[at:]])
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """One evaluation set: `items` texts, and `grams` (g,) uint64, all their 8-grams in order."""

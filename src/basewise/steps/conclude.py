@@ -134,7 +134,7 @@ def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str,
     """Learning curves of the chosen arm, of words and of the same network from random weights, as the budget allows."""
     fold = race.wanted[0]
     train, held_out = race.rows_of(fold)
-    counts = worth.label_counts(train)
+    counts = worth.label_counts(len(train), len(train.classes))
     curves: dict[str, dict[str, Any]] = {}
     if len(counts) < 3 or chosen.arm.base is None:
         return {}, {}

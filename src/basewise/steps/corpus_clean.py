@@ -22,8 +22,9 @@ from basewise.core.documents import Columns, Document, cut, plain
 from basewise.core.errors import InputError, RunError
 from basewise.core.files import Progress, atomic_path
 from basewise.core.language import guess_language
+from basewise.core.personal import replaced
 from basewise.stats.minhash import FUNCTIONS, signatures
-from basewise.stats.scrub import Evaluation, Known, personal_spans, replaced, without
+from basewise.stats.scrub import Evaluation, Known, personal_spans, without
 from basewise.stats.words import Block, blocks
 
 UNIT_CHARACTERS = 8_000_000

@@ -7,6 +7,7 @@ random twin as for the base. Accuracy with its interval, the paired difference, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,8 @@ def one_set(name: str, base: Path, progress: Progress) -> dict[str, Any]:
 
     (train, labels), (test, truth) = read_pictures(set_path(name))
     kinds: dict[str, Callable[[np.ndarray], Features]] = {
-        "base": lambda x: states(encoder_of(base), x),
-        "random weights": lambda x: states(twin_of(base, 0), x),
+        "base": partial(states, encoder_of(base)),
+        "random weights": partial(states, twin_of(base, 0)),
         "pixels": lambda x: {"layer pixels": x.reshape(len(x), -1).astype(np.float32) / 255 - 0.5},
     }
     curves: dict[str, dict[str, Any]] = {}
@@ -129,8 +130,7 @@ def curve(features: Features, labels: np.ndarray, test: Features, truth: np.ndar
     from basewise.engine.probe import fit_probe
 
     classes = int(labels.max()) + 1
-    first = min(max(16, 2 * classes), len(labels))
-    counts = sorted({round(float(v)) for v in np.geomspace(first, len(labels), worth.SIZES)})
+    counts = worth.label_counts(len(labels), classes)
     rights = np.empty((len(counts), DRAWS, len(truth)), bool)
     for draw in range(DRAWS):
         for place, rows in enumerate(nested_subsets(labels, counts, draw)):

@@ -25,11 +25,10 @@ ROOM = 4.0
 Fixed beforehand, since a size picked for what it shows would make the interval too narrow."""
 
 
-def label_counts(examples: Examples, smallest: int = 16, sizes: int = SIZES) -> list[int]:
-    """Up to `sizes` row counts from about `smallest` to all rows, evenly spaced on a log scale."""
-    n = len(examples)
-    first = min(max(smallest, 2 * len(examples.classes)), n)
-    return sorted({round(float(value)) for value in np.geomspace(first, n, sizes)})
+def label_counts(rows: int, classes: int, smallest: int = 16) -> list[int]:
+    """Up to SIZES row counts from about `smallest` to all rows, evenly spaced on a log scale."""
+    first = min(max(smallest, 2 * classes), rows)
+    return sorted({round(float(value)) for value in np.geomspace(first, rows, SIZES)})
 
 
 def nested(examples: Examples, counts: list[int], seed: int) -> list[np.ndarray]:
