@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,18 +89,22 @@ NO_NETWORK = {
 }
 
 
+def choose(folder: Path) -> Any:
+    """A quick run of the command into folder/run; what it said."""
+    table = tiny.write_csv(folder / "tickets.csv", tiny.rows())
+    (folder / "quick.toml").write_text("curves = false\n", encoding="utf-8")
+    given = ("--target", "queue", "--budget", "1h", "--method", "majority", "--method", "prototype")
+    said = tiny.command("choose", table, *given, "--to", folder / "run", "--config", folder / "quick.toml")
+    assert said.code == 0, said.err
+    return said
+
+
 def test_choose_takes_it_where_nothing_else_can_be_fetched_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
-    table = tiny.write_csv(tmp_path / "tickets.csv", tiny.rows())
-    (tmp_path / "quick.toml").write_text("curves = false\n", encoding="utf-8")
-    given = ("--target", "queue", "--budget", "1h", "--method", "majority", "--method", "prototype")
-    said = tiny.command(
-        "choose", table, *given, "--to", tmp_path / "run", "--config", tmp_path / "quick.toml"
-    )
-    assert said.code == 0, said.err
+    said = choose(tmp_path)
     assert [line.split(":")[0] for line in said.err.splitlines() if line.startswith("fetching")] == [
         "fetching wordllama-256"
     ], "a registry that does not answer is asked once"
@@ -117,13 +122,7 @@ def test_it_is_not_taken_where_a_better_one_is_here(tmp_path: Path, monkeypatch:
         monkeypatch.setenv(name, value)
     folder = tiny.base_folder(tmp_path / "base")
     bases.add(replace(bases.find(str(folder)), key="own"))
-    table = tiny.write_csv(tmp_path / "tickets.csv", tiny.rows())
-    (tmp_path / "quick.toml").write_text("curves = false\n", encoding="utf-8")
-    given = ("--target", "queue", "--budget", "1h", "--method", "majority", "--method", "prototype")
-    said = tiny.command(
-        "choose", table, *given, "--to", tmp_path / "run", "--config", tmp_path / "quick.toml"
-    )
-    assert said.code == 0, said.err
+    said = choose(tmp_path)
     assert "No other base" not in said.err + said.out
     decision = Decision.load(tmp_path / "run" / "decision.json")
     assert {row["base"] for row in decision.leaderboard} == {None, "own"}
