@@ -19,6 +19,7 @@ from basewise.core.files import Progress, silent
 from basewise.core.hashing import generator
 from basewise.engine.heads import (
     Head,
+    Rotation,
     fit_temperature,
     folds_of,
     out_of_fold,
@@ -110,32 +111,59 @@ def fit_probe(
     chosen: list[tuple[str, ...]] = [usual(sets)]
     if smallest >= ENOUGH and len(sets) > 1:
         chosen = _best_sets(matrix, sets, labels, n_classes, rng, progress)
-    best: tuple[float, tuple[str, ...], float, float, np.ndarray | None] | None = None
+    best: Tried | None = None
     if smallest >= 2:
         fold = folds_of(
             labels, 5 if len(labels) > MANY_ROWS else min(3 if len(labels) > 500 else 5, smallest), rng
         )
+        strengths = sorted({FIRST_STRENGTH, *(STRENGTHS if smallest >= ENOUGH else ())})
         for number, names_ in enumerate(chosen):
-            tried = _try(
-                matrix,
-                names_,
-                labels,
-                n_classes,
-                fold,
-                STRENGTHS if smallest >= ENOUGH else (),
-                len(labels) > MANY_ROWS,
-            )
-            best = tried if best is None or tried[0] < best[0] else best
+            turned = Turned.of(matrix, names_)
+            tried = _try(turned, labels, n_classes, fold, strengths, len(labels) > MANY_ROWS)
+            best = tried if best is None or tried.loss < best.loss else best
             progress(number + 1, len(chosen), "probe: strength")
-    loss, picked, strength, temperature, held_out = best or (None, chosen[0], FIRST_STRENGTH, 1.0, None)
-    x = side_by_side(matrix, picked)
-    scale = column_scale(x)
-    rotated, rotation = rotate(x / scale)
-    head = rotation.unrotate(solve(rotated, labels, n_classes, strength, energy=rotation.energy))
-    weights = (head.weights / scale[:, None]).astype(np.float32)
-    choices = {"layers": list(picked), "strength": strength, "temperature": round(temperature, 4)}
-    choices["out_of_fold_log_loss"] = None if loss is None else round(loss, 4)
-    return ProbeFit(Probe(picked, replace(head, weights=weights, temperature=temperature)), held_out, choices)
+    best = best or Tried(None, Turned.of(matrix, chosen[0]), FIRST_STRENGTH, 1.0, None, None)
+    turned = best.turned
+    solved = solve(turned.rows, labels, n_classes, best.strength, best.start, turned.rotation.energy)
+    head = turned.rotation.unrotate(solved)
+    weights = (head.weights / turned.scale[:, None]).astype(np.float32)
+    choices = {
+        "layers": list(turned.names),
+        "strength": best.strength,
+        "temperature": round(best.temperature, 4),
+    }
+    choices["out_of_fold_log_loss"] = None if best.loss is None else round(best.loss, 4)
+    head = replace(head, weights=weights, temperature=best.temperature)
+    return ProbeFit(Probe(turned.names, head), best.held_out, choices)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A set of matrices side by side, scaled, on its principal axes: what fits work on."""
+
+    names: tuple[str, ...]
+    scale: np.ndarray
+    rows: np.ndarray
+    rotation: Rotation
+
+    @classmethod
+    def of(cls, matrix: Matrix, names: tuple[str, ...]) -> Turned:
+        x = side_by_side(matrix, names)
+        scale = column_scale(x)
+        x /= scale
+        return cls(names, scale, *rotate(x))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The best strength for one set: its held-out loss, temperature and logits, and a head to start the last fit from."""
+
+    loss: float | None
+    turned: Turned
+    strength: float
+    temperature: float
+    held_out: np.ndarray | None
+    start: Head | None
 
 
 def _best_sets(
@@ -153,9 +181,10 @@ def _best_sets(
     held_out = [0] if len(rows) > 1500 else None
     losses = []
     for number, names in enumerate(sets):
-        x = side_by_side(lambda name: matrix(name)[rows], names)
-        rotated, rotation = rotate(x / column_scale(x))
-        logits = out_of_fold(rotated, some, n_classes, (FIRST_STRENGTH,), fold, rotation.energy, held_out)
+        turned = Turned.of(lambda name: matrix(name)[rows], names)
+        logits = out_of_fold(
+            turned.rows, some, n_classes, (FIRST_STRENGTH,), fold, turned.rotation.energy, held_out
+        )
         losses.append(_losses(logits[FIRST_STRENGTH], some)[0])
         progress(number + 1, len(sets), "probe: layers")
     bounds = _cautious(losses, sets.index(usual(sets)))
@@ -183,24 +212,30 @@ def _cautious(losses: Sequence[np.ndarray], usual_index: int) -> np.ndarray:
 
 
 def _try(
-    matrix: Matrix,
-    names: tuple[str, ...],
+    turned: Turned,
     labels: np.ndarray,
     n_classes: int,
     fold: np.ndarray,
-    more: Sequence[float],
+    strengths: Sequence[float],
     one_fold: bool,
-) -> tuple[float, tuple[str, ...], float, float, np.ndarray]:
-    """(log-loss, names, strength, temperature, held-out logits) of the best strength for one set of matrices."""
-    x = side_by_side(matrix, names)
-    rotated, rotation = rotate(x / column_scale(x))
-    strengths = sorted({FIRST_STRENGTH, *more})
+) -> Tried:
+    """The best of `strengths` for one set of matrices, by held-out log-loss."""
+    heads: dict[float, Head] = {}
     logits = out_of_fold(
-        rotated, labels, n_classes, strengths, fold, rotation.energy, [0] if one_fold else None
+        turned.rows,
+        labels,
+        n_classes,
+        strengths,
+        fold,
+        turned.rotation.energy,
+        [0] if one_fold else None,
+        heads,
     )
-    tried = [_losses(logits[s], labels) for s in strengths]
-    best = int(np.argmin(_cautious([t[0] for t in tried], strengths.index(FIRST_STRENGTH))))
-    return float(tried[best][0].mean()), names, strengths[best], tried[best][1], logits[strengths[best]]
+    losses, temperatures = zip(*(_losses(logits[s], labels) for s in strengths), strict=True)
+    best = int(np.argmin(_cautious(losses, list(strengths).index(FIRST_STRENGTH))))
+    strength = strengths[best]
+    loss = float(losses[best].mean())
+    return Tried(loss, turned, strength, temperatures[best], logits[strength], heads[strength])
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
