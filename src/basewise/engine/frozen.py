@@ -131,8 +131,10 @@ def mixed(probabilities: np.ndarray, names: np.ndarray | None, share: float) -> 
     return logs if names is None else (1.0 - share) * logs + share * names
 
 
-def fit_frozen(examples: Examples, base: Base, context: Context) -> tuple[Frozen, dict[str, Any]]:
-    """Both views from labelled rows, and what was chosen."""
+def fit_frozen(
+    examples: Examples, base: Base, context: Context, seconds: float = float("inf")
+) -> tuple[Frozen, dict[str, Any]]:
+    """Both views from labelled rows, and what was chosen; the choosing takes about `seconds` at most."""
     store, classes, n = store_of(context), examples.classes, len(examples)
     words = [spoken(name) for name in classes] if telling(classes) else []
     found = store.features(
@@ -143,7 +145,9 @@ def fit_frozen(examples: Examples, base: Base, context: Context) -> tuple[Frozen
     def matrix(name: str) -> np.ndarray:
         return found.matrix(name, seen)
 
-    fitted = fit_probe(matrix, found.names, examples.labels, len(classes), context.seed, context.progress)
+    fitted = fit_probe(
+        matrix, found.names, examples.labels, len(classes), context.seed, context.progress, seconds
+    )
     names, share, temperature = None, 0.0, 1.0
     if words:
         layer = name_layer(base.card)

@@ -217,7 +217,9 @@ class Problem:
         import torch
 
         weights = theta[:-1]
-        product = torch.from_numpy(self.design @ weights.numpy()) if self.dense is None else self.dense @ weights
+        product = (
+            torch.from_numpy(self.design @ weights.numpy()) if self.dense is None else self.dense @ weights
+        )
         return torch.log_softmax(product + theta[-1], 1)
 
     def __call__(self, theta: Any) -> tuple[float, Any]:
@@ -347,11 +349,11 @@ def out_of_fold(
     out = {strength: np.full((len(labels), n_classes), np.nan) for strength in strengths}
     for k in held_out if held_out is not None else np.unique(fold):
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        head = None
+        head, design_here, labels_here = None, design[train], labels[train]
         for strength in sorted(strengths):
             head = solve(
-                design[train],
-                labels[train],
+                design_here,
+                labels_here,
                 n_classes,
                 strength,
                 head,

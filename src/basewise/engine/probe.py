@@ -8,6 +8,7 @@ chosen: last and middle layer, a fixed strength. `probe` uses it as it is; `cont
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from basewise.core.base import Card
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import generator
 from basewise.engine.heads import (
+    MANY_COLUMNS,
     Head,
     Rotation,
     fit_temperature,
@@ -34,6 +36,8 @@ STRENGTHS = (0.3, 1.0, 30.0, 150.0)
 ENOUGH = 4
 """Rows of the smallest class from which on something is chosen."""
 SAMPLE_ROWS = 2400
+LAYERS_READ = 5
+"""Layers of a deep base that are features by default."""
 MANY_ROWS = 4000
 Matrix = Callable[[str], np.ndarray]
 
@@ -98,11 +102,14 @@ def fit_probe(
     n_classes: int,
     seed: int = 0,
     progress: Progress = silent,
+    seconds: float = float("inf"),
 ) -> ProbeFit:
     """Fit it on labels (n,) with every class index below `n_classes`; classes without rows get a floor.
 
-    `matrix(name)` gives (n, D) features of the rows. Deterministic in `seed`.
+    `matrix(name)` gives (n, D) features of the rows. Deterministic in `seed`, unless half of `seconds` are over before all
+    is tried: then the rest is left out, and `choices` say so ("shortened").
     """
+    until = time.monotonic() + 0.5 * seconds
     labels = np.asarray(labels)
     counts = np.bincount(labels, minlength=n_classes)
     smallest = int(counts[counts > 0].min())
@@ -110,7 +117,8 @@ def fit_probe(
     rng = generator("probe", seed)
     chosen: list[tuple[str, ...]] = [usual(sets)]
     if smallest >= ENOUGH and len(sets) > 1:
-        chosen = _best_sets(matrix, sets, labels, n_classes, rng, progress)
+        chosen = _best_sets(matrix, sets, labels, n_classes, rng, until, progress)
+    shortened = len(chosen) < min(2, len(sets)) and smallest >= ENOUGH
     best: Tried | None = None
     if smallest >= 2:
         fold = folds_of(
@@ -118,11 +126,14 @@ def fit_probe(
         )
         strengths = sorted({FIRST_STRENGTH, *(STRENGTHS if smallest >= ENOUGH else ())})
         for number, names_ in enumerate(chosen):
+            if best is not None and time.monotonic() > until:
+                shortened = True
+                break
             turned = Turned.of(matrix, names_)
             tried = _try(turned, labels, n_classes, fold, strengths, len(labels) > MANY_ROWS)
             best = tried if best is None or tried.loss < best.loss else best
             progress(number + 1, len(chosen), "probe: strength")
-    best = best or Tried(None, Turned.of(matrix, chosen[0]), FIRST_STRENGTH, 1.0, None, None)
+    best = best or Tried(float("inf"), Turned.of(matrix, chosen[0]), FIRST_STRENGTH, 1.0, None, None)
     turned = best.turned
     solved = solve(turned.rows, labels, n_classes, best.strength, best.start, turned.rotation.energy)
     head = turned.rotation.unrotate(solved)
@@ -132,7 +143,9 @@ def fit_probe(
         "strength": best.strength,
         "temperature": round(best.temperature, 4),
     }
-    choices["out_of_fold_log_loss"] = None if best.loss is None else round(best.loss, 4)
+    choices["out_of_fold_log_loss"] = round(best.loss, 4) if np.isfinite(best.loss) else None
+    if shortened:
+        choices["shortened"] = True
     head = replace(head, weights=weights, temperature=best.temperature)
     return ProbeFit(Probe(turned.names, head), best.held_out, choices)
 
@@ -156,9 +169,10 @@ class Turned:
 
 @dataclass(frozen=True)
 class Tried:
-    """The best strength for one set: its held-out loss, temperature and logits, and a head to start the last fit from."""
+    """The best strength for one set: its held-out loss (infinite: none held out), temperature and logits, and a head to
+    start the last fit from."""
 
-    loss: float | None
+    loss: float
     turned: Turned
     strength: float
     temperature: float
@@ -172,15 +186,21 @@ def _best_sets(
     labels: np.ndarray,
     n_classes: int,
     rng: np.random.Generator,
+    until: float,
     progress: Progress,
 ) -> list[tuple[str, ...]]:
-    """The two sets of matrices with the lowest held-out log-loss at one strength, on a sample if rows are many."""
+    """The two sets of matrices with the lowest held-out log-loss at one strength, on a sample if rows are many.
+
+    The usual one alone when the time `until` (of `time.monotonic`) comes first.
+    """
     rows = some_of_each(labels, max(SAMPLE_ROWS, 12 * n_classes), rng)
     some = labels[rows]
     fold = folds_of(some, 3 if len(rows) > 500 else 5, rng)
     held_out = [0] if len(rows) > 1500 else None
     losses = []
     for number, names in enumerate(sets):
+        if time.monotonic() > until:
+            return [usual(sets)]
         turned = Turned.of(lambda name: matrix(name)[rows], names)
         logits = out_of_fold(
             turned.rows, some, n_classes, (FIRST_STRENGTH,), fold, turned.rotation.energy, held_out
@@ -248,23 +268,47 @@ def _losses(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
-    """Seconds of choosing and fitting on `counts` (C,) rows a class; `peak` FLOP/s in fp32. Constants measured on two
-    cores with one matrix of 256 columns and with six of 384, 100 to 6,000 rows, 2 to 77 classes."""
-    rows, classes, width = int(counts.sum()), len(counts), card.width
+    """Seconds of choosing and fitting on `counts` (C,) rows a class; `peak` FLOP/s in fp32.
+
+    The steps of `fit_probe` one by one. How many passes over the rows a fit takes was measured on two cores with bases of
+    256 to 768 columns, 200 to 15,000 rows and 2 to 150 classes; 60 fits of more than a second: see docs/log.md.
+    """
+    rows, classes, here = int(counts.sum()), len(counts), counts[counts > 0]
+    width, smallest = card.width, int(here.min()) if len(here) else 0
     several = card.layers > 1
-    here = counts[counts > 0]
-    chosen = len(here) > 0 and int(here.min()) >= ENOUGH
-    sampled = min(rows, max(SAMPLE_ROWS, 12 * classes))
-    passes = (
-        18.0 * (2.0 + 6.0 * sampled / max(rows, 1)) * (1.0 if rows > MANY_ROWS else 4.0) if chosen else 18.0
-    )
-    wide = (2.5 if several else 1.0) * width
-    each = 4.0 * rows * min(wide, rows) * classes / (0.25 * peak) + 2e-8 * rows * classes
-    deep = (5.0 if several and chosen else 2.0 if several else 1.0) * width
-    turning = (2.0 * rows * width * min(rows, width) + 10.0 * min(sampled, deep) ** 3) / (0.05 * peak)
-    turning += 4e-4 * min(rows, SAMPLE_ROWS) * several
-    return (
-        0.05
-        + passes * (each * (0.4 if several else 1.0) + 5e-4)
-        + turning * (1.9 if several and chosen else 1.0)
-    )
+    sets = [1] * (LAYERS_READ + 1) + [2, LAYERS_READ] if several else [1]
+    chosen = [LAYERS_READ, 2] if several else [1]
+    seconds = 0.05
+
+    def turn(n: int, columns: int) -> float:
+        small = min(n, columns)
+        twice = 1.0 if MANY_COLUMNS <= columns <= n else 2.0
+        return twice * (3.1 * n * columns * small + 7.4 * small**3) / peak + 3e-8 * n * columns
+
+    def solved(n: float, columns: int, passes: float) -> float:
+        product = 4.0 * n * min(n, columns) * (classes + 28) / peak
+        return passes * (product + 2e-8 * n * classes + 2e-4)
+
+    if smallest >= ENOUGH and several:
+        some = min(rows, max(SAMPLE_ROWS, 12 * classes))
+        folds = 1 if some > 1500 else 3 if some > 500 else 5
+        part = some * (1.0 - 1.0 / max(folds, 3))
+        seconds += sum(turn(some, k * width) + folds * solved(part, k * width, 20.0) for k in sets)
+    else:
+        chosen = [2] if several else [1]
+    if smallest >= 2:
+        folds = 1 if rows > MANY_ROWS else min(3 if rows > 500 else 5, smallest)
+        part = rows * (1.0 - 1.0 / (5 if rows > MANY_ROWS else folds))
+        passes = 21.0 * (1 + len(STRENGTHS) if smallest >= ENOUGH else 1)
+        seconds += sum(folds * solved(part, k * width, passes) for k in chosen)
+    seconds += sum(turn(rows, k * width) for k in chosen)
+    return seconds + solved(rows, chosen[0] * width, 35.0)
+
+
+def estimate_memory(rows: int, classes: int, card: Card) -> float:
+    """Bytes: features as stored, then what `fit_probe` adds to them at its peak, when it turns all layers side by side; nine
+    fits measured (256 to 768 columns, 2,000 to 15,000 rows, 2 to 150 classes) added 0.9 to 1.1 times this."""
+    several = card.layers > 1
+    wide = (LAYERS_READ if several else 1) * card.width
+    stored = 2.0 * rows * card.width * (LAYERS_READ + 1 if several else 1)
+    return stored + 3e7 + 9.6 * rows * wide + 16.0 * wide * min(rows, wide) + 120.0 * rows * classes

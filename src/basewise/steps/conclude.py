@@ -23,7 +23,7 @@ from basewise.stats import paired
 from basewise.stats.power import smallest_gap
 from basewise.steps import evaluate as tables
 from basewise.steps import worth
-from basewise.steps.entries import SPARE_SHARE, Entry
+from basewise.steps.entries import SPARE_SHARE, Entry, limit_of
 from basewise.steps.jobs import Arm, Job, feature_store, fit
 from basewise.steps.predict import cache_folder, save_predictor
 from basewise.steps.race import Race
@@ -101,7 +101,12 @@ def write_report(decision: Decision, folder: Path) -> None:
 def final_job(race: Race, entry: Entry) -> Job:
     """The arm fitted on all train rows; what time is left it may use, for the test rows too."""
     spare = SPARE_SHARE * (race.clock.left - race.last_seconds(entry))
-    return replace(race.job_of(entry.arm, race.train), spare=max(0.0, spare), answers=race.look_rows)
+    return replace(
+        race.job_of(entry.arm, race.train),
+        spare=max(0.0, spare),
+        seconds=limit_of(race, entry),
+        answers=race.look_rows,
+    )
 
 
 def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str, Any]:

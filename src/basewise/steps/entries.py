@@ -16,7 +16,7 @@ SPARE_SHARE = 0.5
 @dataclass
 class Entry:
     """An arm in the race: its prediction before, its outcomes so far by fold; `spare`: seconds beyond its estimate that a fit
-    of it was last given."""
+    of it was last given; `adds_bytes`: memory beyond what the process holds anyway."""
 
     arm: Arm
     predicted: Cost
@@ -25,6 +25,7 @@ class Entry:
     why: str = ""
     out_of_time: bool = False
     spare: float = 0.0
+    adds_bytes: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +56,11 @@ def spare_of(race: Any, entry: Entry) -> float:
     before = entry.spare if entry.outcomes and left >= 0 else 0.0
     entry.spare = float(max(before, SPARE_SHARE * left / (max(1, race.planned(entry)) + 1), 0.0))
     return entry.spare
+
+
+def limit_of(race: Any, entry: Entry) -> float:
+    """Seconds that one fit on stored features may take, however busy the machine has become; networks count their steps."""
+    if race.network_runs(entry.arm):
+        return float("inf")
+    fits = len(race.wanted) - len(entry.outcomes) + 1
+    return max(1.0, (race.clock.left - race.look_rows * race.predict_seconds(entry)) / fits)

@@ -24,7 +24,7 @@ from basewise.core.task import Examples
 from basewise.engine.costs import PROCESS_BYTES, encode_seconds, network_memory
 from basewise.engine.meter import resident_bytes
 from basewise.stats.luck import Luck
-from basewise.steps.entries import Clock, Entry, spare_of
+from basewise.steps.entries import Clock, Entry, limit_of, spare_of
 from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
 
@@ -78,23 +78,23 @@ class Race:
         elif self.network_runs(arm):  # a fold also answers its held-out rows
             answers = len(held_out) * predicted.predict_seconds_per_row
             predicted = replace(predicted, seconds=predicted.seconds + answers)
-        predicted = replace(predicted, memory_bytes=self.peak_memory(arm, predicted.memory_bytes))
-        entry = Entry(arm, predicted)
-        if self.memory_bytes and predicted.memory_bytes > self.memory_bytes:
-            entry.status = "skipped"
-            entry.why = f"predicted peak memory {predicted.memory_bytes / 1e9:.1f} GB is above the budget"
-        self.entries.append(entry)
-        return entry
-
-    def peak_memory(self, arm: Arm, alone: float) -> float:
-        """Bytes that this process is expected to hold at most: what it holds now, and what the arm adds to it.
-
-        `alone`: of a process that does nothing else. Networks whose features are stored are loaded already.
-        """
+        # what the arm adds to this process; networks whose features are stored are loaded already
         here = PROCESS_BYTES if arm.base else 0.0
         if arm.base and not self.network_runs(arm):
             here = network_memory(arm.base.card)
-        return resident_bytes() + max(alone - here, 0.0)
+        entry = Entry(arm, predicted, adds_bytes=max(predicted.memory_bytes - here, 0.0))
+        self.entries.append(entry)
+        self.foresee_memory(entry)
+        return entry
+
+    def foresee_memory(self, entry: Entry) -> bool:
+        """Predict the peak memory from what this process holds now; an arm above the budget is skipped (False)."""
+        most = resident_bytes() + entry.adds_bytes
+        entry.predicted = replace(entry.predicted, memory_bytes=most)
+        if self.memory_bytes and most > self.memory_bytes:
+            entry.status = "skipped"
+            entry.why = f"predicted peak memory {most / 1e9:.1f} GB is above the budget"
+        return entry.status != "skipped"
 
     def measured_forward(self, base: Base, seconds_a_row: float) -> None:
         """Note what a row of a base's forward pass takes here and now.
@@ -184,8 +184,10 @@ class Race:
 
     def go(self, entry: Entry, fold: int) -> None:
         """Run one fold of one arm, or read it from the journal."""
-        job = replace(self.job(entry, fold), spare=spare_of(self, entry))
+        job = replace(self.job(entry, fold), spare=spare_of(self, entry), seconds=limit_of(self, entry))
         saved = self.run.saved(job.name)
+        if saved is None and not entry.outcomes and not self.foresee_memory(entry):
+            return  # other arms have run since it was entered, and the memory is taken
         if saved is not None:
             outcome = outcome_from(*saved)
         else:
@@ -204,7 +206,7 @@ class Race:
     def run_plain(self, entry: Entry) -> None:
         """All folds of an arm that costs little; it is skipped as a whole when it does not fit."""
         for fold in self.wanted:
-            if entry.status == "failed":
+            if entry.status in ("failed", "skipped"):
                 return
             needed = len(self.wanted) - len(entry.outcomes)
             if not self.fits(entry, needed) and self.leader() is not None:

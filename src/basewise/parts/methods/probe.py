@@ -22,7 +22,7 @@ from basewise.core.task import Examples
 from basewise.engine.costs import encode_seconds, fp32_slowdown, network_memory, peak
 from basewise.engine.frozen import Frozen, fit_frozen, store_of
 from basewise.engine.heads import softmax
-from basewise.engine.probe import estimate_solving
+from basewise.engine.probe import estimate_memory, estimate_solving
 
 REQUIRES: frozenset[str] = frozenset({EMBED})
 RUNGS = "none"
@@ -57,7 +57,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     rows, classes = len(examples), len(examples.classes)
     forward, each, flop = encode_seconds(examples.texts, card, machine)
     solving = estimate_solving(examples.counts, card, peak(machine) / fp32_slowdown(machine))
-    memory = network_memory(card) + rows * card.width * 4.0 * 16.0 + rows * classes * 8.0 * 8.0
+    memory = network_memory(card) + estimate_memory(rows, classes, card)
     disk = 5.0 * card.width * classes * 4.0
     return Cost(
         seconds=forward + solving,
@@ -72,7 +72,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Probed:
     """Features, then the probe and the names on the labelled rows."""
     assert base is not None
     examples = examples.take(examples.labels >= 0)
-    return Probed(examples.classes, *fit_frozen(examples, base, context))
+    return Probed(examples.classes, *fit_frozen(examples, base, context, context.seconds))
 
 
 def load(folder: Path, base: Base | None, context: Context) -> Probed:
