@@ -33,7 +33,10 @@ def texts_of(n: int) -> list[str]:
 
 
 def save_runs(folder: Path, base_name: str, count: int, texts: list[str]) -> list[Path]:
-    """Probes on one base over six made-up classes, each with labels of its own; the rows' meaning does not matter for speed."""
+    """Probes on one base over six made-up classes, each with labels of its own; the one that reads most layers comes first.
+
+    Some read one early layer and spare half of the network: alone they would be no measure for all of them together.
+    """
     from basewise.core.method import Context
     from basewise.core.registry import part
     from basewise.core.task import Examples
@@ -42,7 +45,8 @@ def save_runs(folder: Path, base_name: str, count: int, texts: list[str]) -> lis
     from basewise.steps.predict import save_predictor
 
     base, store = pull(base_name), FeatureStore(None)
-    order, made = np.arange(min(len(texts), 240)), []
+    order = np.arange(min(len(texts), 240))
+    made: list[tuple[int, int, Path]] = []
     for i in range(count):
         labels = np.random.default_rng(i).permutation(order % 6)
         examples = Examples(
@@ -53,8 +57,8 @@ def save_runs(folder: Path, base_name: str, count: int, texts: list[str]) -> lis
         save_predictor(
             place / "predictor", fitted, method="probe", base=base, inputs=("text",), threshold=None
         )
-        made.append(place)
-    return made
+        made.append((-len(fitted.frozen.probe.names), i, place))
+    return [place for _, _, place in sorted(made)]
 
 
 def engine_speed(run: Path, texts: list[str], repeats: int) -> common.Json:

@@ -471,3 +471,43 @@ def test_a_full_disk_is_told_and_the_last_good_one_stays(
         writer.close()
     assert checkpoint.steps_there(tmp_path) == [1]
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_lean_decoder_learns_what_the_stock_one_learns(causal: bool, bf16: bool) -> None:
+    """Losses and gradients of both, in fp32 to rounding; in bf16 no farther from fp32 than the stock network's are."""
+    from transformers.models.qwen3 import modeling_qwen3
+
+    model, _ = network("decoder")
+    awake(model)
+    ids, targets = (torch.randint(4, VOCABULARY, (5, 24)) for _ in range(2))
+
+    def gradients(precise: bool) -> dict[str, torch.Tensor]:
+        model.train().zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+            loss = model(ids, targets, causal)
+        loss.backward()
+        found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        return {"loss": loss.detach(), **found}
+
+    lean = gradients(not bf16)
+    for module in model.modules():
+        if type(module).__name__.startswith("Lean"):
+            module.__class__ = getattr(modeling_qwen3, type(module).__mro__[1].__name__)
+    stock, exact = gradients(not bf16), gradients(True)
+    for name, wanted in exact.items():
+        size = float(wanted.norm()) + 1e-12
+        far = float((lean[name] - wanted).norm()) / size
+        usual = float((stock[name] - wanted).norm()) / size
+        assert far <= (1.5 * usual + 5e-3 if bf16 else 2e-5), name
+
+
+def test_muon_orthogonalises_together_as_one_by_one() -> None:
+    from basewise.engine.muon import orthogonal, together
+
+    shapes = [(8, 8), (8, 24), (24, 8), (8, 8), (5, 3)]
+    matrices = [torch.randn(shape) for shape in shapes]
+    for made, matrix in zip(together(matrices, torch.float64), matrices, strict=True):
+        torch.testing.assert_close(made, orthogonal(matrix, torch.float64), rtol=1e-9, atol=1e-9)
+        assert made.shape == matrix.shape

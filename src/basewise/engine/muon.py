@@ -2,8 +2,8 @@
 
 The update of a matrix is its momentum made orthogonal by five Newton-Schulz steps (Jordan et al. 2024), which needs all rows
 at once. Sharded momenta are gathered matrix by matrix; matrix i is orthogonalised by rank i mod W alone and sent to the
-others, so the work is divided by W instead of repeated, and each rank applies its own rows. On one process this is
-torch.optim.Muon.
+others, so the work is divided by W instead of repeated, and each rank applies its own rows. On one process small matrices of
+one shape are orthogonalised together; the steps are those of torch.optim.Muon.
 """
 
 from __future__ import annotations
@@ -19,24 +19,44 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic: steepest at zero, singular values end in about 0.7 to 1.2."""
 STEPS = 5
 EPSILON = 1e-7
+TOGETHER = 1 << 20
+"""Elements of the matrices of one shape that are orthogonalised in one product: beyond that each fills the cores alone."""
 
 
 def orthogonal(matrix: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """(m, n) nearly orthogonal factor of a matrix, computed in `dtype`."""
+    return together([matrix], dtype)[0]
+
+
+def together(matrices: list[torch.Tensor], dtype: torch.dtype = torch.bfloat16) -> list[torch.Tensor]:
+    """`orthogonal` of each; those of one shape in one batched product, which for small ones is most of the time."""
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for place, matrix in enumerate(matrices):
+        rows, columns = sorted(matrix.shape)
+        shapes.setdefault((rows, columns), []).append(place)
+    found: dict[int, torch.Tensor] = {}
+    for (rows, columns), places in shapes.items():
+        size = max(1, TOGETHER // (rows * columns))
+        for start in range(0, len(places), size):
+            some = places[start : start + size]
+            wide = [m.T if m.size(0) > m.size(1) else m for m in (matrices[i] for i in some)]
+            for place, made in zip(some, _iterated(torch.stack(wide).to(dtype)), strict=True):
+                found[place] = made.T if matrices[place].size(0) > matrices[place].size(1) else made
+    return [found[place] for place in range(len(matrices))]
+
+
+def _iterated(x: torch.Tensor) -> torch.Tensor:
+    """Newton-Schulz on (k, m, n) wide matrices."""
     a, b, c = COEFFICIENTS
-    x = matrix.to(dtype)
-    tall = x.size(0) > x.size(1)
-    if tall:
-        x = x.T
-    x = x / x.norm().clamp(min=EPSILON)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPSILON)
     for _ in range(STEPS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon where the matrices are whole; where they are sharded by rows, or in another `dtype`, the same by shares."""
+    """The steps of torch's Muon, on whole matrices or on shares of their rows, orthogonalised in `dtype`."""
 
     def __init__(self, params: Any, dtype: torch.dtype = torch.bfloat16, **more: Any) -> None:
         super().__init__(params, **more)
@@ -46,8 +66,6 @@ class Muon(torch.optim.Muon):
     def step(self, closure: Any = None) -> Any:
         """One step; all ranks must take it together."""
         work = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if self.dtype == torch.bfloat16 and not any(hasattr(p, "full_tensor") for _, p in work):
-            return super().step(closure)
         loss = closure() if closure is not None else None
         updates = self._orthogonal([self._momentum(p, group["momentum"]) for group, p in work])
         for (group, p), update in zip(work, updates, strict=True):
@@ -68,7 +86,7 @@ class Muon(torch.optim.Muon):
     def _orthogonal(self, momenta: list[torch.Tensor]) -> list[torch.Tensor]:
         """The whole updates on every rank; the orthogonalising itself is divided among the ranks."""
         if not any(hasattr(m, "full_tensor") for m in momenta):
-            return [orthogonal(m, self.dtype) for m in momenta]
+            return together(momenta, self.dtype)
         import torch.distributed as dist
 
         rank, world, updates = dist.get_rank(), dist.get_world_size(), []

@@ -104,6 +104,10 @@ def build(recipe: Recipe, vocabulary: int, special: dict[str, int]) -> LanguageM
         else:
             model = kind.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
             start_at_zero(model)
+    if model.config.model_type == "qwen3":
+        from basewise.engine.lean_training import lean
+
+        lean(model)
     return LanguageModel(model)
 
 
