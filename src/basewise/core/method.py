@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -95,6 +95,20 @@ class Fitted(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write safetensors and JSON files into an existing empty folder; never a pickle."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """What a Fitted that asks a base to go on from a text can do beside: the release gate asks it for memorised text."""
+
+    def write(self, beginnings: Sequence[str], tokens: int) -> list[str]:
+        """How it goes on from each beginning, at most so many tokens."""
+
+    def likely(self, beginning: str, texts: Sequence[str]) -> np.ndarray:
+        """(n,) log-probabilities of the texts after a beginning."""
+
+    def shown(self) -> tuple[str, ...]:
+        """The texts that stand before every question, which a release carries."""
 
 
 def compatible(requires: frozenset[str], card: Card | None) -> bool:

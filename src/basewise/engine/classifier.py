@@ -19,6 +19,7 @@ from basewise.core.base import Base
 from basewise.core.errors import BasewiseError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import seed_from
+from basewise.engine.attention import train_attention
 from basewise.engine.batches import CPU_TOKENS, batches
 from basewise.engine.heads import softmax
 from basewise.engine.loop import padded, seeded
@@ -155,9 +156,8 @@ def new_classifier(base: Base, classes: Sequence[str], seed: int, scratch: bool 
         logging.set_verbosity(before)
         if bar:
             logging.enable_progress_bar()
-    return Classifier(
-        model.float().to(_device()).eval(), Tokeniser(tokenizer, min(base.card.context, MOST_TOKENS))
-    )
+    model = train_attention(model.float().to(_device()).eval())
+    return Classifier(model, Tokeniser(tokenizer, min(base.card.context, MOST_TOKENS)))
 
 
 def open_classifier(folder: Any, base: Base) -> Classifier:

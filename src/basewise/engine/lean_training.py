@@ -1,7 +1,7 @@
 """Training a Qwen3 decoder on a processor with fewer passes over memory: the same weights and sums, written lean.
 
 At a few hundred columns the matrix products of a step take half of its time; the rest goes into norms and rotary positions written as
-a dozen separate operations, copies between precisions, and an attention whose way back is slow in bf16. `lean` changes the class
+a dozen separate operations, copies between precisions, and attention (`engine/attention.py`). `lean` changes the class
 of these modules in place, so names, saving and sharding stay; in evaluation, and elsewhere than on a processor, they run
 transformers' own code, so a saved network gives the very logits that were scored.
 
@@ -16,8 +16,7 @@ import torch
 from torch.nn import functional as F
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
-MOST_TOKENS = 512
-"""Context up to which attention keeps its (T, T) shares: in bf16 1.5 to 6 times as fast as torch's own, slower beyond."""
+from basewise.engine.attention import attend, causal_bias, pays
 
 
 def lean(model: Any) -> Any:
@@ -72,8 +71,9 @@ class LeanAttention(qwen3.Qwen3Attention):
         q = _Turned.apply(q, self.q_norm.weight, self.q_norm.variance_epsilon, cos, sin, kind)
         k = _Turned.apply(k, self.k_norm.weight, self.k_norm.variance_epsilon, cos, sin, kind)
         causal = bool(more.get("is_causal", self.is_causal))
-        if kind == torch.bfloat16 and length <= MOST_TOKENS:
-            mixed = _Attention.apply(q, k, v.transpose(1, 2), causal, self.scaling)
+        if pays(q, k):
+            bias = causal_bias(length, kind) if causal else None
+            mixed = attend(q, k, v.transpose(1, 2), bias, self.scaling)
         else:
             mixed = F.scaled_dot_product_attention(
                 q, k, v.transpose(1, 2), is_causal=causal, scale=self.scaling
@@ -157,30 +157,3 @@ def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Ten
     torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1.0)
     torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin)
     return out
-
-
-class _Attention(torch.autograd.Function):
-    """Softmax attention of (B, H, T, D) by batched products; the shares (B x H, T, T) are kept for the way back."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, scale: float
-    ) -> torch.Tensor:
-        shape, length = q.shape, q.shape[2]
-        q, k, v = (x.reshape(-1, length, x.shape[-1]) for x in (q, k, v))
-        hidden = torch.zeros(length, length, dtype=q.dtype)
-        if causal:
-            hidden.fill_(float("-inf")).triu_(1)
-        shares = torch.softmax(torch.baddbmm(hidden, q, k.mT, alpha=scale), -1)
-        ctx.save_for_backward(q, k, v, shares)
-        ctx.shape, ctx.scale = shape, scale
-        return torch.bmm(shares, v).view(shape)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
-        q, k, v, shares = ctx.saved_tensors
-        g = upstream[0].reshape(v.shape)
-        scores = torch._softmax_backward_data(torch.bmm(g, v.mT), shares, -1, shares.dtype)
-        for_q, for_k = torch.bmm(scores, k).mul_(ctx.scale), torch.bmm(scores.mT, q).mul_(ctx.scale)
-        for_v = torch.bmm(shares.mT, g)
-        return (*(x.view(ctx.shape) for x in (for_q, for_k, for_v)), None, None)

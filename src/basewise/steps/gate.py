@@ -16,6 +16,7 @@ from basewise.core.decision import Decision
 from basewise.core.errors import RunError, UnknownName
 from basewise.core.evidence import Trial, read_evidence
 from basewise.core.gate import FAIL, OFF, WARN, CheckResult, Json, Licensed, Subject
+from basewise.core.method import Writes
 from basewise.core.personal import redacted
 from basewise.core.policy import ON, Policy, Thresholds, read_policy
 from basewise.core.registry import parts
@@ -105,6 +106,7 @@ def subject_of(
 
     predictor, decision = candidate.predictor, candidate.decision
     trial = candidate.trial
+    writes = predictor.fitted if isinstance(predictor.fitted, Writes) else None
     return Subject(
         run=candidate.run,
         files=files,
@@ -118,9 +120,9 @@ def subject_of(
         features=FeatureStore(cache_folder()),
         artefacts=artefacts_of(candidate),
         incumbent=incumbent(candidate, against) if against else {},
-        generate=getattr(predictor.fitted, "write", None),
-        score=getattr(predictor.fitted, "likely", None),
-        shown=predictor.fitted.shown() if hasattr(predictor.fitted, "shown") else None,
+        generate=writes.write if writes else None,
+        score=writes.likely if writes else None,
+        shown=writes.shown() if writes else None,
         seed=seed,
     )
 

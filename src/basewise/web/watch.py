@@ -39,6 +39,7 @@ create table if not exists truths(id text primary key, label integer, at real);
 create table if not exists windows(task text, version text, number integer, at real, last integer, found text,
   primary key(task, version, number));
 """
+COLUMNS = "select n, label, p, abstained, features from answers where task = ? and version = ?"
 _Row = tuple[Any, ...]
 
 
@@ -255,34 +256,27 @@ class Watch:
             "select count(*), coalesce(max(last), 0) from windows where task = ? and version = ?",
             (task, version),
         ).fetchone()
+        behind = (task, version) in self._behind
+        newest = f"select * from ({COLUMNS} order by n desc limit ?) where n > ? order by n"
         rows = file.execute(
-            "select n, label, p, abstained, features from answers where task = ? and version = ? and n > ? order by n limit ?",
-            (task, version, last, WINDOW),
+            newest if behind else f"{COLUMNS} and n > ? order by n limit ?",
+            (task, version, *((WINDOW, last) if behind else (last, WINDOW))),
         ).fetchall()
         if about is None or len(rows) < WINDOW:
             return False
-        passed = 0
-        if (task, version) in self._behind:
-            self._behind.discard((task, version))
-            latest = file.execute(
-                "select n, label, p, abstained, features from answers where task = ? and version = ? order by n desc limit ?",
-                (task, version, WINDOW),
-            ).fetchall()[::-1]
-            (passed,) = file.execute(
-                "select count(*) from answers where task = ? and version = ? and n > ? and n < ?",
-                (task, version, last, latest[0][0]),
-            ).fetchone()
-            rows = latest
-        columns = "select n, label, p, abstained, features from answers where task = ? and version = ?"
-        first = file.execute(f"{columns} order by n limit ?", (task, version, WINDOW)).fetchall()
+        self._behind.discard((task, version))
+        (passed,) = file.execute(
+            "select count(*) from answers where task = ? and version = ? and n > ? and n < ?",
+            (task, version, last, rows[0][0]),
+        ).fetchone()
+        first = file.execute(f"{COLUMNS} order by n limit ?", (task, version, WINDOW)).fetchall()
         earlier = file.execute(
             "select n from answers where task = ? and version = ? and n < ?", (task, version, rows[0][0])
         ).fetchall()
         drawn = generator("pool", version, number).permutation(len(earlier))[:MOST_POOLED]
         marks = ",".join("?" * len(drawn))
         pool = file.execute(
-            f"select n, label, p, abstained, features from answers where n in ({marks})",
-            [earlier[i][0] for i in drawn],
+            f"{COLUMNS} and n in ({marks})", (task, version, *(earlier[i][0] for i in drawn))
         ).fetchall()
         before = self.windows(task, version, 1)
         found = look(about, Rows(first, pool, rows), number, before[0] if before else None)

@@ -86,12 +86,13 @@ class Body:
     def __init__(self, base: Base, precision: str, state: dict[str, np.ndarray] | None = None) -> None:
         import torch
 
+        from basewise.engine.attention import train_attention
         from basewise.engine.tokens import Tokeniser
         from basewise.engine.upper import UpperHalf
         from basewise.engine.weights import load_network, load_tokenizer
 
         self.base, self.precision = base, precision
-        self.model = load_network(base, torch.float32)
+        self.model = train_attention(load_network(base, torch.float32))
         self.model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenise = Tokeniser(load_tokenizer(base), min(base.card.context, MOST_TOKENS))
         self.upper = UpperHalf(self.model, tuned_layers(base.card.layers))
