@@ -73,10 +73,13 @@ def ours(made: Any, recipe: Any) -> list[float]:
 
 
 def bare(made: Any, recipe: Any) -> list[float]:
-    """When each step of a plain loop ended."""
+    """When each step of a plain loop ended, on the stock network."""
     import torch
+    from transformers import AutoModelForCausalLM
 
-    model = made.model.model.train()
+    stock = AutoModelForCausalLM.from_config(made.model.model.config, attn_implementation="sdpa")
+    stock.load_state_dict(made.model.model.state_dict())
+    model = stock.float().train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     ends = [time.perf_counter()]
     for step in range(recipe.steps):

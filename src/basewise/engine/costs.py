@@ -18,6 +18,8 @@ LETTERS_PER_TOKEN = 4.2
 SPECIAL_TOKENS = 2
 FORWARD_SHARE = 0.45
 TRAIN_SHARE = 0.22
+KEPT_SHARE = 0.35
+"""In training without dropout on shares, whatever the width: attention then keeps them (`engine/attention.py`)."""
 NARROW = 384
 """Width at which these shares hold."""
 START_SECONDS = 0.3
@@ -64,12 +66,13 @@ def network_memory(card: Card) -> float:
 
 
 def train_seconds(
-    tokens: float, steps: int, card: Card, machine: Machine, share: float = 1.0
+    tokens: float, steps: int, card: Card, machine: Machine, share: float = 1.0, dropout: bool = True
 ) -> tuple[float, float]:
     """(seconds, FLOP) of training on `tokens` (padding included) in `steps`; `share` of the weights' gradients kept."""
     flop = 6.0 * block_parameters(card) * tokens
     optimiser = 60e-12 * card.parameters * share * 12.0
-    return START_SECONDS + flop / reached(TRAIN_SHARE, card, machine) + steps * (optimiser + 0.006), flop
+    speed = reached(TRAIN_SHARE, card, machine) if dropout else KEPT_SHARE * peak(machine)
+    return START_SECONDS + flop / speed + steps * (optimiser + 0.006), flop
 
 
 def train_memory(card: Card, tokens_at_once: float, share: float = 1.0) -> float:

@@ -201,7 +201,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     steps = steps_for(rows + classes)
     layers = tuned_layers(card.layers)
     upper = replace(card, layers=layers, parameters=12 * layers * card.width**2)
-    training, flop = train_seconds(1.1 * steps * size * mean, steps, upper, machine)
+    training, flop = train_seconds(1.1 * steps * size * mean, steps, upper, machine, dropout=False)
     forward, each, more = encode_seconds(examples.texts, card, machine)
     solving = estimate_solving(examples.counts, card, peak(machine) / fp32_slowdown(machine))
     memory = train_memory(card, size * max(longest, mean), upper.parameters / card.parameters)
