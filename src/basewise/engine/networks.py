@@ -19,7 +19,7 @@ import torch
 from basewise.core.errors import InputError
 from basewise.core.files import read_json, write_json
 from basewise.core.recipe import Recipe
-from basewise.engine.attention import register
+from basewise.engine.attention import train_attention
 from basewise.engine.cross_entropy import each, summed
 
 MULTIPLE = 64
@@ -103,8 +103,9 @@ def build(recipe: Recipe, vocabulary: int, special: dict[str, int]) -> LanguageM
             )
             model.config.is_causal = True
         else:
-            model = kind.from_config(config, dtype=torch.float32, attn_implementation=register())
+            model = kind.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
             start_at_zero(model)
+    train_attention(model)
     if model.config.model_type == "qwen3":
         from basewise.engine.lean_training import lean
 

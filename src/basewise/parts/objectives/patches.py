@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from basewise.core.errors import InputError
+from basewise.engine.attention import train_attention
 from basewise.engine.feed import Prepared, Setting
 from basewise.engine.networks import quiet
 
@@ -58,7 +59,7 @@ def build(recipe: Any, corpus: Any) -> Any:
     )  # fmt: skip
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(recipe.seed)
-        return Images(t.ViTMAEForPreTraining(config))
+        return Images(train_attention(t.ViTMAEForPreTraining(config)))
 
 
 def prepare(rows: np.ndarray, done: float, rng: np.random.Generator, setting: Setting) -> Prepared:
