@@ -224,3 +224,18 @@ def test_lora_opens_in_plain_peft(tiny: Base, tmp_path: Path) -> None:
     with torch.inference_mode():
         found = torch.softmax(model(**inputs).logits.double(), 1).numpy()
     np.testing.assert_allclose(found, fitted.probabilities(rows(1).texts), atol=1e-5)
+
+
+def test_a_probe_that_runs_out_of_time_takes_the_usual_layers_and_says_so() -> None:
+    from basewise.engine.probe import fit_probe
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    layers = {f"layer{k}": rng.normal(size=(120, 8)) + labels[:, None] * (k == 2) for k in (1, 2, 3)}
+    names = [*layers, "all"]
+    layers["all"] = sum(layers.values()) / 3
+    whole = fit_probe(layers.__getitem__, names, labels, 3)
+    short = fit_probe(layers.__getitem__, names, labels, 3, seconds=0.0)
+    assert "shortened" not in whole.choices and short.choices["shortened"] is True
+    assert short.choices["layers"] == ["layer2", "layer3"]  # the last beside a middle one
+    assert (short.probe.probabilities(layers.__getitem__).argmax(1) == labels).mean() > 0.6

@@ -22,6 +22,8 @@ KEPT_SHARE = 0.35
 """In training without dropout on shares, whatever the width: attention then keeps them (`engine/attention.py`)."""
 NARROW = 384
 """Width at which these shares hold."""
+SOLVING_RATE = 85e9
+"""FLOP/s a core of narrow products in fp32, on a machine whose wide ones reach twice as many."""
 START_SECONDS = 0.3
 PROCESS_BYTES = 600e6
 
@@ -45,6 +47,11 @@ def peak(machine: Machine) -> float:
 def fp32_slowdown(machine: Machine) -> float:
     """How much longer fp32 takes than the faster precision; a peak measured on a busy machine is not believed."""
     return float(min(max(peak(machine) / machine.fp32_peak, 1.0), 2.5))
+
+
+def solving_rate(machine: Machine) -> float:
+    """FLOP/s of the products and eigenvectors behind a linear head: in fp32, and never more than memory feeds a core."""
+    return min(machine.fp32_peak, SOLVING_RATE * machine.cores)
 
 
 def reached(share: float, card: Card, machine: Machine) -> float:

@@ -23,8 +23,7 @@ from basewise.core.task import Examples
 from basewise.engine.costs import (
     START_SECONDS,
     encode_seconds,
-    fp32_slowdown,
-    peak,
+    solving_rate,
     tokens_of,
     train_memory,
     train_seconds,
@@ -203,7 +202,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     upper = replace(card, layers=layers, parameters=12 * layers * card.width**2)
     training, flop = train_seconds(1.1 * steps * size * mean, steps, upper, machine, dropout=False)
     forward, each, more = encode_seconds(examples.texts, card, machine)
-    solving = estimate_solving(examples.counts, card, peak(machine) / fp32_slowdown(machine))
+    solving = estimate_solving(examples.counts, card, solving_rate(machine))
     memory = train_memory(card, size * max(longest, mean), upper.parameters / card.parameters)
     return Cost(
         # frozen views, and with the weights at hand the states of the lower half and the tuned features

@@ -19,7 +19,7 @@ from basewise.core.budget import Cost
 from basewise.core.files import read_json, write_bytes, write_json
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.costs import encode_seconds, fp32_slowdown, network_memory, peak
+from basewise.engine.costs import encode_seconds, network_memory, solving_rate
 from basewise.engine.frozen import Frozen, fit_frozen, store_of
 from basewise.engine.heads import softmax
 from basewise.engine.probe import estimate_memory, estimate_solving
@@ -56,7 +56,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     assert card is not None
     rows, classes = len(examples), len(examples.classes)
     forward, each, flop = encode_seconds(examples.texts, card, machine)
-    solving = estimate_solving(examples.counts, card, peak(machine) / fp32_slowdown(machine))
+    solving = estimate_solving(examples.counts, card, solving_rate(machine))
     memory = network_memory(card) + estimate_memory(rows, classes, card)
     disk = 5.0 * card.width * classes * 4.0
     return Cost(
