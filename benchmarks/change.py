@@ -118,6 +118,8 @@ def main() -> None:
                     one.result()
                 made = changing.result()
     settled, last = statistics.median(memory[4:10]), statistics.median(memory[-5:])
+    if not load.seen["right"]:
+        raise SystemExit(f"no request was answered: {dict(load.seen)}")
     lost = sum(n for what, n in load.seen.items() if what != "right")
     met = {
         "no request lost or refused": lost == load.seen["wrong"],
