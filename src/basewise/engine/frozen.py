@@ -131,10 +131,8 @@ def mixed(probabilities: np.ndarray, names: np.ndarray | None, share: float) -> 
     return logs if names is None else (1.0 - share) * logs + share * names
 
 
-def fit_frozen(
-    examples: Examples, base: Base, context: Context, seconds: float = float("inf")
-) -> tuple[Frozen, dict[str, Any]]:
-    """Both views from labelled rows, and what was chosen; the choosing takes about `seconds` at most."""
+def fit_frozen(examples: Examples, base: Base, context: Context) -> tuple[Frozen, dict[str, Any]]:
+    """Both views from labelled rows, and what was chosen, within the context's seconds."""
     store, classes, n = store_of(context), examples.classes, len(examples)
     words = [spoken(name) for name in classes] if telling(classes) else []
     found = store.features(
@@ -146,7 +144,7 @@ def fit_frozen(
         return found.matrix(name, seen)
 
     fitted = fit_probe(
-        matrix, found.names, examples.labels, len(classes), context.seed, context.progress, seconds
+        matrix, found.names, examples.labels, len(classes), context.seed, context.progress, context.seconds
     )
     names, share, temperature = None, 0.0, 1.0
     if words:

@@ -121,10 +121,10 @@ def _rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
     centre = x.mean(0, dtype=np.float64)
     # axes with next to no energy are noise in fp32, which a thousandfold margin leaves out; wide matrices are worth it
     single = MANY_COLUMNS <= width <= n
-    kind, least = (np.float32, 1e-6) if single else (np.float64, 1e-9)
+    kind, least, nothing = (np.float32, 1e-6, 1e-30) if single else (np.float64, 1e-9, 1e-300)
     rows = torch.from_numpy(np.subtract(x, centre, dtype=kind, casting="same_kind"))
     values, vectors = torch.linalg.eigh(rows.T @ rows if width <= n else rows @ rows.T)
-    kept = values > values[-1].clamp(min=1e-300 if not single else 1e-30) * least
+    kept = values > values[-1].clamp(min=nothing) * least
     energy = values[kept].double().numpy()
     axes_ = vectors[:, kept] if width <= n else (rows.T @ vectors[:, kept]) / values[kept].sqrt()
     axes = axes_.numpy()

@@ -30,14 +30,13 @@ from basewise.engine.heads import (
     solve,
     some_of_each,
 )
+from basewise.engine.layers import default_layers
 
 FIRST_STRENGTH = 5.0
 STRENGTHS = (0.3, 1.0, 30.0, 150.0)
 ENOUGH = 4
 """Rows of the smallest class from which on something is chosen."""
 SAMPLE_ROWS = 2400
-LAYERS_READ = 5
-"""Layers of a deep base that are features by default."""
 MANY_ROWS = 4000
 Matrix = Callable[[str], np.ndarray]
 
@@ -116,21 +115,21 @@ def fit_probe(
     sets = candidates(names)
     rng = generator("probe", seed)
     chosen: list[tuple[str, ...]] = [usual(sets)]
+    shortened = False
     if smallest >= ENOUGH and len(sets) > 1:
         chosen = _best_sets(matrix, sets, labels, n_classes, rng, until, progress)
-    shortened = len(chosen) < min(2, len(sets)) and smallest >= ENOUGH
+        shortened = len(chosen) == 1
     best: Tried | None = None
     if smallest >= 2:
-        fold = folds_of(
-            labels, 5 if len(labels) > MANY_ROWS else min(3 if len(labels) > 500 else 5, smallest), rng
-        )
+        parts, tried_parts = strength_folds(len(labels), smallest)
+        fold = folds_of(labels, parts, rng)
         strengths = sorted({FIRST_STRENGTH, *(STRENGTHS if smallest >= ENOUGH else ())})
         for number, names_ in enumerate(chosen):
             if best is not None and time.monotonic() > until:
                 shortened = True
                 break
             turned = Turned.of(matrix, names_)
-            tried = _try(turned, labels, n_classes, fold, strengths, len(labels) > MANY_ROWS)
+            tried = _try(turned, labels, n_classes, fold, strengths, range(tried_parts))
             best = tried if best is None or tried.loss < best.loss else best
             progress(number + 1, len(chosen), "probe: strength")
     best = best or Tried(float("inf"), Turned.of(matrix, chosen[0]), FIRST_STRENGTH, 1.0, None, None)
@@ -195,20 +194,31 @@ def _best_sets(
     """
     rows = some_of_each(labels, max(SAMPLE_ROWS, 12 * n_classes), rng)
     some = labels[rows]
-    fold = folds_of(some, 3 if len(rows) > 500 else 5, rng)
-    held_out = [0] if len(rows) > 1500 else None
+    parts, tried_parts = layer_folds(len(rows))
+    fold = folds_of(some, parts, rng)
     losses = []
     for number, names in enumerate(sets):
         if time.monotonic() > until:
             return [usual(sets)]
         turned = Turned.of(lambda name: matrix(name)[rows], names)
         logits = out_of_fold(
-            turned.rows, some, n_classes, (FIRST_STRENGTH,), fold, turned.rotation.energy, held_out
+            turned.rows, some, n_classes, (FIRST_STRENGTH,), fold, turned.rotation.energy, range(tried_parts)
         )
         losses.append(_losses(logits[FIRST_STRENGTH], some)[0])
         progress(number + 1, len(sets), "probe: layers")
     bounds = _cautious(losses, sets.index(usual(sets)))
     return [sets[i] for i in np.argsort(bounds, kind="stable")[:2]]
+
+
+def layer_folds(rows: int) -> tuple[int, int]:
+    """(folds that the rows are dealt into, how many of them are held out) to choose between layers."""
+    return 3 if rows > 500 else 5, 1 if rows > 1500 else 3 if rows > 500 else 5
+
+
+def strength_folds(rows: int, smallest: int) -> tuple[int, int]:
+    """The same to choose between strengths; `smallest`: rows of the smallest class."""
+    folds = 5 if rows > MANY_ROWS else min(3 if rows > 500 else 5, smallest)
+    return folds, 1 if rows > MANY_ROWS else folds
 
 
 def usual(sets: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -237,9 +247,9 @@ def _try(
     n_classes: int,
     fold: np.ndarray,
     strengths: Sequence[float],
-    one_fold: bool,
+    held_out: Sequence[int],
 ) -> Tried:
-    """The best of `strengths` for one set of matrices, by held-out log-loss."""
+    """The best of `strengths` for one set of matrices, by the log-loss of the folds in `held_out`."""
     heads: dict[float, Head] = {}
     logits = out_of_fold(
         turned.rows,
@@ -248,7 +258,7 @@ def _try(
         strengths,
         fold,
         turned.rotation.energy,
-        [0] if one_fold else None,
+        held_out,
         heads,
     )
     losses, temperatures = zip(*(_losses(logits[s], labels) for s in strengths), strict=True)
@@ -271,13 +281,12 @@ def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
     """Seconds of choosing and fitting on `counts` (C,) rows a class; `peak` FLOP/s in fp32.
 
     The steps of `fit_probe` one by one. How many passes over the rows a fit takes was measured on two cores with bases of
-    256 to 768 columns, 200 to 15,000 rows and 2 to 150 classes; 60 fits of more than a second: see docs/log.md.
+    256 to 768 columns, 240 to 15,000 rows and 2 to 150 classes: docs/log.md, 42 fits.
     """
     rows, classes, here = int(counts.sum()), len(counts), counts[counts > 0]
     width, smallest = card.width, int(here.min()) if len(here) else 0
-    several = card.layers > 1
-    sets = [1] * (LAYERS_READ + 1) + [2, LAYERS_READ] if several else [1]
-    chosen = [LAYERS_READ, 2] if several else [1]
+    sets = candidates(_names(card))
+    chosen = [len(usual(sets))]
     seconds = 0.05
 
     def turn(n: int, columns: int) -> float:
@@ -289,18 +298,20 @@ def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
         product = 4.0 * n * min(n, columns) * (classes + 28) / peak
         return passes * (product + 2e-8 * n * classes + 2e-4)
 
-    if smallest >= ENOUGH and several:
+    if smallest >= ENOUGH and len(sets) > 1:
         some = min(rows, max(SAMPLE_ROWS, 12 * classes))
-        folds = 1 if some > 1500 else 3 if some > 500 else 5
-        part = some * (1.0 - 1.0 / max(folds, 3))
-        seconds += sum(turn(some, k * width) + folds * solved(part, k * width, 20.0) for k in sets)
-    else:
-        chosen = [2] if several else [1]
+        folds, tried = layer_folds(some)
+        part = some * (1.0 - 1.0 / folds)
+        seconds += sum(turn(some, len(s) * width) + tried * solved(part, len(s) * width, 20.0) for s in sets)
+        chosen = [
+            max(map(len, sets)),
+            len(usual(sets)),
+        ]  # which two win is not known: the widest and the usual
     if smallest >= 2:
-        folds = 1 if rows > MANY_ROWS else min(3 if rows > 500 else 5, smallest)
-        part = rows * (1.0 - 1.0 / (5 if rows > MANY_ROWS else folds))
+        folds, tried = strength_folds(rows, smallest)
+        part = rows * (1.0 - 1.0 / folds)
         passes = 21.0 * (1 + len(STRENGTHS) if smallest >= ENOUGH else 1)
-        seconds += sum(folds * solved(part, k * width, passes) for k in chosen)
+        seconds += sum(tried * solved(part, k * width, passes) for k in chosen)
     seconds += sum(turn(rows, k * width) for k in chosen)
     return seconds + solved(rows, chosen[0] * width, 35.0)
 
@@ -308,7 +319,12 @@ def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
 def estimate_memory(rows: int, classes: int, card: Card) -> float:
     """Bytes: features as stored, then what `fit_probe` adds to them at its peak, when it turns all layers side by side; nine
     fits measured (256 to 768 columns, 2,000 to 15,000 rows, 2 to 150 classes) added 0.9 to 1.1 times this."""
-    several = card.layers > 1
-    wide = (LAYERS_READ if several else 1) * card.width
-    stored = 2.0 * rows * card.width * (LAYERS_READ + 1 if several else 1)
+    names = _names(card)
+    wide = max(map(len, candidates(names))) * card.width
+    stored = 2.0 * rows * card.width * len(names)
     return stored + 3e7 + 9.6 * rows * wide + 16.0 * wide * min(rows, wide) + 120.0 * rows * classes
+
+
+def _names(card: Card) -> tuple[str, ...]:
+    """The feature matrices that a base gives by default."""
+    return ("all",) if card.family == "static" or not card.layers else default_layers(card.layers)

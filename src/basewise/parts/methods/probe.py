@@ -72,7 +72,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Probed:
     """Features, then the probe and the names on the labelled rows."""
     assert base is not None
     examples = examples.take(examples.labels >= 0)
-    return Probed(examples.classes, *fit_frozen(examples, base, context, context.seconds))
+    return Probed(examples.classes, *fit_frozen(examples, base, context))
 
 
 def load(folder: Path, base: Base | None, context: Context) -> Probed:
