@@ -492,15 +492,34 @@ def test_the_lean_decoder_learns_what_the_stock_one_learns(causal: bool, bf16: b
         return {"loss": loss.detach(), **found}
 
     lean = gradients(not bf16)
-    for module in model.modules():
-        if type(module).__name__.startswith("Lean"):
-            module.__class__ = getattr(modeling_qwen3, type(module).__mro__[1].__name__)
+    exchanged = [module for module in model.modules() if type(module).__name__.startswith("Lean")]
+    assert {type(module).__name__ for module in exchanged} == {"LeanAttention", "LeanNorm"}
+    for module in exchanged:
+        module.__class__ = getattr(modeling_qwen3, type(module).__mro__[1].__name__)
+    model.model.set_attn_implementation("sdpa")
     stock, exact = gradients(not bf16), gradients(True)
     for name, wanted in exact.items():
         size = float(wanted.norm()) + 1e-12
         far = float((lean[name] - wanted).norm()) / size
         usual = float((stock[name] - wanted).norm()) / size
         assert far <= (1.5 * usual + 5e-3 if bf16 else 2e-5), name
+
+
+@pytest.mark.parametrize(
+    "odd", [{"attention_dropout": 0.1}, {"num_key_value_heads": 1}, {"attention_bias": True}], ids=str
+)
+def test_attention_that_pretraining_does_not_build_stays_the_stock_one(odd: dict[str, object]) -> None:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from basewise.engine.lean_training import lean
+
+    shape = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Qwen3Config(
+        **{"num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 48, **shape, **odd}
+    )
+    block = lean(Qwen3ForCausalLM(config)).model.layers[0]
+    assert type(block.self_attn).__name__ == "Qwen3Attention"
+    assert type(block.input_layernorm).__name__ == "LeanNorm"
 
 
 def test_muon_orthogonalises_together_as_one_by_one() -> None:

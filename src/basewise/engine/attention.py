@@ -15,7 +15,7 @@ import torch
 
 NAME = "basewise_training"
 MOST_TOKENS = 512
-"""Tokens a row up to which shares are kept: two cores, bf16, 1.5 to 9 times as fast as torch's own; slower from 1,024 on."""
+"""Tokens a row up to which shares are kept: two cores, bf16, 1.5 to 7 times as fast as torch's own; slower at 1,024 (docs/log.md)."""
 
 
 def register() -> str:
@@ -61,20 +61,18 @@ def _attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    is_causal: bool | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' signature; (B, T, H, D) comes back."""
     odd = any(more.get(name) is not None for name in ("softcap", "s_aux", "position_bias", "cache"))
-    if odd or dropout or not pays(query, key):
+    if odd or more.get("dropout") or not pays(query, key):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         found: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout, scaling, is_causal, **more
+            module, query, key, value, attention_mask, **more
         )
         return found
+    scaling, is_causal = more.get("scaling"), more.get("is_causal")
     if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     bias: torch.Tensor | None = None

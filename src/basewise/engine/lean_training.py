@@ -22,12 +22,22 @@ from basewise.engine.attention import attend, causal_bias, pays
 def lean(model: Any) -> Any:
     """Change norms and attention of a Qwen3 language model in place; other networks stay as they are."""
     for module in model.modules():
-        if type(module) is qwen3.Qwen3Attention and module.num_key_value_groups == 1:
+        if type(module) is qwen3.Qwen3Attention and _plain(module):
             module.__class__ = LeanAttention
         elif type(module) is qwen3.Qwen3DecoderLayer:
             for norm in (module.input_layernorm, module.post_attention_layernorm):
                 norm.__class__ = LeanNorm
     return model
+
+
+def _plain(attention: Any) -> bool:
+    """Whether it is what pretraining builds: a key a query, no bias, window or dropout. A base to start from may differ."""
+    odd = (
+        attention.sliding_window is not None
+        or attention.q_proj.bias is not None
+        or attention.attention_dropout
+    )
+    return attention.num_key_value_groups == 1 and not odd
 
 
 def _kind(x: torch.Tensor) -> torch.dtype:
@@ -56,9 +66,8 @@ class LeanAttention(qwen3.Qwen3Attention):
         past_key_values: Any = None,
         **more: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        usual = attention_mask is None and past_key_values is None and self.sliding_window is None
         here = self.training and hidden_states.device.type == "cpu"
-        if not here or not usual or self.q_proj.bias is not None:
+        if not here or attention_mask is not None or past_key_values is not None:
             return super().forward(
                 hidden_states, position_embeddings, attention_mask, past_key_values, **more
             )

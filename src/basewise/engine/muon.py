@@ -40,18 +40,22 @@ def together(matrices: list[torch.Tensor], dtype: torch.dtype = torch.bfloat16) 
         for start in range(0, len(places), size):
             some = places[start : start + size]
             wide = [m.T if m.size(0) > m.size(1) else m for m in (matrices[i] for i in some)]
-            for place, made in zip(some, _iterated(torch.stack(wide).to(dtype)), strict=True):
+            found_here = (
+                _iterated(torch.stack(wide).to(dtype)) if len(wide) > 1 else [_iterated(wide[0].to(dtype))]
+            )
+            for place, made in zip(some, found_here, strict=True):
                 found[place] = made.T if matrices[place].size(0) > matrices[place].size(1) else made
     return [found[place] for place in range(len(matrices))]
 
 
 def _iterated(x: torch.Tensor) -> torch.Tensor:
-    """Newton-Schulz on (k, m, n) wide matrices."""
+    """Newton-Schulz on (k, m, n) wide matrices, or on one (m, n), for which batched products would be slower."""
     a, b, c = COEFFICIENTS
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPSILON)
+    product = torch.baddbmm if x.ndim == 3 else torch.addmm
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=EPSILON)
     for _ in range(STEPS):
         gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        x = product(x, product(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
 
