@@ -161,6 +161,36 @@ def test_later_predictions_are_for_the_machine_as_it_is(make: Any) -> None:
     assert race.machine_now(None) == race.machine
 
 
+def test_an_arm_is_skipped_when_others_have_taken_the_memory_since_it_was_entered(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race, ran = make(100.0, {"first": (1.0, 0.9), "large": (1.0, 0.9)})
+    held = {"bytes": 1e9}
+    monkeypatch.setattr(module, "resident_bytes", lambda: held["bytes"])
+    race.memory_bytes = 4e9
+    for entry, adds in zip(race.entries, (0.5e9, 2e9), strict=True):
+        entry.adds_bytes = adds
+        assert race.foresee_memory(entry)
+    assert race.entries[1].predicted.memory_bytes == 3e9
+    race.run_plain(race.entries[0])
+    held["bytes"] = 2.5e9
+    race.run_plain(race.entries[1])
+    assert status(race) == {"first": "finished", "large": "skipped"} and set(ran) == {"first"}
+    assert "4.5 GB is above the budget" in race.entries[1].why
+
+
+def test_a_fit_on_stored_features_is_given_its_share_of_the_time_left(make: Any) -> None:
+    from basewise.steps.entries import limit_of
+
+    race, _ = make(60.0, {"any": (1.0, 0.9)})
+    race.network_runs = lambda arm: False  # type: ignore[method-assign]
+    assert limit_of(race, race.entries[0]) == pytest.approx(60.0 / (FOLDS + 1))
+    race.clock.left = -5.0
+    assert limit_of(race, race.entries[0]) == 1.0
+    race.network_runs = lambda arm: True  # type: ignore[method-assign]
+    assert limit_of(race, race.entries[0]) == float("inf")
+
+
 def test_fewer_folds_are_planned_where_labels_are_many(make: Any) -> None:
     race, _ = make(50.0, {"trained": (10.0, 0.9)})
     race.planned_folds = 3
