@@ -104,7 +104,7 @@ def _show_test(test: dict[str, Any], console: Console) -> None:
     looks = "look" if test["looks"] == 1 else "looks"
     console.print(
         f"Locked test rows: n = {test['n']:,}, {test['looks']} {looks} so far;"
-        f" the smallest gap they can show is {100 * test['smallest_gap']:.1f} points."
+        f" a true gap of {100 * test['smallest_gap']:.1f} points is shown in 4 such tests of 5."
     )
     for score in test["scores"]:
         console.print(f"  {escape(score['name'])}: {escape(interval(score))} %")

@@ -104,7 +104,8 @@ def test(d: Decision) -> str:
         p = f"{gap['p_holm']:.3g}" if gap else "–"
         rows.append([cut(s["name"], NAME_SHOWN), span(s), f"{s['n']:,}", span(gap) if gap else "–", p])
     text = f"These rows were locked before anything was tried and have been looked at {t['looks']} time(s). "
-    text += f"The smallest difference that so many rows can show is {percent(t['smallest_gap'])} points."
+    text += f"With so many rows a true difference of {percent(t['smallest_gap'])} points is shown in four tests of five"
+    text += " (two arms taken to differ on one row in ten), so in the fifth even that stays unproven."
     return how(text) + table(("arm", "% right [95 %]", "n", "chosen better by", "p (Holm)"), rows, 1)
 
 
