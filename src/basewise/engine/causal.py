@@ -21,6 +21,7 @@ from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS
 from basewise.engine.decoder import Decoder
 from basewise.engine.fidelity import settle
 from basewise.engine.generate import Answer, Generator, Sampling, generate, held_back
+from basewise.engine.growing import Growing
 from basewise.engine.journal import Job, Journal, kept_in_groups
 from basewise.engine.scoring import Stem, sweep, sweep_plain
 from basewise.engine.ties import settled
@@ -231,17 +232,23 @@ class Causal:
 
     def answers(self, prompts: Sequence[str], options: Sampling, progress: Progress = silent) -> list[Answer]:
         """As `generate`, with the tokens that each text took and why it ended."""
-        rows = [self._prompt(prompt, options) for prompt in prompts]
+        rows = [self.prompt_tokens(prompt, options) for prompt in prompts]
         return generate(self._generator(), rows, prompts, options, progress)
 
     def stream(self, prompt: str, options: Sampling) -> Iterator[str]:
         """The text for one prompt in pieces as they come; joined they are what `generate` gives."""
         shown = ""
-        for _, text, answer in self._generator().run([self._prompt(prompt, options)], options, [prompt]):
+        for _, text, answer in self._generator().run(
+            [self.prompt_tokens(prompt, options)], options, [prompt]
+        ):
             ready = text if answer is not None else held_back(text, options.stop)
             if len(ready) > len(shown):
                 yield ready[len(shown) :]
                 shown = ready
+
+    def growing(self) -> Growing:
+        """Texts of many callers that are to grow together; their prompts come from `prompt_tokens`."""
+        return Growing(self._generator())
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str:
         """The prompt of a conversation, [{"role", "content"}, …], in the base's own template; InputError without one."""
@@ -259,7 +266,7 @@ class Causal:
             raise InputError(f"{self.base.key} cannot generate", "use a decoder such as smollm2-135m")
         return Generator(self.decoder, self.tokenizer, self.budget)
 
-    def _prompt(self, prompt: str, options: Sampling) -> np.ndarray:
+    def prompt_tokens(self, prompt: str, options: Sampling) -> np.ndarray:
         """Token ids of a prompt with room for the answer."""
         tokens = self.encode(prompt) or [self.prefix_token]
         most = self.context - options.most_tokens

@@ -63,14 +63,26 @@ class Answer:
 
 
 @dataclass
-class _Row:
+class Row:
     """One text in the making."""
 
     index: int
+    options: Sampling
+    constraint: Constraint | None
     random: np.random.Generator
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     ended: str = ""
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken, so that the other logits need not be known."""
+        return self.options.temperature == 0 and self.constraint is None
+
+    @property
+    def answer(self) -> Answer | None:
+        """What came of it, once it has ended."""
+        return Answer(self.text, len(self.tokens), self.ended) if self.ended else None
 
 
 class Generator:
@@ -100,24 +112,36 @@ class Generator:
 
         Not `watched`: the text so far may be empty, which saves decoding it after every token.
         """
-        constraint = constraint_of(options.choices, options.pattern)
-        live = [_Row(i, generator("generate", options.seed, name)) for i, name in enumerate(names)]
-        rows, logits = fill(self.decoder, prompts, options.most_tokens, self.budget)
-        found: torch.Tensor | list[int] = logits
-        if greedy := options.temperature == 0 and constraint is None:
-            found = logits.argmax(1).tolist()
+        live = [self.row(i, options, name) for i, name in enumerate(names)]
+        rows, found = self.begin(live, prompts)
         while True:
-            self._extend(live, found, options, constraint, watched)
+            self.extend(live, found, watched)
             for row in live:
-                answer = Answer(row.text, len(row.tokens), row.ended) if row.ended else None
-                yield row.index, row.text, answer
-            if not self._drop(live, rows):
+                yield row.index, row.text, row.answer
+            if not self.drop(live, rows):
                 return
-            last = np.array([row.tokens[-1] for row in live])
-            found = rows.likeliest(last) if greedy else rows.step(last)
+            found = self.step(live, rows)
 
     @staticmethod
-    def _drop(live: list[_Row], rows: Rows) -> bool:
+    def row(index: int, options: Sampling, name: str) -> Row:
+        """A text that begins; `name` seeds its draws."""
+        constraint = constraint_of(options.choices, options.pattern)
+        return Row(index, options, constraint, generator("generate", options.seed, name))
+
+    def begin(self, live: list[Row], prompts: list[np.ndarray]) -> tuple[Rows, torch.Tensor | list[int]]:
+        """(the states of texts with these prompts, what `extend` takes)."""
+        most = max(row.options.most_tokens for row in live)
+        rows, logits = fill(self.decoder, prompts, most, self.budget)
+        return rows, logits.argmax(1).tolist() if all(row.greedy for row in live) else logits
+
+    @staticmethod
+    def step(live: list[Row], rows: Rows) -> torch.Tensor | list[int]:
+        """What `extend` takes, after each row's last token."""
+        last = np.array([row.tokens[-1] for row in live])
+        return rows.likeliest(last) if all(row.greedy for row in live) else rows.step(last)
+
+    @staticmethod
+    def drop(live: list[Row], rows: Rows) -> bool:
         """Forget the rows that have ended; whether any is left."""
         for place in range(len(live) - 1, -1, -1):
             if live[place].ended:
@@ -127,27 +151,20 @@ class Generator:
                     live[place] = last
         return bool(live)
 
-    def _extend(
-        self,
-        live: list[_Row],
-        found: torch.Tensor | list[int],
-        options: Sampling,
-        constraint: Constraint | None,
-        watched: bool,
-    ) -> None:
+    def extend(self, live: list[Row], found: torch.Tensor | list[int], watched: bool = True) -> None:
         """One more token for every live row, or its end, from logits (rows, V) or from the likeliest tokens themselves."""
-        read = watched or constraint is not None or bool(options.stop)
         for place, row in enumerate(live):
+            options = row.options
             if isinstance(found, list):
                 token: int | None = found[place]
             else:
-                token = self._pick(row, found[place], options, constraint)
+                token = self._pick(row, found[place])
             if token is None or token in self.ends:
                 row.ended = "constraint" if token is None else "end"
             else:
                 row.tokens.append(int(token))
             full = len(row.tokens) >= options.most_tokens
-            if read or full or row.ended:
+            if watched or row.constraint is not None or options.stop or full or row.ended:
                 row.text = self.decode(row.tokens)
             if row.ended:
                 continue
@@ -157,11 +174,10 @@ class Generator:
             elif full:
                 row.ended = "length"
 
-    def _pick(
-        self, row: _Row, logits: torch.Tensor, options: Sampling, constraint: Constraint | None
-    ) -> int | None:
+    def _pick(self, row: Row, logits: torch.Tensor) -> int | None:
         """The next token under temperature and constraint; None where the constraint ends the text."""
-        for token in _order(logits, options, row.random):
+        constraint = row.constraint
+        for token in _order(logits, row.options, row.random):
             if constraint is None:
                 return token
             done = constraint.complete(row.text.strip())
@@ -175,7 +191,7 @@ class Generator:
                 return None
         return None
 
-    def _allowed(self, row: _Row, token: int, constraint: Constraint) -> bool:
+    def _allowed(self, row: Row, token: int, constraint: Constraint) -> bool:
         """Whether the text may go on with the token: what it adds must be visible or the beginning of a letter."""
         text = self.decode([*row.tokens, token])
         if text == row.text:

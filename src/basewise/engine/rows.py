@@ -35,6 +35,9 @@ class Rows(Protocol):
     def drop(self, row: int) -> None:
         """Forget a row; the last row takes its place."""
 
+    def join(self, other: Any) -> None:
+        """Take in the rows of another of the same decoder, after one's own; the other is used up."""
+
 
 class PackedRows:
     """Rows with a buffer of states each; attention of one query a row over its own length."""
@@ -102,6 +105,29 @@ class PackedRows:
                     keys[row], values[row] = keys[last], values[last]
             self.lengths[row] = self.lengths[last]
         self.lengths = self.lengths[:last]
+
+    def join(self, other: PackedRows) -> None:
+        """See `Rows`. Buffers that are too small are made anew, with room for as many rows again."""
+        count, more = len(self.lengths), len(other.lengths)
+        room = max(self.room, other.room)
+        with torch.inference_mode():
+            for layer, theirs in other.buffers.items():
+                self.buffers[layer] = tuple(
+                    _taken_in(a, b, count, more, room)
+                    for a, b in zip(self.buffers[layer], theirs, strict=True)
+                )  # type: ignore[assignment]
+        self.room, self.lengths = room, np.concatenate([self.lengths, other.lengths])
+
+
+def _taken_in(own: torch.Tensor, other: torch.Tensor, count: int, more: int, room: int) -> torch.Tensor:
+    """(at least count + more, K, room, D): the first `count` rows of one's own and `more` of the other's."""
+    if len(own) < count + more or own.shape[2] < room:
+        rows = len(own) if len(own) >= count + more else 2 * (count + more)
+        grown = own.new_zeros((rows, own.shape[1], room, own.shape[3]))
+        grown[:count, :, : own.shape[2]] = own[:count]
+        own = grown
+    own[count : count + more, :, : other.shape[2]] = other[:more]
+    return own
 
 
 class _Filling(PathState):
@@ -237,3 +263,7 @@ class PlainRows:
         last = self.caches.pop()
         if row < len(self.caches):
             self.caches[row] = last
+
+    def join(self, other: PlainRows) -> None:
+        """See `Rows`."""
+        self.caches += other.caches

@@ -1,7 +1,7 @@
 """The worker: a host in a process of its own, so that HTTP and forward passes do not share an interpreter.
 
 It reads messages (`core/frames.py`) from a socket and answers each by its number. Predictions go through the queue; opening a
-release happens beside them in its own thread; generated texts are made a token at a time in turn. When the socket closes, it ends.
+release happens beside them in its own thread; texts are generated in another (`steps/writing.py`). When the socket closes, it ends.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +18,7 @@ from basewise.core import frames
 from basewise.core.errors import BasewiseError
 from basewise.steps.hosting import Answered, Host
 from basewise.steps.queueing import Job, Late, Queue
+from basewise.steps.writing import Texts
 
 
 class Worker:
@@ -31,7 +30,7 @@ class Worker:
         self._sending = threading.Lock()
         self.host = Host()
         self.queue = Queue(self.host.answer, self._finish)
-        self.texts = Texts(self)
+        self.texts = Texts(self.host.base_named, self.send, self.fail)
         self._opening = ThreadPoolExecutor(1)
 
     def run(self) -> None:
@@ -130,64 +129,6 @@ class TooManyTokens(BasewiseError):
         super().__init__(
             f"the request has {count:,} tokens, at most {most:,} are allowed", "send fewer rows a request"
         )
-
-
-class Texts:
-    """Texts being generated, a token of each in turn, so that a long one does not hold up the others."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._ready = threading.Condition()
-        self._live: OrderedDict[int, Iterator[tuple[str, dict[str, Any] | None]]] = OrderedDict()
-        self._now: int | None = None
-
-    def add(self, number: int, header: dict[str, Any]) -> None:
-        with self._ready:
-            self._live[number] = self._pieces(header)
-            self._ready.notify()
-
-    def cancel(self, number: int) -> None:
-        with self._ready:
-            self._live.pop(number, None)
-            if self._now == number:
-                self._now = None
-
-    def run(self) -> None:
-        """The generating thread."""
-        while True:
-            with self._ready:
-                self._ready.wait_for(lambda: bool(self._live))
-                number, pieces = self._live.popitem(last=False)
-                self._now = number
-            try:
-                piece, end = next(pieces)
-            except Exception as error:  # noqa: BLE001 - one text's failure is its own
-                self._worker.fail(number, error)
-                continue
-            if piece or end:
-                self._worker.send({"id": number, "piece": piece, **({"end": end} if end else {})})
-            if end is None:
-                with self._ready:
-                    if self._now == number:  # not cancelled meanwhile
-                        self._live[number] = pieces
-
-    def _pieces(self, header: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None]]:
-        """(new text, None) as it comes, then (rest, how it ended)."""
-        from basewise.engine.causal import opened
-        from basewise.engine.generate import Sampling
-
-        causal = opened(self._worker.host.base_named(header["name"]))
-        prompt = causal.chat(header["messages"]) if "messages" in header else header["prompt"]
-        options = Sampling(**{**header["options"], "stop": tuple(header["options"].get("stop", ()))})
-        asked, said, stop = len(causal.encode(prompt)), "", time.monotonic() + header["seconds"]
-        for piece in causal.stream(prompt, options):
-            said += piece
-            yield piece, None
-            if time.monotonic() > stop:
-                raise Late
-        made = len(causal.encode(said, special=False)) if said else 0
-        ended = "length" if made >= options.most_tokens else "stop"
-        yield "", {"ended": ended, "prompt_tokens": asked, "tokens": made}
 
 
 def main(handle: int) -> None:
