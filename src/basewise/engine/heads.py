@@ -306,31 +306,6 @@ def _two_loop(gradient: Any, pairs: list[tuple[Any, Any, float]], inverse: Any) 
 # ---------------------------------------------------------------- choosing
 
 
-def folds_of(labels: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
-    """(n,) fold numbers, stratified: every class is dealt out in turn, starting at a random fold."""
-    labels = np.asarray(labels)
-    fold = np.empty(len(labels), np.int64)
-    offset = 0
-    for c in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == c))
-        fold[rows] = (np.arange(len(rows)) + offset) % n_folds
-        offset += len(rows)
-    return fold
-
-
-def some_of_each(labels: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions of at most about `most` rows, with at least four of every class that has them."""
-    if len(labels) <= most:
-        return np.arange(len(labels))
-    order = rng.permutation(len(labels))
-    rank = np.empty(len(labels), np.int64)
-    for c in np.unique(labels):
-        here = order[labels[order] == c]
-        rank[here] = np.arange(len(here))
-    kept = (rank < 4) | (np.argsort(order) < most)
-    return np.flatnonzero(kept)
-
-
 def out_of_fold(
     design: Any,
     labels: np.ndarray,
@@ -343,11 +318,11 @@ def out_of_fold(
 ) -> dict[float, np.ndarray]:
     """{strength: (n, C) logits of rows while held out}, warm-started from weak to strong fits.
 
-    Only the folds in `held_out` (default all) are computed; rows of other folds are NaN. `heads` is filled with those
+    Only the folds in `held_out` (default all) are computed; other rows are NaN. `heads` is filled with those
     of the last fold, from which a fit on all rows can start.
     """
     out = {strength: np.full((len(labels), n_classes), np.nan) for strength in strengths}
-    for k in held_out if held_out is not None else np.unique(fold):
+    for k in held_out if held_out is not None else np.unique(fold[fold >= 0]):
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         head, design_here, labels_here = None, design[train], labels[train]
         for strength in sorted(strengths):

@@ -1,9 +1,11 @@
-"""The linear probe: logistic regression on frozen features, with layers and strength chosen out of fold.
+"""The linear probe: a linear head on frozen features, with layers and strength chosen out of fold.
 
 Rows of each layer are brought to length 1, columns to a shrunk common scale. Candidates are every layer given, their
 mean, all of them side by side, and the last beside a middle one; the log-loss of held-out rows after one temperature
-decides, first between layers, then between strengths for the two best. With fewer than four rows a class nothing is
-chosen: last and middle layer, a fixed strength. `probe` uses it as it is; `contrast` and `full` start from it.
+decides, first between layers, then between strengths for the two best. The head is a logistic regression or, where held-out
+rows say so, half of it and half a linear discriminant (`engine/discriminant.py`), which is one linear head again. With fewer
+than four rows a class nothing is chosen: last and middle layer, a fixed strength. `probe` uses it as it is; `contrast` and
+`full` start from it.
 """
 
 from __future__ import annotations
@@ -18,24 +20,32 @@ import numpy as np
 from basewise.core.base import Card
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import generator
+from basewise.engine.discriminant import (
+    ROUGH_SHRINKAGES,
+    SHRINKAGES,
+    USUAL_SHRINKAGE,
+    discriminants,
+    held_out_discriminants,
+    seconds_of,
+)
+from basewise.engine.folds import folds_of, rows_a_class, some_of_each
 from basewise.engine.heads import (
     MANY_COLUMNS,
     Head,
     Rotation,
     fit_temperature,
-    folds_of,
     out_of_fold,
     rotate,
     softmax,
     solve,
-    some_of_each,
+    with_floor,
 )
 from basewise.engine.layers import default_layers
 
 FIRST_STRENGTH = 5.0
 STRENGTHS = (0.3, 1.0, 30.0, 150.0)
 ENOUGH = 4
-"""Rows of the smallest class from which on something is chosen."""
+"""Rows of a usual class from which on something is chosen."""
 SAMPLE_ROWS = 2400
 MANY_ROWS = 4000
 Matrix = Callable[[str], np.ndarray]
@@ -111,19 +121,19 @@ def fit_probe(
     until = time.monotonic() + 0.5 * seconds
     labels = np.asarray(labels)
     counts = np.bincount(labels, minlength=n_classes)
-    smallest = int(counts[counts > 0].min())
+    usual_rows = rows_a_class(counts)
     sets = candidates(names)
     rng = generator("probe", seed)
     chosen: list[tuple[str, ...]] = [usual(sets)]
     shortened = False
-    if smallest >= ENOUGH and len(sets) > 1:
+    if usual_rows >= ENOUGH and len(sets) > 1:
         chosen = _best_sets(matrix, sets, labels, n_classes, rng, until, progress)
         shortened = len(chosen) == 1
     best: Tried | None = None
-    if smallest >= 2:
-        parts, tried_parts = strength_folds(len(labels), smallest)
+    if usual_rows >= 2:
+        parts, tried_parts = strength_folds(len(labels), usual_rows)
         fold = folds_of(labels, parts, rng)
-        strengths = sorted({FIRST_STRENGTH, *(STRENGTHS if smallest >= ENOUGH else ())})
+        strengths = sorted({FIRST_STRENGTH, *(STRENGTHS if usual_rows >= ENOUGH else ())})
         for number, names_ in enumerate(chosen):
             if best is not None and time.monotonic() > until:
                 shortened = True
@@ -135,11 +145,15 @@ def fit_probe(
     best = best or Tried(float("inf"), Turned.of(matrix, chosen[0]), FIRST_STRENGTH, 1.0, None, None)
     turned = best.turned
     solved = solve(turned.rows, labels, n_classes, best.strength, best.start, turned.rotation.energy)
+    if best.beside:
+        other = discriminants(turned.rows, labels, n_classes, (best.beside.shrinkage,))
+        solved = best.beside.blend(solved, other[best.beside.shrinkage])
     head = turned.rotation.unrotate(solved)
     weights = (head.weights / turned.scale[:, None]).astype(np.float32)
     choices = {
         "layers": list(turned.names),
         "strength": best.strength,
+        "discriminant": best.beside.shrinkage if best.beside else None,
         "temperature": round(best.temperature, 4),
     }
     choices["out_of_fold_log_loss"] = round(best.loss, 4) if np.isfinite(best.loss) else None
@@ -167,9 +181,27 @@ class Turned:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A discriminant of this shrinkage that stands beside the logistic regression, and both temperatures."""
+
+    shrinkage: float
+    logistic: float
+    discriminant: float
+
+    def blend(self, logistic: Head, discriminant: Head) -> Head:
+        """One linear head: the mean of both log-probabilities, each over its temperature."""
+        a, b = 0.5 / self.logistic, 0.5 / self.discriminant
+        return replace(
+            logistic,
+            weights=a * logistic.weights + b * discriminant.weights,
+            bias=a * logistic.bias + b * discriminant.bias,
+        )
+
+
+@dataclass(frozen=True)
 class Tried:
-    """The best strength for one set: its held-out loss (infinite: none held out), temperature and logits, and a head to
-    start the last fit from."""
+    """The best head for one set: its held-out loss (infinite: none held out), strength, temperature and logits, a head to
+    start the last fit from, and the discriminant beside it (None: logistic regression alone)."""
 
     loss: float
     turned: Turned
@@ -177,6 +209,7 @@ class Tried:
     temperature: float
     held_out: np.ndarray | None
     start: Head | None
+    beside: Beside | None = None
 
 
 def _best_sets(
@@ -188,7 +221,9 @@ def _best_sets(
     until: float,
     progress: Progress,
 ) -> list[tuple[str, ...]]:
-    """The two sets of matrices with the lowest held-out log-loss at one strength, on a sample if rows are many.
+    """The two sets of matrices with the lowest held-out log-loss of a discriminant, on a sample if rows are many.
+
+    A discriminant costs one factorisation, where a logistic regression takes tens of passes over the rows, and ranks alike.
 
     The usual one alone when the time `until` (of `time.monotonic`) comes first.
     """
@@ -201,10 +236,10 @@ def _best_sets(
         if time.monotonic() > until:
             return [usual(sets)]
         turned = Turned.of(lambda name: matrix(name)[rows], names)
-        logits = out_of_fold(
-            turned.rows, some, n_classes, (FIRST_STRENGTH,), fold, turned.rotation.energy, range(tried_parts)
+        logits = held_out_discriminants(
+            turned.rows, some, n_classes, ROUGH_SHRINKAGES, fold, range(tried_parts)
         )
-        losses.append(_losses(logits[FIRST_STRENGTH], some)[0])
+        losses.append(min((_losses(found, some)[0] for found in logits.values()), key=np.mean))
         progress(number + 1, len(sets), "probe: layers")
     bounds = _cautious(losses, sets.index(usual(sets)))
     return [sets[i] for i in np.argsort(bounds, kind="stable")[:2]]
@@ -215,9 +250,9 @@ def layer_folds(rows: int) -> tuple[int, int]:
     return 3 if rows > 500 else 5, 1 if rows > 1500 else 3 if rows > 500 else 5
 
 
-def strength_folds(rows: int, smallest: int) -> tuple[int, int]:
-    """The same to choose between strengths; `smallest`: rows of the smallest class."""
-    folds = 5 if rows > MANY_ROWS else min(3 if rows > 500 else 5, smallest)
+def strength_folds(rows: int, usual_rows: int) -> tuple[int, int]:
+    """The same to choose between strengths; `usual_rows`: rows of a usual class."""
+    folds = 5 if rows > MANY_ROWS else min(3 if rows > 500 else 5, usual_rows)
     return folds, 1 if rows > MANY_ROWS else folds
 
 
@@ -265,7 +300,35 @@ def _try(
     best = int(np.argmin(_cautious(losses, list(strengths).index(FIRST_STRENGTH))))
     strength = strengths[best]
     loss = float(losses[best].mean())
-    return Tried(loss, turned, strength, temperatures[best], logits[strength], heads[strength])
+    tried = Tried(loss, turned, strength, temperatures[best], logits[strength], heads[strength])
+    if len(labels) > MANY_ROWS:
+        return tried
+    return _beside(
+        tried, labels, n_classes, fold, SHRINKAGES if len(strengths) > 1 else (USUAL_SHRINKAGE,), held_out
+    )
+
+
+def _beside(
+    alone: Tried,
+    labels: np.ndarray,
+    n_classes: int,
+    fold: np.ndarray,
+    shrinkages: Sequence[float],
+    held_out: Sequence[int],
+) -> Tried:
+    """`alone`, or with the best discriminant beside it where that lowers the held-out log-loss."""
+    logits = held_out_discriminants(alone.turned.rows, labels, n_classes, shrinkages, fold, held_out)
+    losses, temperatures = zip(*(_losses(logits[s], labels) for s in shrinkages), strict=True)
+    best = int(np.argmin([loss.mean() for loss in losses]))
+    beside = Beside(shrinkages[best], alone.temperature, temperatures[best])
+    assert alone.held_out is not None
+    both = 0.5 * alone.held_out / beside.logistic + 0.5 * logits[beside.shrinkage] / beside.discriminant
+    known = np.isfinite(both).all(1)
+    both[known] = with_floor(both[known], np.ones(n_classes, bool), 0.0)
+    loss, temperature = _losses(both, labels)
+    if loss.mean() >= alone.loss:
+        return alone
+    return replace(alone, loss=float(loss.mean()), temperature=temperature, held_out=both, beside=beside)
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -283,8 +346,8 @@ def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
     The steps of `fit_probe` one by one. How many passes over the rows a fit takes was measured on two cores with bases of
     256 to 768 columns, 240 to 15,000 rows and 2 to 150 classes: docs/log.md, 42 fits.
     """
-    rows, classes, here = int(counts.sum()), len(counts), counts[counts > 0]
-    width, smallest = card.width, int(here.min()) if len(here) else 0
+    rows, classes = int(counts.sum()), len(counts)
+    width, usual_rows = card.width, rows_a_class(counts)
     sets = candidates(_names(card))
     chosen = [len(usual(sets))]
     seconds = 0.05
@@ -298,20 +361,27 @@ def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
         product = 4.0 * n * min(n, columns) * (classes + 28) / peak
         return passes * (product + 2e-8 * n * classes + 2e-4)
 
-    if smallest >= ENOUGH and len(sets) > 1:
+    if usual_rows >= ENOUGH and len(sets) > 1:
         some = min(rows, max(SAMPLE_ROWS, 12 * classes))
         folds, tried = layer_folds(some)
         part = some * (1.0 - 1.0 / folds)
-        seconds += sum(turn(some, len(s) * width) + tried * solved(part, len(s) * width, 20.0) for s in sets)
+        for columns in (len(s) * width for s in sets):
+            rough = seconds_of(part, min(some, columns), classes, len(ROUGH_SHRINKAGES), peak)
+            seconds += turn(some, columns) + tried * rough
         chosen = [
             max(map(len, sets)),
             len(usual(sets)),
         ]  # which two win is not known: the widest and the usual
-    if smallest >= 2:
-        folds, tried = strength_folds(rows, smallest)
+    if usual_rows >= 2:
+        folds, tried = strength_folds(rows, usual_rows)
         part = rows * (1.0 - 1.0 / folds)
-        passes = 21.0 * (1 + len(STRENGTHS) if smallest >= ENOUGH else 1)
+        passes = 21.0 * (1 + len(STRENGTHS) if usual_rows >= ENOUGH else 1)
         seconds += sum(tried * solved(part, k * width, passes) for k in chosen)
+        if rows <= MANY_ROWS:
+            shrinkages = len(SHRINKAGES) if usual_rows >= ENOUGH else 1
+            seconds += sum(
+                tried * seconds_of(part, min(rows, k * width), classes, shrinkages, peak) for k in chosen
+            )
     seconds += sum(turn(rows, k * width) for k in chosen)
     return seconds + solved(rows, chosen[0] * width, 35.0)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from basewise.engine.heads import fit_temperature, folds_of, softmax
+from basewise.engine.folds import folds_of
+from basewise.engine.heads import fit_temperature, softmax
 
 KINDS = ("none", "batch", "affine")
 NORMS = ("sum", "mean")

@@ -28,8 +28,9 @@ from basewise.engine.costs import (
     train_memory,
     train_seconds,
 )
+from basewise.engine.folds import folds_of, rows_a_class
 from basewise.engine.frozen import FLOOR, Frozen, fit_frozen, spoken, store_of
-from basewise.engine.heads import Head, fit_temperature, folds_of, out_of_fold, rotate, softmax, solve
+from basewise.engine.heads import Head, fit_temperature, out_of_fold, rotate, softmax, solve
 from basewise.engine.probe import FIRST_STRENGTH, column_scale, estimate_solving, unit
 
 REQUIRES: frozenset[str] = frozenset({EMBED, TRAIN})
@@ -220,13 +221,13 @@ def tuned_head(x: np.ndarray, labels: np.ndarray, n_classes: int, seed: int) -> 
     rotated, rotation = rotate(x / scale)
     head = rotation.unrotate(solve(rotated, labels, n_classes, FIRST_STRENGTH, energy=rotation.energy))
     temperature = 1.0
-    counts = np.bincount(labels)
-    if (smallest := int(counts[counts > 0].min())) >= 2:
-        fold = folds_of(labels, min(3, smallest), generator("tuned", seed))
+    if (usual_rows := rows_a_class(np.bincount(labels))) >= 2:
+        fold = folds_of(labels, min(3, usual_rows), generator("tuned", seed))
         held = out_of_fold(rotated, labels, n_classes, (FIRST_STRENGTH,), fold, rotation.energy)[
             FIRST_STRENGTH
         ]
-        temperature = float(np.clip(fit_temperature(held, labels), 0.5, 2.0))
+        known = np.isfinite(held).all(1)
+        temperature = float(np.clip(fit_temperature(held[known], labels[known]), 0.5, 2.0))
     weights = (head.weights / scale[:, None]).astype(np.float32)
     return replace(head, weights=weights, temperature=temperature)
 

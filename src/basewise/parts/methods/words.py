@@ -23,16 +23,8 @@ from basewise.core.files import Progress, read_json, write_bytes, write_json
 from basewise.core.hashing import generator
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.heads import (
-    Head,
-    fit_temperature,
-    folds_of,
-    log_loss,
-    out_of_fold,
-    softmax,
-    solve,
-    some_of_each,
-)
+from basewise.engine.folds import folds_of, rows_a_class, some_of_each
+from basewise.engine.heads import Head, fit_temperature, log_loss, out_of_fold, softmax, solve
 
 REQUIRES: frozenset[str] = frozenset()
 RUNGS = "none"
@@ -149,12 +141,11 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     rows, classes = max(len(examples), 1), len(examples.classes)
     letters = float(sum(map(len, examples.texts)))
     some = min(rows, max(CHOOSING_ROWS, 12 * classes))
-    counts = examples.counts[examples.counts > 0]
-    smallest = int(counts.min()) if len(counts) else 0
+    usual_rows = rows_a_class(examples.counts)
     passes = (0.8 if _one_fold(some, classes) else 2.0 if some > FEW_ROWS else 4.0) * (
-        2 + 3 * (smallest >= 5)
+        2 + 3 * (usual_rows >= 5)
     )
-    choosing = 1.2e-4 * some * passes * classes**0.3 if smallest >= 2 else 0.0
+    choosing = 1.2e-4 * some * passes * classes**0.3 if usual_rows >= 2 else 0.0
     counting = 2e-6 * (3.0 * letters * some / rows + letters)
     solving = (2.0 / max(machine.cores, 1)) ** 0.5 * (choosing + 1e-5 * rows * classes)
     terms = min(MOST_TERMS, 12.0 * letters**0.7)
@@ -172,12 +163,12 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
     """Choose terms and strength out of fold, then fit on all labelled rows."""
     examples = examples.take(examples.labels >= 0)
     labels, n_classes = examples.labels, len(examples.classes)
-    smallest = int(examples.counts[examples.counts > 0].min()) if len(examples) else 0
+    usual_rows = rows_a_class(examples.counts)
     found: tuple[float | None, bool, float, float] = (None, True, FEW_STRENGTH, 1.0)
-    if smallest >= 2:
+    if usual_rows >= 2:
         rng = generator("words", context.seed)
         some = some_of_each(labels, max(CHOOSING_ROWS, 12 * n_classes), rng)
-        found = _chosen(examples.take(some), smallest >= 5, rng, context.progress)
+        found = _chosen(examples.take(some), usual_rows >= 5, rng, context.progress)
     best_loss, letters, strength, temperature = found
     vocabulary = Vocabulary.of(examples.texts, letters)
     design = vocabulary.matrix(examples.texts)
@@ -199,8 +190,8 @@ def _chosen(
     """(log-loss, letters, strength, temperature) with the lowest out-of-fold log-loss on labelled rows."""
     labels, n_classes = examples.labels, len(examples.classes)
     one = _one_fold(len(labels), n_classes)
-    smallest = int(examples.counts[examples.counts > 0].min())
-    fold = folds_of(labels, 5 if one else min(3 if len(labels) > FEW_ROWS else 5, smallest), rng)
+    folds = 5 if one else min(3 if len(labels) > FEW_ROWS else 5, max(rows_a_class(examples.counts), 2))
+    fold = folds_of(labels, folds, rng)
     options: list[tuple[float, bool, float, float]] = []
 
     def attempt(letters: bool, strengths: Sequence[float]) -> None:
