@@ -22,7 +22,7 @@ from basewise.core.method import Context, Fitted, Wording
 from basewise.core.registry import part
 from basewise.core.task import Examples
 
-SCHEMA = 2  # raise it when a method's result changes for the same job, so that old journals are not read
+SCHEMA = 3  # raise it when a method's result changes for the same job, so that old journals are not read
 
 
 @dataclass(frozen=True, kw_only=True)

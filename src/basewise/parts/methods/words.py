@@ -8,9 +8,11 @@ as JSON (terms) and safetensors (weights); the counting is written here, so noth
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,18 +44,58 @@ CHOOSING_ROWS = 3000
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
-def terms_of(text: str, letters: bool) -> Iterator[str]:
-    """Word 1-2-grams, and with `letters` also the 2-4-letter pieces of each word padded by spaces (marked "#")."""
-    tokens = _TOKEN.findall(text.lower())
+MARK = "\t"
+"""Begins a piece among the terms; no word or pair of words does."""
+
+
+def tokens_of(text: str) -> list[str]:
+    """Words and single marks of punctuation, in lower case."""
+    return _TOKEN.findall(text.lower())
+
+
+def words_of(tokens: Sequence[str]) -> Iterator[str]:
+    """Word 1-2-grams."""
     yield from tokens
     for left, right in pairwise(tokens):
         yield f"{left} {right}"
-    if letters:
-        for token in tokens:
-            padded = f" {token[:40]} "
-            for size in (2, 3, 4):
-                for start in range(len(padded) - size + 1):
-                    yield "#" + padded[start : start + size]
+
+
+@lru_cache(maxsize=1 << 17)
+def pieces_of(token: str) -> tuple[str, ...]:
+    """The 2-4-letter pieces of a word padded by spaces, each after MARK."""
+    padded = f" {token[:40]} "
+    return tuple(
+        MARK + padded[start : start + size] for size in (2, 3, 4) for start in range(len(padded) - size + 1)
+    )
+
+
+def counted(rows: Iterable[Iterable[int]], width: int) -> Any:
+    """scipy CSR float64 (rows, width): how often a row has each column."""
+    from scipy.sparse import csr_matrix
+
+    columns, ends = array("i"), array("q", [0])
+    for row in rows:
+        columns.extend(row)
+        ends.append(len(columns))
+    ones = np.ones(len(columns))
+    made = csr_matrix((ones, np.array(columns, np.int32), np.array(ends)), (len(ends) - 1, max(width, 1)))
+    made.sum_duplicates()
+    return made
+
+
+class Tokens:
+    """Texts as counts (n, T) of their distinct tokens: pieces are then looked up once a token and counted by a sparse product."""
+
+    def __init__(self, lists: Sequence[Sequence[str]]) -> None:
+        index: dict[str, int] = {}
+        rows = [[index.setdefault(token, len(index)) for token in tokens] for tokens in lists]
+        self.distinct = list(index)
+        self.counts = counted(rows, len(index))
+
+    def pieces(self, column: Callable[[str], int | None], width: Callable[[], int]) -> Any:
+        """CSR (n, width): counts of the pieces that have a column; the width is asked for after the columns."""
+        rows = [[c for c in map(column, pieces_of(token)) if c is not None] for token in self.distinct]
+        return self.counts @ counted(rows or [[]], width())
 
 
 @dataclass(frozen=True)
@@ -68,45 +110,39 @@ class Vocabulary:
     def of(cls, texts: Sequence[str], letters: bool) -> Vocabulary:
         """Learn it; letter pieces seen once are dropped when there are many rows, and the rarest terms above the cap."""
         seen: Counter[str] = Counter()
-        for text in texts:
-            seen.update(set(terms_of(text, letters)))
+        pieces: dict[str, int] = {}
+        rows_with = np.zeros(0, np.int64)
+        for start in range(0, len(texts), CHUNK_ROWS):
+            lists = [tokens_of(text) for text in texts[start : start + CHUNK_ROWS]]
+            for tokens in lists:
+                seen.update(set(words_of(tokens)))
+            if letters:
+                found = Tokens(lists).pieces(lambda p: pieces.setdefault(p, len(pieces)), lambda: len(pieces))
+                rows_with = np.pad(rows_with, (0, found.shape[1] - len(rows_with)))
+                rows_with += np.bincount(found.indices, minlength=found.shape[1])
         least = 2 if len(texts) > MANY_ROWS else 1
-        terms = [term for term, count in seen.items() if count >= (least if term.startswith("#") else 1)]
-        terms = sorted(sorted(terms, key=lambda term: (-seen[term], term))[:MOST_TERMS])
+        seen.update({p: int(rows_with[i]) for p, i in pieces.items() if rows_with[i] >= least})
+        terms = sorted(sorted(seen, key=lambda term: (-seen[term], term))[:MOST_TERMS])
         counts = np.array([seen[term] for term in terms], np.float64)
         idf = (np.log((1.0 + len(texts)) / (1.0 + counts)) + 1.0).astype(np.float32)
         return cls({term: column for column, term in enumerate(terms)}, idf, letters)
 
     def matrix(self, texts: Sequence[str]) -> Any:
-        """(n, V) scipy CSR float32; words and letters each have length 1 in a row, then the row as a whole."""
-        from scipy.sparse import csr_matrix
+        """(n, V) scipy CSR float32; words and letters each have length 1 in a row."""
+        lists, width = [tokens_of(text) for text in texts], len(self.columns)
+        rows = ([c for c in map(self.columns.get, words_of(tokens)) if c is not None] for tokens in lists)
+        found = self._weighed(counted(rows, width))
+        if self.letters:
+            found = found + self._weighed(Tokens(lists).pieces(self.columns.get, lambda: width))
+        return found.astype(np.float32)
 
-        values: list[float] = []
-        columns: list[int] = []
-        ends = [0]
-        for text in texts:
-            counts = Counter(terms_of(text, self.letters))
-            kept = [
-                (self.columns[t], n, t[0] == "#" and len(t) > 1)
-                for t, n in counts.items()
-                if t in self.columns
-            ]
-            weights = (
-                np.array([1.0 + np.log(n) for _, n, _ in kept]) * self.idf[[c for c, _, _ in kept]]
-                if kept
-                else np.empty(0)
-            )
-            pieces = np.array([piece for _, _, piece in kept], bool)
-            for group in (pieces, ~pieces):
-                if (length := float(np.sqrt((weights[group] ** 2).sum()))) > 0:
-                    weights[group] /= length
-            columns.extend(c for c, _, _ in kept)
-            values.extend(weights)
-            ends.append(len(columns))
-        shape = (len(texts), max(len(self.columns), 1))
-        return csr_matrix(
-            (np.array(values, np.float32), np.array(columns, np.int32), np.array(ends, np.int64)), shape
-        )
+    def _weighed(self, counts: Any) -> Any:
+        """Counts to TF-IDF, each row brought to length 1 (rows without a term stay empty)."""
+        counts.data = (1.0 + np.log(counts.data)) * self.idf[counts.indices]
+        row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        lengths = np.sqrt(np.bincount(row, counts.data**2, minlength=counts.shape[0]))
+        counts.data /= lengths[row]
+        return counts
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""Words: the counts are those of a plain count, term by term, whatever the text; old and new rows alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basewise.parts.methods import words
+from basewise.parts.methods.words import MARK, Vocabulary, pieces_of, tokens_of, words_of
+
+TEXT = st.text(st.sampled_from("ab#é \t\n.,'1_"), max_size=24)
+
+
+def naive(text: str, letters: bool) -> Counter[str]:
+    """Terms of one text, counted one after another."""
+    tokens = tokens_of(text)
+    found = list(words_of(tokens))
+    if letters:
+        for token in tokens:
+            padded = f" {token[:40]} "
+            found += [MARK + padded[i : i + n] for n in (2, 3, 4) for i in range(len(padded) - n + 1)]
+    return Counter(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(TEXT, min_size=1, max_size=8), st.lists(TEXT, max_size=5), st.booleans())
+def test_the_matrix_is_a_plain_count(texts: list[str], others: list[str], letters: bool) -> None:
+    vocabulary = Vocabulary.of(texts, letters)
+    counts = [naive(text, letters) for text in texts]
+    rows_with = Counter(term for each in counts for term in each)
+    assert vocabulary.columns == {term: i for i, term in enumerate(sorted(rows_with))}
+    for term, column in vocabulary.columns.items():
+        expected = np.log((1 + len(texts)) / (1 + rows_with[term])) + 1
+        assert vocabulary.idf[column] == pytest.approx(expected, rel=1e-6)
+    matrix = vocabulary.matrix(others).toarray()
+    assert matrix.dtype == np.float32
+    for text, row in zip(others, matrix, strict=True):
+        expected_row = np.zeros(max(len(vocabulary.columns), 1))
+        for group in (True, False):
+            known = {
+                t: n
+                for t, n in naive(text, letters).items()
+                if t in vocabulary.columns and t.startswith(MARK) == group
+            }
+            values = {t: (1 + np.log(n)) * vocabulary.idf[vocabulary.columns[t]] for t, n in known.items()}
+            length = np.sqrt(sum(v * v for v in values.values()))
+            for t, v in values.items():
+                expected_row[vocabulary.columns[t]] = v / length
+        np.testing.assert_allclose(row, expected_row, atol=1e-6)
+
+
+def test_pieces_and_words_do_not_meet() -> None:
+    assert not {t for t in words_of(tokens_of("# x \t a#b ##")) if t.startswith(MARK)}
+    assert all(p.startswith(MARK) for p in pieces_of("x"))
+    assert "# x" in Vocabulary.of(["# x"], True).columns
+
+
+def test_rare_pieces_go_where_rows_are_many_and_the_cap_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "MANY_ROWS", 2)
+    monkeypatch.setattr(words, "CHUNK_ROWS", 2)  # pieces are counted over several parts
+    columns = Vocabulary.of(["abc", "abd", "xyz"], True).columns
+    assert MARK + " ab" in columns
+    assert MARK + "xyz" not in columns
+    assert "xyz" in columns
+    monkeypatch.setattr(words, "MOST_TERMS", 3)
+    assert len(Vocabulary.of(["abc", "abd", "xyz"], True).columns) == 3
