@@ -35,19 +35,22 @@ def discriminants(
     with threads_for(2.0 * n * width * width):
         rows = torch.from_numpy(np.ascontiguousarray(design, np.float32))
         centre = rows.mean(0)
-        rows = rows - centre
         index = torch.from_numpy(np.searchsorted(seen, labels))
         sizes = torch.from_numpy(counts[seen].astype(np.float32))
         means = torch.zeros(len(seen), width).index_add_(0, index, rows) / sizes[:, None]
-        within = rows - means[index]
         # one row a class tells nothing about the spread within: then all that varies is taken for it
-        apart, freedom = (within, n - len(seen)) if n > len(seen) else (rows, max(n - 1, 1))
-        covariance = apart.T @ apart / freedom
+        known = n > len(seen)
+        apart = means[index] if known else centre.expand(n, -1).contiguous()
+        torch.sub(rows, apart, out=apart)
+        covariance = apart.T @ apart / (n - len(seen) if known else max(n - 1, 1))
+        del apart
+        means -= centre
         level = max(float(covariance.diagonal().mean()), 1e-12)
         for shrinkage in shrinkages:
             shrunk = (1.0 - shrinkage) * covariance
             shrunk.diagonal().add_(shrinkage * level)
-            solved = torch.cholesky_solve(means.T, torch.linalg.cholesky(shrunk))
+            torch.linalg.cholesky(shrunk, out=shrunk)
+            solved = torch.cholesky_solve(means.T, shrunk)
             offsets = torch.log(sizes / n) - 0.5 * (means.T * solved).sum(0) - centre @ solved
             weights, bias = np.zeros((width, n_classes), np.float32), np.zeros(n_classes)
             weights[:, seen], bias[seen] = solved.numpy(), offsets.double().numpy()

@@ -44,8 +44,7 @@ from basewise.engine.layers import default_layers
 
 FIRST_STRENGTH = 5.0
 STRENGTHS = (0.3, 1.0, 30.0, 150.0)
-ENOUGH = 4
-"""Rows of a usual class from which on something is chosen."""
+ENOUGH = 4  # rows of a usual class from which on something is chosen
 SAMPLE_ROWS = 2400
 MANY_ROWS = 4000
 Matrix = Callable[[str], np.ndarray]
@@ -387,12 +386,16 @@ def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
 
 
 def estimate_memory(rows: int, classes: int, card: Card) -> float:
-    """Bytes: features as stored, then what `fit_probe` adds to them at its peak, when it turns all layers side by side; nine
-    fits measured (256 to 768 columns, 2,000 to 15,000 rows, 2 to 150 classes) added 0.9 to 1.1 times this."""
+    """Bytes: features as stored, then what `fit_probe` adds to them at its peak, with all layers side by side; measured with
+    256 to 768 columns: 0.9 to 1.1 times this from 4,000 rows on (nine fits), 0.5 to 1.1 below (seven; less where few layers win)."""
     names = _names(card)
     wide = max(map(len, candidates(names))) * card.width
     stored = 2.0 * rows * card.width * len(names)
-    return stored + 3e7 + 9.6 * rows * wide + 16.0 * wide * min(rows, wide) + 120.0 * rows * classes
+    small = min(rows, wide)
+    beside = (
+        12.0 * rows * small + 16.0 * small**2 if rows <= MANY_ROWS else 0.0
+    )  # what the discriminants take
+    return stored + 3e7 + 9.6 * rows * wide + 16.0 * wide * small + 120.0 * rows * classes + beside
 
 
 def _names(card: Card) -> tuple[str, ...]:
