@@ -31,7 +31,8 @@ from basewise.engine.costs import (
 from basewise.engine.folds import folds_of, rows_a_class
 from basewise.engine.frozen import FLOOR, Frozen, fit_frozen, spoken, store_of
 from basewise.engine.heads import Head, fit_temperature, out_of_fold, rotate, softmax, solve
-from basewise.engine.probe import FIRST_STRENGTH, column_scale, estimate_solving, unit
+from basewise.engine.probe import FIRST_STRENGTH, column_scale, unit
+from basewise.engine.probe_costs import estimate_solving
 
 REQUIRES: frozenset[str] = frozenset({EMBED, TRAIN})
 RUNGS = "rows"

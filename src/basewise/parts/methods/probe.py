@@ -22,7 +22,7 @@ from basewise.core.task import Examples
 from basewise.engine.costs import encode_seconds, network_memory, solving_rate
 from basewise.engine.frozen import Frozen, fit_frozen, store_of
 from basewise.engine.heads import softmax
-from basewise.engine.probe import estimate_memory, estimate_solving
+from basewise.engine.probe_costs import estimate_memory, estimate_solving
 
 REQUIRES: frozenset[str] = frozenset({EMBED})
 RUNGS = "none"
