@@ -122,7 +122,7 @@ def test_tuned_networks_from_adapt_to_onnx_and_to_a_plain_folder(
     """`adapt`, `release` and `export` one after the other; the words that need no base know nothing here."""
     tiny.quick(monkeypatch)
     tuned = part("methods", method)
-    monkeypatch.setattr(tuned, "RECIPE", replace(tuned.RECIPE, least_steps=200))
+    monkeypatch.setattr(tuned, "RECIPE", replace(tuned.RECIPE, least_steps=60))
     monkeypatch.setattr(part("methods", "words"), "fit", part("methods", "majority").fit)
     weak = dict.fromkeys(("score", "calibration", "abstention", "slices"), "the base is tiny")
     made = tmp_path / "release"
