@@ -10,7 +10,7 @@ probability (Laplace), so log-losses stay finite. Sparse inputs of scipy work as
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -188,7 +188,8 @@ def solve(
         energy = np.asarray(squares, np.float64).ravel()
     problem = Problem(design, target, decay)
     theta = torch.zeros((width + 1, count))
-    with threads_for(4.0 * n * count * (width if isinstance(design, np.ndarray) else 5)):
+    entries = n * width if isinstance(design, np.ndarray) else design.nnz
+    with threads_for(4.0 * entries * count):
         scale = max(float(problem(theta)[1].norm()), 1e-12)
         if start is not None:
             theta[:-1] = torch.from_numpy(start.weights[:, seen])
@@ -201,26 +202,49 @@ def solve(
     return Head(weights, bias, present, floor)
 
 
+def sparse_products(design: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """(design @ x, design.T @ x) for float32 tensors x, of a scipy matrix (n, D): by torch and MKL, 2 to 4 times as fast on two
+    cores, or by scipy where torch was built without it."""
+    import warnings
+
+    import torch
+
+    made = design.tocsr(), design.T.tocsr()
+    if not torch.backends.mkl.is_available():
+        own, turned = made
+        return (
+            lambda x: torch.from_numpy(own @ x.contiguous().numpy()),
+            lambda x: torch.from_numpy(turned @ x.contiguous().numpy()),
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls its CSR matrices new
+        own, turned = (
+            torch.sparse_csr_tensor(
+                *(torch.from_numpy(a) for a in (m.indptr, m.indices, m.data)), size=m.shape
+            )
+            for m in made
+        )
+    return own.__matmul__, turned.__matmul__
+
+
 class Problem:
-    """Called with theta (D + 1, C), a float32 tensor: penalised mean cross-entropy and its gradient. Sparse products run in scipy."""
+    """Called with theta (D + 1, C), a float32 tensor: penalised mean cross-entropy and its gradient."""
 
     def __init__(self, design: Any, target: np.ndarray, decay: float) -> None:
         import torch
 
-        self.decay, self.target, self.design = decay, torch.from_numpy(target), design
-        sparse = hasattr(design, "tocsr")
-        self.transposed = design.T.tocsr() if sparse else None
-        self.dense = None if sparse else torch.from_numpy(np.ascontiguousarray(design, np.float32))
+        self.decay, self.target = decay, torch.from_numpy(target)
+        if hasattr(design, "tocsr"):
+            self.times, self.transposed_times = sparse_products(design)
+        else:
+            dense = torch.from_numpy(np.ascontiguousarray(design, np.float32))
+            self.times, self.transposed_times = dense.__matmul__, dense.T.__matmul__
 
     def logs(self, theta: Any) -> Any:
         """(n, C) log-probabilities."""
         import torch
 
-        weights = theta[:-1]
-        product = (
-            torch.from_numpy(self.design @ weights.numpy()) if self.dense is None else self.dense @ weights
-        )
-        return torch.log_softmax(product + theta[-1], 1)
+        return torch.log_softmax(self.times(theta[:-1]) + theta[-1], 1)
 
     def __call__(self, theta: Any) -> tuple[float, Any]:
         import torch
@@ -229,11 +253,7 @@ class Problem:
         loss = -float((logits * self.target).sum(dtype=torch.float64)) / n
         residual = logits.exp_().sub_(self.target).div_(n)
         gradient = torch.empty_like(theta)
-        if self.dense is None:
-            back = torch.from_numpy(self.transposed @ residual.numpy())
-        else:
-            back = self.dense.T @ residual
-        torch.add(back, weights, alpha=self.decay, out=gradient[:-1])
+        torch.add(self.transposed_times(residual), weights, alpha=self.decay, out=gradient[:-1])
         gradient[-1] = residual.sum(0)
         return loss + 0.5 * self.decay * _dot(weights, weights), gradient
 
