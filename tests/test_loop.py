@@ -89,7 +89,8 @@ def test_one_bad_step_is_skipped() -> None:
 
 
 def test_no_memory_means_smaller_pieces_then_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.gc, "collect", int)  # a third of a second each, with all that the tests have imported
+    # a third of a second each, with all that the tests have imported
+    monkeypatch.setattr(loop.gc, "collect", int)
 
     def tight(limit: int):
         def wrap(own):
