@@ -396,7 +396,9 @@ def test_a_killed_run_goes_on_from_its_journal(
 def interrupt_at(job: int, patch: pytest.MonkeyPatch) -> None:
     """A real Ctrl-C when the race starts its n-th job."""
     run_job, started = race.run_job, []
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts behind it with it ignored
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell starts what it puts behind it with it ignored
 
     def counted(*given: Any) -> Any:
         started.append(given)
