@@ -18,6 +18,7 @@ from basewise.web.ui import jobs
 
 pytestmark = pytest.mark.browser
 TEXT = "the invoice charge on my card is wrong"
+OVERRIDE = "licence=a tiny base of the tests; groups=it has not learned what a person is"
 
 
 @pytest.fixture
@@ -60,7 +61,11 @@ def choose(page: Any, world: Any) -> None:
     page.set_input_files("#file", str(world.table))
     page.click("text=Look it over")
     page.click("text=Bases, methods and more")
-    for box in ("tiny-bert", "majority", "probe", "words"):
+    for box in (
+        "tiny-bert",
+        "majority",
+        "probe",
+    ):  # words alone would do as well, and have no licence to ask about
         page.check(f"[value='{box}']")
     page.select_option("[name=curves]", "no")
     page.click("text=Start the run")
@@ -71,7 +76,7 @@ def release(page: Any, world: Any) -> None:
     """The gate says no, then yes to the override; every byte is verified."""
     for name, more in (
         ("refused", {}),
-        ("tickets-1", {"by": "R. Roe", "override": "licence=a tiny base of the tests"}),
+        ("tickets-1", {"by": "R. Roe", "override": OVERRIDE}),
     ):
         page.goto(f"{world.origin}/releases")
         page.click("text=Policy, key, overrides")

@@ -131,7 +131,7 @@ def _form(root: Path) -> str:
         + text_field(
             "override",
             "Override",
-            hint="CHECK=reason lets a failed check through; it stays visible everywhere.",
+            hint="CHECK=reason lets a failed check through, several with ; between them; it stays visible everywhere.",
             attributes='size="50"',
         )
         + '</details><button class="main">Take it to the gate</button></form>'
@@ -158,7 +158,8 @@ def make(root: Root, sent: Form) -> Response:
         "--weights",
         sent.one("weights", "alone"),
     ]
-    given = [(field, sent.one(field)) for field in ("data_licence", "by", "policy", "key", "override")]
+    given = [(field, sent.one(field)) for field in ("data_licence", "by", "policy", "key")]
+    given += [("override", part.strip()) for part in sent.one("override").split(";")]
     words += [f"--{field.replace('_', '-')}={value}" for field, value in given if value]
     jobs.start(root, f"release.{name}", words, {"release": name, "run": run})
     return RedirectResponse(href("releases", name), status_code=303)
