@@ -12,7 +12,7 @@ import torch
 
 import tiny_decoders
 from basewise.engine import causal as opening
-from basewise.engine import growing as growing_module
+from basewise.engine import generate as generating
 from basewise.engine.causal import Causal
 from basewise.engine.generate import Answer, Sampling
 from basewise.engine.growing import Growing
@@ -73,7 +73,7 @@ def test_who_is_cancelled_leaves_and_the_others_stay_the_same(made: dict[str, Ca
 
 
 def test_room_is_bounded_but_for_the_first(made: dict[str, Causal], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growing_module, "BUFFER_BYTES", 1)
+    monkeypatch.setattr(generating, "BUFFER_BYTES", 1)
     causal = made["gemma3"]
     prompt, options = ASKED[0]
     tokens = causal.prompt_tokens(prompt, options)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basewise.core.errors import BasewiseError, OutOfMemory
-from basewise.engine import loop
+from basewise.engine import heads, loop
 from basewise.engine.folds import folds_of
 from basewise.engine.heads import Head, fit_temperature, log_loss, out_of_fold, rotate, softmax, solve
 from basewise.engine.optim import adamw, depth_of, groups, set_progress
@@ -202,6 +202,20 @@ def test_folds_are_even_within_each_class(n_folds: int, labels: list[int]) -> No
             continue
         counts = np.bincount(fold[y == c], minlength=n_folds)
         assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize("mkl", [True, False])
+def test_sparse_products_are_those_of_scipy(mkl: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scipy.sparse import random
+
+    if mkl and not torch.backends.mkl.is_available():
+        pytest.skip("torch was built without MKL")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    design = random(30, 50, 0.1, format="csr", dtype=np.float32, rng=np.random.default_rng(0))
+    times, transposed_times = heads.sparse_products(design)
+    columns, rows = torch.randn(51, 3)[:-1], torch.randn(30, 3)
+    np.testing.assert_allclose(times(columns).numpy(), design.toarray() @ columns.numpy(), atol=1e-5)
+    np.testing.assert_allclose(transposed_times(rows).numpy(), design.toarray().T @ rows.numpy(), atol=1e-5)
 
 
 def test_out_of_fold_is_honest_on_noise() -> None:

@@ -20,7 +20,7 @@ from basewise.core.files import Progress, silent
 from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS
 from basewise.engine.decoder import Decoder
 from basewise.engine.fidelity import settle
-from basewise.engine.generate import Answer, Generator, Sampling, generate, held_back
+from basewise.engine.generate import Answer, Generator, Sampling, generate, news
 from basewise.engine.growing import Growing
 from basewise.engine.journal import Job, Journal, kept_in_groups
 from basewise.engine.scoring import Stem, sweep, sweep_plain
@@ -238,13 +238,11 @@ class Causal:
     def stream(self, prompt: str, options: Sampling) -> Iterator[str]:
         """The text for one prompt in pieces as they come; joined they are what `generate` gives."""
         shown = ""
-        for _, text, answer in self._generator().run(
-            [self.prompt_tokens(prompt, options)], options, [prompt]
-        ):
-            ready = text if answer is not None else held_back(text, options.stop)
-            if len(ready) > len(shown):
-                yield ready[len(shown) :]
-                shown = ready
+        tokens = self.prompt_tokens(prompt, options)
+        for _, text, answer in self._generator().run([tokens], options, [prompt]):
+            if piece := news(shown, text, answer is not None, options.stop):
+                yield piece
+                shown += piece
 
     def growing(self) -> Growing:
         """Texts of many callers that are to grow together; their prompts come from `prompt_tokens`."""

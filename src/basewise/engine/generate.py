@@ -98,12 +98,16 @@ class Generator:
 
     def batches(self, prompts: list[np.ndarray], options: Sampling) -> list[np.ndarray]:
         """Prompts in batches that fit the buffers, those with a common beginning together."""
-        config = self.decoder.model.config.get_text_config()
-        token = 2 * self.decoder.layers * int(config.hidden_size) * self.decoder.dtype.itemsize
         room = max(len(p) for p in prompts) + options.most_tokens
-        size = int(np.clip(BUFFER_BYTES // (token * room), 1, MOST_ROWS))
+        size = self.most_rows(room)
         order = sorted(range(len(prompts)), key=lambda i: prompts[i].astype(">u4").tobytes())
         return [np.array(order[i : i + size]) for i in range(0, len(order), size)]
+
+    def most_rows(self, room: int) -> int:
+        """How many texts of `room` tokens each the buffers hold; one always fits."""
+        config = self.decoder.model.config.get_text_config()
+        token = 2 * self.decoder.layers * int(config.hidden_size) * self.decoder.dtype.itemsize
+        return int(np.clip(BUFFER_BYTES // (token * room), 1, MOST_ROWS))
 
     def run(
         self, prompts: list[np.ndarray], options: Sampling, names: Sequence[str], watched: bool = True
@@ -237,6 +241,11 @@ def held_back(text: str, stop: Sequence[str]) -> str:
         default=0,
     )
     return shown[: len(shown) - longest]
+
+
+def news(shown: str, text: str, ended: bool, stop: Sequence[str]) -> str:
+    """What can be added to the part of a growing text that was shown."""
+    return (text if ended else held_back(text, stop))[len(shown) :]
 
 
 def generate(

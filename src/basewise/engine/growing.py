@@ -6,11 +6,9 @@ or for its longest text. What a text becomes does not depend on the others: its 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from basewise.engine.generate import BUFFER_BYTES, MOST_ROWS, Answer, Generator, Row, Sampling
+from basewise.engine.generate import Answer, Generator, Row, Sampling
 from basewise.engine.rows import Rows
 
 Grown = tuple[int, str, Answer | None]
@@ -31,13 +29,9 @@ class Growing:
 
     def fits(self, prompt: np.ndarray, options: Sampling) -> bool:
         """Whether one more text finds room in the buffers; a first one always does."""
-        decoder = self.maker.decoder
-        config: Any = decoder.model.config.get_text_config()
-        token = 2 * decoder.layers * int(config.hidden_size) * decoder.dtype.itemsize
         room = max(self._room, len(prompt) + options.most_tokens)
-        count = len(self.live) + 1
         # buffers that grow are made with room for as many rows again
-        return count == 1 or (count <= MOST_ROWS and 2 * count * room * token <= BUFFER_BYTES)
+        return not self.live or 2 * (len(self.live) + 1) <= self.maker.most_rows(room)
 
     def add(self, key: int, prompt: np.ndarray, options: Sampling, name: str) -> Grown:
         """Read a prompt; what its first token gives. `key`, not in use, names it from here on; `name` seeds its draws."""

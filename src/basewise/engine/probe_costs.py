@@ -49,10 +49,8 @@ def estimate_solving(counts: np.ndarray, card: Card, peak: float) -> float:
         for columns in (len(s) * width for s in sets):
             rough = seconds_of(part, min(some, columns), classes, len(ROUGH_SHRINKAGES), peak)
             seconds += turn(some, columns) + tried * rough
-        chosen = [
-            max(map(len, sets)),
-            len(usual(sets)),
-        ]  # which two win is not known: the widest and the usual
+        # which two will win is not known: the widest and the usual one
+        chosen = [max(map(len, sets)), len(usual(sets))]
     if usual_rows >= 2:
         folds, tried = strength_folds(rows, usual_rows)
         part = rows * (1.0 - 1.0 / folds)
@@ -74,9 +72,8 @@ def estimate_memory(rows: int, classes: int, card: Card) -> float:
     wide = max(map(len, candidates(names))) * card.width
     stored = 2.0 * rows * card.width * len(names)
     small = min(rows, wide)
-    beside = (
-        12.0 * rows * small + 16.0 * small**2 if rows <= MANY_ROWS else 0.0
-    )  # what the discriminants take
+    # the discriminants hold the rows once more, their spread and its factor
+    beside = 12.0 * rows * small + 16.0 * small**2 if rows <= MANY_ROWS else 0.0
     return stored + 3e7 + 9.6 * rows * wide + 16.0 * wide * small + 120.0 * rows * classes + beside
 
 

@@ -128,11 +128,11 @@ class Texts:
 
     def _tell(self, number: int, text: str, answer: Answer | None) -> None:
         """Send what is new of a text, and how it ended; one past its deadline ends here."""
-        from basewise.engine.generate import held_back
+        from basewise.engine.generate import news
 
         known = self._live[number]
-        ready = text if answer is not None else held_back(text, known.stop)
-        piece, known.shown = ready[len(known.shown) :], max(known.shown, ready, key=len)
+        piece = news(known.shown, text, answer is not None, known.stop)
+        known.shown += piece
         end = None
         if answer is not None:
             ended = "length" if answer.ended == "length" else "stop"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,11 @@ def pieces_of(token: str) -> tuple[str, ...]:
     )
 
 
+def columns_of(terms: Iterable[str], columns: dict[str, int]) -> list[int]:
+    """Columns of the terms that have one."""
+    return [column for column in map(columns.get, terms) if column is not None]
+
+
 def counted(rows: Iterable[Iterable[int]], width: int) -> Any:
     """scipy CSR float64 (rows, width): how often a row has each column."""
     from scipy.sparse import csr_matrix
@@ -92,10 +97,10 @@ class Tokens:
         self.distinct = list(index)
         self.counts = counted(rows, len(index))
 
-    def pieces(self, column: Callable[[str], int | None], width: Callable[[], int]) -> Any:
-        """CSR (n, width): counts of the pieces that have a column; the width is asked for after the columns."""
-        rows = [[c for c in map(column, pieces_of(token)) if c is not None] for token in self.distinct]
-        return self.counts @ counted(rows or [[]], width())
+    def pieces(self, columns: dict[str, int]) -> Any:
+        """CSR (n, len(columns)): counts of the pieces that have a column."""
+        rows = [columns_of(pieces_of(token), columns) for token in self.distinct]
+        return self.counts @ counted(rows or [[]], len(columns))
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,10 @@ class Vocabulary:
             for tokens in lists:
                 seen.update(set(words_of(tokens)))
             if letters:
-                found = Tokens(lists).pieces(lambda p: pieces.setdefault(p, len(pieces)), lambda: len(pieces))
+                tokens_here = Tokens(lists)
+                for piece in chain.from_iterable(map(pieces_of, tokens_here.distinct)):
+                    pieces.setdefault(piece, len(pieces))
+                found = tokens_here.pieces(pieces)
                 rows_with = np.pad(rows_with, (0, found.shape[1] - len(rows_with)))
                 rows_with += np.bincount(found.indices, minlength=found.shape[1])
         least = 2 if len(texts) > MANY_ROWS else 1
@@ -129,11 +137,11 @@ class Vocabulary:
 
     def matrix(self, texts: Sequence[str]) -> Any:
         """(n, V) scipy CSR float32; words and letters each have length 1 in a row."""
-        lists, width = [tokens_of(text) for text in texts], len(self.columns)
-        rows = ([c for c in map(self.columns.get, words_of(tokens)) if c is not None] for tokens in lists)
-        found = self._weighed(counted(rows, width))
+        lists = [tokens_of(text) for text in texts]
+        rows = (columns_of(words_of(tokens), self.columns) for tokens in lists)
+        found = self._weighed(counted(rows, len(self.columns)))
         if self.letters:
-            found = found + self._weighed(Tokens(lists).pieces(self.columns.get, lambda: width))
+            found = found + self._weighed(Tokens(lists).pieces(self.columns))
         return found.astype(np.float32)
 
     def _weighed(self, counts: Any) -> Any:
