@@ -1,6 +1,6 @@
 """Our side of benchmarks/scoring.py, in a fresh process: ours_score.py job.json answer.json.
 
-job: {"base", "precision", "pairs": [[context, continuation]], "choices" a question, "prompts", "most_tokens"}; wall and processor seconds of scoring and of
+job: {"base", "precision", "pairs": [[context, continuation]], "choices" a question, "prompts", "most_tokens", "way"}; wall and processor seconds of scoring and of
 generating apart, what was computed, and the peak of matrix multiplication in the same process.
 """
 
@@ -17,6 +17,26 @@ def timed(work: Any) -> tuple[Any, float, float]:
     wall, processor = time.perf_counter(), time.process_time()
     result = work()
     return result, time.perf_counter() - wall, time.process_time() - processor
+
+
+def alone(causal: Any) -> Any:
+    """Prompts answered one after another."""
+    return lambda prompts, options: [causal.answers([prompt], options)[0] for prompt in prompts]
+
+
+def together(causal: Any) -> Any:
+    """Prompts that come at once and grow together, as in the service."""
+
+    def answers(prompts: list[str], options: Any) -> list[Any]:
+        growing, found = causal.growing(), {}
+        grown = [growing.add(i, causal.prompt_tokens(p, options), options, p) for i, p in enumerate(prompts)]
+        while True:
+            found |= {key: answer for key, _, answer in grown if answer is not None}
+            if not len(growing):
+                return [found[i] for i in range(len(prompts))]
+            grown = growing.step()
+
+    return answers
 
 
 def main(job_path: str, answer_path: str) -> None:
@@ -55,7 +75,9 @@ def main(job_path: str, answer_path: str) -> None:
     if job.get("prompts"):
         causal.answers(["Warm"], Sampling(most_tokens=2))
         options = Sampling(most_tokens=job["most_tokens"])
-        found, wall, processor = timed(lambda: causal.answers(job["prompts"], options))
+        ways = {"batch": causal.answers, "alone": alone(causal), "together": together(causal)}
+        way = ways[job.get("way", "batch")]
+        found, wall, processor = timed(lambda: way(job["prompts"], options))
         answer |= {
             "texts": [a.text for a in found],
             "generated": sum(a.tokens + (a.ended == "end") for a in found),

@@ -42,24 +42,25 @@ def score(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def generate(job: dict[str, Any]) -> dict[str, Any]:
-    """Greedy texts by transformers, all prompts in one batch, padded on the left."""
+    """Greedy texts by transformers: all prompts in one batch, padded on the left, or with job["alone"] one after another."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job["folder"], padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=getattr(torch, job["dtype"])).eval()
-    inputs = tokenizer(job["prompts"], return_tensors="pt", padding=True)
+    asked = [[prompt] for prompt in job["prompts"]] if job.get("alone") else [job["prompts"]]
+    batches = [tokenizer(prompts, return_tensors="pt", padding=True) for prompts in asked]
 
     with torch.inference_mode():
         model.generate(**tokenizer(["Warm"], return_tensors="pt"), max_new_tokens=2, do_sample=False)
 
     def work() -> Any:
         with torch.inference_mode():
-            return model.generate(**inputs, max_new_tokens=job["most_tokens"], do_sample=False)
+            return [model.generate(**b, max_new_tokens=job["most_tokens"], do_sample=False) for b in batches]
 
     found, wall, processor = timed(work)
-    new = found[:, inputs["input_ids"].shape[1] :]
+    new = [row for rows, b in zip(found, batches, strict=True) for row in rows[:, b["input_ids"].shape[1] :]]
     ends = [(row == tokenizer.eos_token_id).nonzero() for row in new]
     lengths = [int(end[0]) + 1 if len(end) else len(row) for end, row in zip(ends, new, strict=True)]
     return {
