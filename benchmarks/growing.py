@@ -14,6 +14,7 @@ import common
 from scoring import read
 
 AIM = 3.0
+PRECISIONS = (("fp32", "float32"), ("bf16", "bfloat16"))
 
 
 def speed(run: dict[str, Any]) -> float:
@@ -26,12 +27,13 @@ def main() -> None:
     o = common.options(__doc__, base="smollm2-135m", callers=16, most_tokens=48, threads=2, rounds=3)
     if o.smoke:
         vars(o).update(callers=2, most_tokens=4, rounds=1)
+    precisions = PRECISIONS[:1] if o.smoke else PRECISIONS
     python, folder = common.peer_python(), common.base_folder(o.base)
     prompts = [f"{row['question']} Here is how, step by step:" for row in read("piqa", ["question"])]
     job = {"prompts": prompts[: o.callers], "most_tokens": o.most_tokens, "threads": o.threads}
     runs: dict[str, list[Any]] = {}
     for _ in range(o.rounds):
-        for precision, dtype in (("fp32", "float32"), ("bf16", "bfloat16")):
+        for precision, dtype in precisions:
             mine = {"base": o.base, "precision": precision, **job}
             theirs = {"folder": folder, "dtype": dtype, "alone": True, **job}
             for name, made in (
@@ -50,15 +52,18 @@ def main() -> None:
     }
     ratios = {
         f"{p} {name}": found[f"{p} together"]["median"] / found[f"{p} {name}"]["median"]
-        for p in ("fp32", "bf16")
+        for p, _ in precisions
         for name in ("alone", "transformers")
     }
     met = {f"{name}: {AIM:.0f} x": ratio >= AIM for name, ratio in ratios.items()}
     met["fp32: every text as alone"] = same["fp32 together"] == o.callers
+    told = "; ".join(
+        f"{p} {found[f'{p} together']['median']:.0f} tokens a second, {ratios[f'{p} alone']:.1f} x ours one after another, "
+        f"{ratios[f'{p} transformers']:.1f} x transformers'"
+        for p, _ in precisions
+    )
     headline = (
-        f"{o.callers} callers at once: {found['fp32 together']['median']:.0f} tokens a second in fp32, {ratios['fp32 alone']:.1f} x ours one after "
-        f"another, {ratios['fp32 transformers']:.1f} x transformers'; bf16 {found['bf16 together']['median']:.0f}, {ratios['bf16 alone']:.1f} x and "
-        f"{ratios['bf16 transformers']:.1f} x; the same text as alone {same['fp32 together']} of {o.callers}"
+        f"{o.callers} callers at once: {told}; the same text as alone {same['fp32 together']} of {o.callers}"
     )
     print(headline, met)
     result = {"settings": vars(o), "tokens_a_second": found, "ratios": ratios, "same_as_fp32_alone": same}
