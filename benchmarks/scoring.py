@@ -2,8 +2,9 @@
 
 Items of the shared job are BBQ questions with a fourth choice, after as many answered ones as make about 600 tokens. Everything runs one after
 the other in fresh processes with the same threads. Two ratios are given: of wall seconds, and of processor seconds, which a busy machine
-disturbs less. The aims are judged by wall seconds, unless --judge processor.
-Run: python benchmarks/scoring.py [--items 64 --piqa 128 --threads 2 --judge wall --batch auto]
+disturbs less. The aims are judged by wall seconds, unless --judge processor. Both sides round in fp32, so the first --exact items are scored
+once more by the harness in float64: how far each side is from that says whose the gap is.
+Run: python benchmarks/scoring.py [--items 64 --piqa 128 --exact 16 --threads 2 --judge wall --batch auto]
 """
 
 from __future__ import annotations
@@ -87,11 +88,24 @@ def compared(ours: common.Json, theirs: common.Json, choices: int, exact: np.nda
     }
 
 
+def from_truth(ours: common.Json, theirs: common.Json, truth: common.Json) -> common.Json:
+    """The largest distance of each side in fp32 from the harness in float64, in nats."""
+    if "error" in truth or "error" in ours:
+        return {"error": truth.get("error") or ours.get("error")}
+    exact = np.array(truth["log_probability"])
+    sides = {"ours": ours, "theirs": theirs}
+    apart = {
+        n: np.abs(np.array(side["log_probability"][: len(exact)]) - exact).max() for n, side in sides.items()
+    }
+    return {"pairs": len(exact), **{n: float(gap) for n, gap in apart.items()}}
+
+
 def scoring(o: Any, folder: str, python: Path) -> common.Json:
     """Both jobs in both precisions against the harness in fp32, and in bf16 against its own bf16."""
     out: common.Json = {}
     for name, (pairs, choices) in (("shared", shared_job(o.items)), ("piqa", piqa_job(o.piqa))):
-        theirs, ours = {}, {}
+        theirs: common.Json = {}
+        ours: common.Json = {}
         batch = o.batch if o.batch == "auto" else int(o.batch)
         for dtype in ("float32", "bfloat16"):
             job = {"folder": folder, "dtype": dtype, "batch": batch, "pairs": pairs, "context": 8192}
@@ -118,6 +132,10 @@ def scoring(o: Any, folder: str, python: Path) -> common.Json:
         if "error" in theirs["float32"]:
             raise SystemExit(f"the harness failed: {theirs['float32']['error']}")
         exact = np.array(theirs["float32"]["log_probability"])
+        few = {**job, "folder": folder, "dtype": "float64", "batch": 1, "pairs": pairs[: o.exact * choices]}
+        truth = common.run_worker("peer_harness.py", few | {"context": 8192}, python=python)
+        out[f"{name} from float64"] = from_truth(ours["fp32"], theirs["float32"], truth)
+        print(name, "from float64", out[f"{name} from float64"], flush=True)
         out[f"{name} fp32"] = compared(ours["fp32"], theirs["float32"], choices, exact)
         out[f"{name} bf16"] = compared(ours["bf16"], theirs["float32"], choices, exact)
         out[f"{name} bf16 against its bf16"] = compared(ours["bf16"], theirs["bfloat16"], choices, exact)
@@ -199,13 +217,14 @@ def main() -> None:
         threads=2,
         judge="wall",
         batch="8",
+        exact=16,
         base="smollm2-135m",
         most_tokens=64,
         peers="",
         only="",
     )
     if o.smoke:
-        o.items, o.piqa, o.most_tokens, o.threads, o.batch = 1, 2, 4, 1, "2"
+        o.items, o.piqa, o.exact, o.most_tokens, o.threads, o.batch = 1, 2, 1, 4, 1, "2"
     python = Path(o.peers) if o.peers else common.peer_python()
     folder = common.base_folder(o.base)
     before = common.RESULTS / "scoring.json"
@@ -218,10 +237,12 @@ def main() -> None:
         scored, at = scoring(o, folder, python), common.commit()
     generated = generating(o, folder, python)
     fp32, bf16 = scored["shared fp32"], scored["shared bf16"]
+    apart = scored.get("shared from float64", {})
     headline = (
         f"{o.base}: {fp32.get(f'{o.judge}_ratio', float('nan')):.1f} x lm-evaluation-harness in fp32 after a shared beginning,"
         f" {bf16.get(f'{o.judge}_ratio', float('nan')):.1f} x in bf16 (n = {o.items} items, {o.judge} seconds);"
-        f" worst gap {fp32.get('worst_gap', float('nan')):.1e} nats in fp32; redundancy {fp32.get('redundancy', float('nan')):.2f}"
+        f" worst gap {fp32.get('worst_gap', float('nan')):.1e} nats in fp32 (from float64: ours {apart.get('ours', float('nan')):.1e}, theirs"
+        f" {apart.get('theirs', float('nan')):.1e}); redundancy {fp32.get('redundancy', float('nan')):.2f}"
     )
     result = {
         "headline": headline,
