@@ -15,11 +15,13 @@ import common
 from few_labels import run_choose, scored
 
 MEDIAN_REGRET, WORST_REGRET, SHARE = 0.01, 0.03, 0.20
+SLOW = ("full", "lora", "scratch")
+"""Methods that a smoke run leaves out."""
 Job = dict[str, Any]
 
 
-def arms(bases: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Every (method, base) that is compatible; base "" for the methods that use none."""
+def arms(bases: tuple[str, ...], but: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """Every (method, base) that is compatible, but for some methods; base "" for the methods that use none."""
     from basewise.core.method import compatible
     from basewise.core.registry import keys, part
     from basewise.steps.bases import find
@@ -31,7 +33,7 @@ def arms(bases: tuple[str, ...]) -> list[tuple[str, str]]:
             for b in bases
             if part("methods", m).REQUIRES and compatible(part("methods", m).REQUIRES, find(b))
         ]
-    return pairs
+    return [(m, b) for m, b in pairs if m not in but]
 
 
 def ranker_pick(job: Job, bases: tuple[str, ...], test: common.Rows, steps: int) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def main() -> None:
                     "seed": number,
                 }
                 cells = []
-                for method, base in arms(o.bases):
+                for method, base in arms(o.bases, but=SLOW if o.smoke else ()):
                     k = {**key, "who": f"arm {method} {base}".strip()}
                     cells.append(
                         journal.cell(
