@@ -216,11 +216,25 @@ def test_importing_basewise_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["choose", "--help"], ["bench", "--help"], ["bases", "--help"]], ids=" ".join
+    "command",
+    [["--version"], ["--help"], ["choose", "--help"], ["bench", "--help"], ["bases", "--help"]],
+    ids=" ".join,
 )
 def test_help_is_light(command: list[str]) -> None:
     code = f"import sys; sys.argv = ['basewise', *{command!r}]\nfrom basewise.cli.main import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e.code"
     assert _loaded_by(code) == []
+
+
+def test_version_says_what_a_report_of_a_fault_needs() -> None:
+    from typer.testing import CliRunner
+
+    import basewise
+    from basewise.cli.main import app
+
+    told = CliRunner().invoke(app, ["--version"])
+    assert told.exit_code == 0
+    assert told.stdout.startswith(f"basewise {basewise.__version__} (Python 3.")
+    assert "torch 2." in told.stdout
 
 
 def test_public_names_are_exact() -> None:

@@ -67,6 +67,28 @@ Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLit
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
 
 
+def _version(asked: bool) -> None:
+    """Print the versions that a report of a fault needs, and stop."""
+    if asked:
+        import importlib.metadata
+        import platform
+
+        from basewise import __version__
+
+        torch = importlib.metadata.version("torch")
+        typer.echo(f"basewise {__version__} (Python {platform.python_version()}, torch {torch})")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 def _options_of(inputs: str | Sequence[str] | None, split: str | None, query: str | None, **more: Any) -> Any:
     """ChooseOptions from what the commands share; "group:" and "time:" name the column that decides the split."""
     from basewise.steps.choose import ChooseOptions
