@@ -48,10 +48,12 @@ def card_text(card: dict[str, Any], record: dict[str, Any], worth: list[dict[str
 
 
 def factor(line: dict[str, Any], kind: str) -> str:
-    """1.8 [0.9, open]"""
+    """1.8 [0.9, open] at 64 labels."""
     value = line["labels_saved"].get(kind)
     if not value:
         return "not measured"
+    if not value["low"] and value["high"] is None:
+        return f"cannot be told at {value['at']:.0f} labels"
     ends = [f"{v:.1f}" if v is not None else "open" for v in (value["low"], value["high"])]
     least = "at least " if value.get("censored") else ""
     shown = "–" if value.get("factor") is None else f"{value['factor']:.1f}"
