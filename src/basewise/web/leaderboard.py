@@ -7,7 +7,7 @@ from typing import Any
 
 from basewise.core.decision import Decision
 from basewise.web import plots
-from basewise.web.sections import NAME_SHOWN, cut, focus, how, percent, span, table
+from basewise.web.sections import NAME_SHOWN, cut, focus, how, percent, probability, span, table
 
 NOTE = (
     "Dot and line: share right in cross-validation, 95 % interval; the square is the chosen arm. "
@@ -73,8 +73,3 @@ def _left_out(entries: list[dict[str, Any]]) -> str:
         for e in entries
     ]
     return "<h3>Not scored</h3>" + table(["arm", "why", "licence"], rows) if rows else ""
-
-
-def probability(p: float) -> str:
-    """A p-value with two digits, or that it is below a thousandth."""
-    return "<0.001".replace("<", "&lt;") if p < 0.001 else f"{p:.2g}"

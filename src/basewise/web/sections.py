@@ -47,6 +47,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
+def probability(p: float) -> str:
+    """A p-value with two digits, or that it is below a thousandth."""
+    return "&lt;0.001" if p < 0.001 else f"{p:.2g}"
+
+
 def span(value: dict[str, Any] | None) -> str:
     """91.2 [89.7, 92.6]"""
     if not value:
@@ -101,9 +106,10 @@ def test(d: Decision) -> str:
     rows = []
     for s in t["scores"]:
         gap = gaps.get(s["name"])
-        p = f"{gap['p_holm']:.3g}" if gap else "–"
+        p = probability(gap["p_holm"]) if gap else "–"
         rows.append([cut(s["name"], NAME_SHOWN), span(s), f"{s['n']:,}", span(gap) if gap else "–", p])
-    text = f"These rows were locked before anything was tried and have been looked at {t['looks']} time(s). "
+    looks = "once" if t["looks"] == 1 else f"{t['looks']} times"
+    text = f"These rows were locked before anything was tried and have been looked at {looks}. "
     text += f"With so many rows a true difference of {percent(t['smallest_gap'])} points is shown in four tests of five"
     text += " (two arms taken to differ on one row in ten), so in the fifth even that stays unproven."
     return how(text) + table(("arm", "% right [95 %]", "n", "chosen better by", "p (Holm)"), rows, 1)
@@ -254,7 +260,10 @@ def lengths(d: Decision) -> str:
     shorter = sum(item["cut"] for item in d.lengths)
     text = "No row was cut."
     if shorter:
-        text = f"{shorter:,} rows were longer than the base reads and lost their end."
+        which = "1 row was longer than the base reads and lost its end."
+        text = (
+            which if shorter == 1 else f"{shorter:,} rows were longer than the base reads and lost their end."
+        )
     return how(text) + table(("tokens", "% right [95 %]", "n", "cut"), rows, 1)
 
 
