@@ -87,7 +87,7 @@ def frame(x: Axis, y: Axis, title: str, body: str) -> str:
 
 
 def line(x: Axis, y: Axis, points: Sequence[tuple[float, float]], kind: int, name: str = "") -> str:
-    """A joined line with dots; `kind` picks its dashes, its name stands at the end."""
+    """A joined line with dots; `kind` picks its dashes, its name stands at the end, on the side where the line is not."""
     where = [(_x(x, a), _y(y, b)) for a, b in points]
     if not where:
         return ""
@@ -97,7 +97,8 @@ def line(x: Axis, y: Axis, points: Sequence[tuple[float, float]], kind: int, nam
         out += "".join(f'<circle class="k{kind % 4}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in where)
     if name:
         a, b = where[-1]
-        out += f'<text x="{a - 4:.1f}" y="{b - 8:.1f}" text-anchor="end" class="name">{escape(name)}</text>'
+        b += 16 if where[0][1] < b and b + 16 <= HEIGHT - BOTTOM else -8
+        out += f'<text x="{a - 4:.1f}" y="{b:.1f}" text-anchor="end" class="name">{escape(name)}</text>'
     return out
 
 
