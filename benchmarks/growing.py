@@ -1,6 +1,7 @@
 """Claim: 16 callers at once get at least 3 x the tokens a second of one after another, from us and from transformers, each the text it gets alone.
 
-smollm2-135m, greedy, in bf16 and fp32. The rival is what a plain server does: transformers' generate, one request after another.
+smollm2-135m, greedy, in bf16 and fp32. The rival is what a plain server does: transformers' generate, one request after another;
+its batch of sixteen, for which all prompts have to be there at once, stands in benchmarks/scoring.py.
 In bf16 a text may differ where two tokens are all but equally likely, since sums of other shapes round otherwise; so the texts
 are held against those alone in fp32.
 Run: python benchmarks/growing.py [--callers 16 --most-tokens 48].
@@ -59,7 +60,7 @@ def main() -> None:
     met["fp32: every text as alone"] = same["fp32 together"] == o.callers
     told = "; ".join(
         f"{p} {found[f'{p} together']['median']:.0f} tokens a second, {ratios[f'{p} alone']:.1f} x ours one after another, "
-        f"{ratios[f'{p} transformers']:.1f} x transformers'"
+        f"{ratios[f'{p} transformers']:.1f} x transformers' one after another"
         for p, _ in precisions
     )
     headline = (

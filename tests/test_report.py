@@ -280,3 +280,21 @@ def test_names_of_marks_do_not_lie_on_one_another(points: list[tuple[float, floa
     for i, (left, height) in enumerate(spans):
         for other, beside in spans[:i]:
             assert abs(height - beside) >= plots.ROW - 0.2 or abs(left - other) >= wide - 0.2
+
+
+def test_the_name_of_a_curve_stands_on_the_side_where_the_curve_is_not() -> None:
+    x, y = plots.Axis(low=0.0, high=1.0, label="rows"), plots.Axis(low=0.0, high=1.0, label="wrong")
+
+    def height(points: list[tuple[float, float]]) -> tuple[float, float]:
+        drawn = plots.line(x, y, points, 0, "probe")
+        (end,) = re.findall(r'cy="([\d.]+)" r="3"/><text', drawn)
+        (name,) = re.findall(r'<text [^>]*y="([\d.]+)"', drawn)
+        return float(name), float(end)
+
+    for points, below in (
+        ([(0.0, 0.9), (1.0, 0.4)], True),
+        ([(0.0, 0.4), (1.0, 0.9)], False),
+        ([(0.0, 0.9), (1.0, 0.0)], False),  # no room under the axis
+    ):
+        name, end = height(points)
+        assert (name > end) is below

@@ -61,11 +61,8 @@ def choose(page: Any, world: Any) -> None:
     page.set_input_files("#file", str(world.table))
     page.click("text=Look it over")
     page.click("text=Bases, methods and more")
-    for box in (
-        "tiny-bert",
-        "majority",
-        "probe",
-    ):  # words alone would do as well, and have no licence to ask about
+    # words alone would do as well, and have no licence to ask about
+    for box in ("tiny-bert", "majority", "probe"):
         page.check(f"[value='{box}']")
     page.select_option("[name=curves]", "no")
     page.click("text=Start the run")

@@ -239,9 +239,9 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
         features = feature_store(cache_folder()).features(base, texts)
         lengths = tables.length_table(np.asarray(features.tokens), np.asarray(features.cut), right)
         if (cut := int(np.sum(features.cut))) > 0:
+            were = "was" if cut == 1 else "were"
             notes.append(
-                f"{cut} of {len(texts)} rows {'was' if cut == 1 else 'were'} longer than {base.key} can read ({base.card.context} tokens)"
-                f" and {'was' if cut == 1 else 'were'} cut."
+                f"{cut} of {len(texts)} rows {were} longer than {base.key} can read ({base.card.context} tokens) and {were} cut."
             )
     order, margin = label_suspects(probabilities, labels), label_margins(probabilities, labels)
     return {

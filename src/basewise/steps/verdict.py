@@ -175,7 +175,7 @@ def _entry(
         "predicted_memory_bytes": trial.predicted_cost.memory_bytes,
         "milliseconds_per_row": 1e3 * trial.cost.predict_seconds_per_row if scored else None,
         "size_bytes": card.download_bytes if card else 0,
-        "licence": card.licence if card else "Apache-2.0 (no base)",
+        "licence": card.licence if card else "Apache-2.0",
         "n_train": trial.n_train,
         "choices": trial.choices,
     }

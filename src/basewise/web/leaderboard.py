@@ -45,7 +45,7 @@ def _scored(d: Decision, entries: list[dict[str, Any]]) -> str:
                 span(gap) if gap else "–",
                 probability(gap["p_holm"]) if gap else "–",
                 f"{e['probability_best']:.2f}" if e.get("probability_best") is not None else "–",
-                _licence(e),
+                cut(e.get("licence", "–"), NAME_SHOWN),
             ]
         )
     head = ["arm", "% right [95 %]", f"{percent(low)} to {percent(high)} %", "n"]
@@ -57,18 +57,13 @@ def _spread(e: dict[str, Any]) -> str:
     return f"±{percent(e['seed_spread'])} ({e['seeds']})" if e.get("seed_spread") is not None else "–"
 
 
-def _licence(e: dict[str, Any]) -> str:
-    """The licence; that an arm has no base shows in its name, and the column stays narrow."""
-    return cut(e.get("licence", "–").removesuffix(" (no base)"), NAME_SHOWN)
-
-
 def _left_out(entries: list[dict[str, Any]]) -> str:
     """Arms that were never scored, with the reason."""
     rows = [
         [
             f'<span class="whole">{escape(e["name"])}</span>',
             f"{escape(e['status'])}: {cut(e['why'])}" if e["why"] else escape(e["status"]),
-            _licence(e),
+            cut(e.get("licence", "–"), NAME_SHOWN),
         ]
         for e in entries
     ]

@@ -258,12 +258,8 @@ def lengths(d: Decision) -> str:
             ]
         )
     shorter = sum(item["cut"] for item in d.lengths)
-    text = "No row was cut."
-    if shorter:
-        which = "1 row was longer than the base reads and lost its end."
-        text = (
-            which if shorter == 1 else f"{shorter:,} rows were longer than the base reads and lost their end."
-        )
+    which = "1 row was" if shorter == 1 else f"{shorter:,} rows were"
+    text = f"{which} longer than the base reads and cut at the end." if shorter else "No row was cut."
     return how(text) + table(("tokens", "% right [95 %]", "n", "cut"), rows, 1)
 
 
