@@ -52,7 +52,7 @@ def factor(line: dict[str, Any], kind: str) -> str:
     value = line["labels_saved"].get(kind)
     if not value:
         return "not measured"
-    if not value["low"] and value["high"] is None:
+    if not value["told"]:
         return f"cannot be told at {value['at']:.0f} labels"
     ends = [f"{v:.1f}" if v is not None else "open" for v in (value["low"], value["high"])]
     least = "at least " if value.get("censored") else ""

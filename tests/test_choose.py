@@ -24,6 +24,7 @@ import basewise as bw
 import tiny
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError, PredictorChanged
+from basewise.stats.power import smallest_gap
 from basewise.steps import choose as choosing
 from basewise.steps import race
 from basewise.steps.choose import ChooseOptions
@@ -133,6 +134,18 @@ def test_one_look_at_the_locked_rows_is_counted_and_printed(world: World) -> Non
     assert len(looks) == 1
     assert looks[0]["test_digest"] == world.decision.test["digest"]
     assert "1 look so far" in world.said.out
+
+
+def test_the_gap_that_can_be_shown_is_that_of_these_rows(world: World) -> None:
+    test = world.decision.test
+    controls = {s["name"]: s["estimate"] for s in test["scores"][1:]}
+    assert test["against"] in controls and controls[test["against"]] == max(controls.values())
+    gap = next(g["estimate"] for g in test["differences"] if g["name"] == test["against"])
+    assert abs(gap) <= test["discordance"] <= 1, "the gap is part of the rows on which the two disagree"
+    assert test["smallest_gap"] == smallest_gap(test["n"], test["discordance"])
+    assert f"a true gap to {test['against']} of {100 * test['smallest_gap']:.1f} points" in " ".join(
+        world.said.out.split()
+    )
 
 
 def test_the_report_ranks_bases_by_the_rankers_only(world: World) -> None:

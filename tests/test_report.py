@@ -154,6 +154,12 @@ def test_a_real_run_on_rows_full_of_markup(run: Path, decision: Decision) -> Non
     )
 
 
+def test_curves_that_tell_nothing_give_no_factor(decision: Decision) -> None:
+    saved = {"factor": 0.0, "low": 0.0, "high": None, "censored": True, "told": False, "sentence": "Nothing."}
+    page = Page(render(replace(decision, labels_saved={"words": saved}))).text
+    assert "cannot tell" in page and "≥ 0.0 ×" not in page
+
+
 @pytest.mark.parametrize(
     "text", [EVIL, "\"'><svg/onload=alert(1)>", "&lt;script&gt;", "a\\", "[/bold]", "\x00\x1b[31m", ""]
 )

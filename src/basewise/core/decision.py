@@ -27,13 +27,14 @@ class Decision:
                       "seed_spread", "log_loss", "macro_f1", "probability_best", "difference": {estimate, low, high, p_holm} to the
                       chosen one (positive: chosen is better) | null, "seconds", "predicted_seconds", "memory_bytes",
                       "predicted_memory_bytes", "milliseconds_per_row", "size_bytes", "licence", "n_train", "choices": {...}}
-    test              {"n", "looks", "digest", "smallest_gap", "scores": [{"name", estimate, low, high, n}],
+    test              {"n", "looks", "digest", "smallest_gap", "against": best control, "discordance": share of rows that one of the
+                      two gets right and the other wrong (these two are missing without a control), "scores": [{"name", estimate, low, high, n}],
                       "differences": [{"name", estimate, low, high, p_holm}] of chosen minus each control} | {}
     ranks             one entry a base: {"base", "size", "neighbours", "probe", "logme", "hscore", "rank", "layer", "seconds",
                       "came_out": best score reached with it | null,
                       "forward_seconds": measured over all rows | null, "predicted_forward_seconds"}
     curves            {trial name: {"sizes": [..], "errors": [[one a seed] a size]}}
-    labels_saved      {"words" | "scratch": {"factor", "low", "high", "censored", "catches_up_at", "at", "sentence"}}
+    labels_saved      {"words" | "scratch": {"factor", "low", "high", "censored", "catches_up_at", "at", "told": whether the curves say anything, "sentence"}}
     confusion         {"classes": [..], "counts": C x C, rows = true}
     calibration       {"bins": [{"confidence", "accuracy", "low", "high", "n"}], "ece", "brier", "log_loss", "temperature"}
     coverage          {"coverage": [..], "risk": [..], "threshold": p | null, "promised_risk", "covered"}

@@ -122,11 +122,17 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
     names = list(right)
     gaps = [tables.difference(right[names[0]], right[name]) for name in names[1:]]
     adjusted = paired.holm(np.array([g["p"] for g in gaps])) if gaps else np.zeros(0)
+    against = max(names[1:], key=lambda name: right[name].mean(), default=None)
+    seen = {}
+    if against is not None:  # at least one row: none that disagrees would promise too much
+        apart = max(float((right[names[0]] != right[against]).mean()), 1.0 / len(rows))
+        seen = {"against": against, "discordance": apart, "smallest_gap": smallest_gap(len(rows), apart)}
     return {
         "n": len(rows),
         "looks": looks,
         "digest": task.test_digest(),
-        "smallest_gap": float(smallest_gap(len(rows))),
+        "smallest_gap": smallest_gap(len(rows)),
+        **seen,
         "scores": [{"name": n, **tables.interval_of(right[n], rows.groups)} for n in names],
         "differences": [
             {"name": n, **gap, "p_holm": float(p)}

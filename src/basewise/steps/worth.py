@@ -101,7 +101,8 @@ def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) ->
         f"At {at:.0f} labelled rows {against} would need {factor} as many to be as good"
         f" [{result.low:.1f}, {f'{result.high:.1f}' if np.isfinite(result.high) else '∞'}]"
     )
-    if result.low < UNTOLD and not np.isfinite(result.high):
+    told = result.low >= UNTOLD or bool(np.isfinite(result.high))
+    if not told:
         sentence = f"At {at:.0f} labelled rows these curves cannot tell how many labels the base saves against {against}"
     elif result.low <= 1:
         sentence += ", so it is not shown that the base saves labels"
@@ -114,5 +115,6 @@ def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) ->
         "censored": bool(result.censored),
         "catches_up_at": float(catches) if catches is not None and np.isfinite(catches) else None,
         "at": at,
+        "told": told,
         "sentence": sentence + ".",
     }

@@ -84,7 +84,7 @@ def strip(decision: Decision) -> str:
         cells.append(
             (
                 f"labels saved against {control}",
-                f"{more}{saved['factor']:.1f} ×",
+                f"{more}{saved['factor']:.1f} ×" if saved.get("told", True) else "cannot tell",
                 f"[{saved['low']:.1f}, {high}]",
             )
         )

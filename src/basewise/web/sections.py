@@ -110,8 +110,12 @@ def test(d: Decision) -> str:
         rows.append([cut(s["name"], NAME_SHOWN), span(s), f"{s['n']:,}", span(gap) if gap else "–", p])
     looks = "once" if t["looks"] == 1 else f"{t['looks']} times"
     text = f"These rows were locked before anything was tried and have been looked at {looks}. "
-    text += f"With so many rows a true difference of {percent(t['smallest_gap'])} points is shown in four tests of five"
-    text += " (two arms taken to differ on one row in ten), so in the fifth even that stays unproven."
+    to, taken = "", "two arms taken to differ on one row in ten"
+    if "against" in t:
+        to = f" to {cut(t['against'], NAME_SHOWN)}"
+        taken = f"{percent(t['discordance'])} % of the rows are right with one of the two and wrong with the other"
+    text += f"With so many rows a true difference{to} of {percent(t['smallest_gap'])} points is shown in four tests of five"
+    text += f" ({taken}), so in the fifth even that stays unproven."
     return how(text) + table(("arm", "% right [95 %]", "n", "chosen better by", "p (Holm)"), rows, 1)
 
 
