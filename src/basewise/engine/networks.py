@@ -148,10 +148,10 @@ class LanguageModel(torch.nn.Module):
     def states(self, ids_BT: torch.Tensor, causal: bool = True) -> torch.Tensor:
         """(B, T, D) before the output matrix. `causal` False takes a decoder's mask away; encoders have none."""
         inner, more = self.model.base_model, {}
-        if self.kind == "qwen3":
-            more = {"use_cache": False, **({} if causal else {"is_causal": False})}
-        elif self.kind == "gpt2":
-            more = {"use_cache": False}
+        if getattr(self.model.config, "use_cache", False):
+            more["use_cache"] = False  # under checkpoints a cache would grow once more at each recomputation
+        if self.kind == "qwen3" and not causal:
+            more["is_causal"] = False
         return inner(input_ids=ids_BT, **more).last_hidden_state
 
     def forward(self, ids_BT: torch.Tensor, targets_BT: torch.Tensor, causal: bool = True) -> torch.Tensor:

@@ -237,7 +237,8 @@ def _upper_level(gap: _Gap) -> np.ndarray:
         return ndtr((gap.alike * score - gap.ahead) / np.sqrt(1 - gap.alike**2)).mean(0)
 
     picked = _picked_level(gap)
-    return 0.05 - TAIL * (1 - called(TAIL)) - picked * called(picked)
+    spent = TAIL * (1 - called(TAIL)) + picked * called(picked)
+    return 0.05 - np.minimum(spent, TAIL)  # never more in truth; the midpoints may be a hair above
 
 
 def labels_saved(base: LearningCurve, control: LearningCurve, at: float | None = None) -> LabelsSaved:
