@@ -2,7 +2,7 @@
 
 Memory: fake tensors and a fake process group, so nothing is allocated and no number computed; the closed form uses none of the tracker's
 answers. Time: FSDP2 on two gloo ranks in fp32, one thread each; four shapes calibrate share of the peak, rate of the links and
-overhead of a micro-batch, three others are predicted. Each error stands in the result.
+overhead of a micro-batch, three others are predicted; all take turns, three rounds of --steps. Each error stands in the result.
 Run: python benchmarks/plan.py [--steps 9 --only memory,time]
 """
 

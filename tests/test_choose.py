@@ -142,7 +142,8 @@ def test_the_gap_that_can_be_shown_is_that_of_these_rows(world: World) -> None:
     assert test["against"] in controls and controls[test["against"]] == max(controls.values())
     gap = next(g["estimate"] for g in test["differences"] if g["name"] == test["against"])
     assert abs(gap) <= test["discordance"] <= 1, "the gap is part of the rows on which the two disagree"
-    assert test["smallest_gap"] == smallest_gap(test["n"], test["discordance"])
+    assert test["smallest_gap"] == smallest_gap(test["worth"], test["discordance"])
+    assert 1 <= test["groups"] <= test["n"] and 1 <= test["worth"] <= test["n"]
     assert f"a true gap to {test['against']} of {100 * test['smallest_gap']:.1f} points" in " ".join(
         world.said.out.split()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from basewise.steps import race as module
 from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome
 from basewise.steps.race import Race
+from basewise.steps.verdict import _tied, leaderboard, stand
 
 ROWS, FOLDS = 200, 5
 LABELS = np.arange(ROWS) % 2
@@ -203,12 +205,33 @@ def test_fewer_folds_are_planned_where_labels_are_many(make: Any) -> None:
 
 @pytest.mark.parametrize(("rows", "tied"), [(40, [0]), (400, [0, 1])])
 def test_on_many_rows_an_arm_as_often_right_is_tied_whatever_its_log_loss(rows: int, tied: list[int]) -> None:
-    from basewise.steps.verdict import _tied
-
     right = np.ones((2, rows), bool)
     right[0, : rows // 10] = False
     right[1, rows // 10 : rows // 5] = False
-    assert _tied([None, None], right, np.array([0.3, 0.5]), 0.01) == tied  # type: ignore[list-item]
+    assert _tied(right, np.array([0.3, 0.5]), 0.01, None) == tied
+
+
+@pytest.mark.parametrize(("alike", "left"), [(1, "dropped"), (8, "partial")])
+def test_rows_that_belong_together_prove_less(make: Any, alike: int, left: str) -> None:
+    """One arm misses 8 of 40 rows in each fold: enough where rows stand alone, five groups of 25 where eight belong together."""
+    race, _ = make(1e9, {"always right": (1.0, 1.0), "often": (1.0, 0.8)})
+    race.train = replace(race.train, groups=np.arange(ROWS) // alike)
+    race.folds, race.wanted = np.arange(ROWS) // 40, tuple(range(FOLDS))
+    for entry, missed in zip(race.entries, (0, 8), strict=True):
+        entry.status = "partial"
+        for fold in range(FOLDS):
+            labels = LABELS[race.folds == fold]
+            guess = np.where(np.arange(40) < missed, 1 - labels, labels)
+            entry.outcomes[fold] = Outcome(
+                probabilities=np.eye(2)[guess] * 0.9 + 0.05, cost=Cost(seconds=1.0), choices={}
+            )
+    race.drop()
+    assert [e.status for e in race.entries] == ["partial", left]
+    a, b = (replace(race.trial(e), status="finished") for e in race.entries)
+    standing = stand([a, b])
+    score, gap = (leaderboard([a, b], standing, {})[1][k] for k in ("score", "difference"))
+    assert score["n"] == gap["n"] == ROWS and (gap["p"] < 1e-6) is (alike == 1)
+    assert (score["high"] - score["low"] > 0.15) is (alike > 1)
 
 
 def test_what_the_plan_leaves_is_shared_and_given_again() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 from scipy.stats import binom
 
 from basewise.stats import (
@@ -27,6 +28,7 @@ from basewise.stats import (
     transfer,
 )
 from basewise.steps import worth
+from basewise.steps.evaluate import interval_of
 
 
 @settings(deadline=None)
@@ -204,10 +206,44 @@ def test_equal_arms_with_luck_are_seldom_called_worse() -> None:
     assert np.mean(np.array(by_folds) <= 0.05) <= 0.07
 
 
-def test_identical_arms_tie_and_the_cheapest_is_taken() -> None:
-    right = np.random.default_rng(0).random(300) < 0.7
-    verdict = selection.decide(np.array([right, right, ~right]), np.array([3.0, 1.0, 0.1]))
-    assert verdict.kind == "tie" and verdict.chosen == 1 and 2 not in verdict.tied
+def test_rows_in_groups_count_as_many_as_they_are_worth() -> None:
+    """40 groups of 10 rows whose outcomes agree within a group: tests that count rows are fooled, those that know the groups are not."""
+    rng = np.random.default_rng(4)
+    groups, truth = np.repeat(np.arange(40), 10), float(ndtr(0.6 / np.hypot(0.9, 0.45)))
+    fooled, told, covered, scored = [], [], [], []
+    for _ in range(300):
+        hard = np.repeat(rng.normal(size=(2, 40)), 10, axis=1)
+        a, b = 0.9 * hard + 0.45 * rng.normal(size=(2, 400)) < 0.6
+        fooled.append(paired.mcnemar_midp(a, b) <= 0.05)
+        told.append(paired.mcnemar_midp(a, b, groups) <= 0.05)
+        gap = paired.paired_difference(a, b, clusters=groups)
+        covered.append(gap.low <= 0 <= gap.high)
+        score = interval_of(a, groups)
+        scored.append(score["low"] <= truth <= score["high"])
+        assert gap.n == score["n"] == 400
+    assert np.mean(fooled) > 0.3
+    assert 0.02 <= np.mean(told) <= 0.09
+    assert 0.91 <= np.mean(covered) <= 0.98
+    assert 0.90 <= np.mean(scored) <= 0.99
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 60))
+def test_rows_on_their_own_are_worth_themselves(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.random((2, n)) < 0.7
+    alone = rng.permutation(n)
+    assert intervals.independent_rows(a, alone) == n
+    assert paired.paired_difference(a, b, clusters=alone) == paired.paired_difference(a, b)
+    wins, losses = paired.discordant(a, b)
+    if wins + losses:
+        exact = binom(wins + losses, 0.5)
+        k = min(wins, losses)
+        assert paired.mcnemar_midp(a, b) == pytest.approx(min(1.0, 2 * exact.cdf(k) - exact.pmf(k)))
+    twice = np.repeat(a, 2)
+    assert intervals.independent_rows(twice, np.repeat(np.arange(n), 2)) <= n
+    one = intervals.independent_rows(a, np.zeros(n))
+    assert one == 1
 
 
 @given(st.integers(20, 100_000))
@@ -247,6 +283,15 @@ def test_promised_risk_is_kept() -> None:
             broken += (0.5 - tail / 2).mean() > 0.1
     assert broken <= 8
     assert conformal.threshold_for_risk(np.ones(5), np.ones(5)) is None
+
+
+def test_groups_promise_less() -> None:
+    confidence, right = np.linspace(1, 0, 600), np.arange(600) < 480
+    alone, grouped = (
+        conformal.threshold_for_risk(confidence, right, clusters=groups)
+        for groups in (np.arange(600), np.arange(600) // 2)
+    )
+    assert alone is not None and grouped is not None and grouped[0] > alone[0]
 
 
 def test_conformal_set_covers() -> None:

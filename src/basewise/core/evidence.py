@@ -1,6 +1,6 @@
 """Evidence: what a trial predicted for every held-out row. Every number in a report is computed from these rows.
 
-One Parquet table: trial, row_id, fold, seed, n_train, label, predicted, right, and p_<i> for every class.
+One Parquet table: trial, row_id, fold, seed, group (rows that belong together), n_train, label, predicted, right, and p_<i> for every class.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from basewise.core.files import atomic_path
 class Trial:
     """One base with one method: its name, its predicted and measured cost, and its per-row outcomes.
 
-    probabilities (n, C) for row_ids (n,), true labels (n,), fold (n,), seed (n,): a row occurs once a seed.
+    probabilities (n, C) for row_ids (n,), true labels (n,), fold (n,), seed (n,): a row occurs once a seed. groups (n,): rows
+    that belong together share one (one customer, near-duplicates); None where each stands alone.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Trial:
     predicted_cost: Cost = field(default_factory=Cost)
     cost: Cost = field(default_factory=Cost)
     choices: dict[str, Any] = field(default_factory=dict)
+    groups: np.ndarray | None = None
     status: str = "finished"
     """finished | dropped (by evidence) | skipped (by budget, with `why`) | failed (with `why`)"""
     why: str = ""
@@ -50,6 +52,13 @@ class Trial:
     @property
     def accuracy(self) -> float:
         return float(self.right.mean()) if len(self.labels) else float("nan")
+
+    def groups_of(self, row_ids: np.ndarray) -> np.ndarray | None:
+        """(len(row_ids),) the group of each row that was scored; None where each stands alone."""
+        if self.groups is None:
+            return None
+        group = dict(zip(self.row_ids.tolist(), self.groups.tolist(), strict=True))
+        return np.array([group[int(r)] for r in row_ids])
 
     def right_by_row(self, row_ids: np.ndarray) -> np.ndarray:
         """(len(row_ids),) share of seeds in which each row was right; NaN where the row was not scored."""
@@ -77,6 +86,7 @@ def write_evidence(path: Path, trials: list[Trial]) -> None:
             "row_id": trial.row_ids.astype(np.int64),
             "fold": trial.fold.astype(np.int32),
             "seed": trial.seed.astype(np.int64),
+            "group": (trial.row_ids if trial.groups is None else trial.groups).astype(np.int64),
             "n_train": np.full(n, trial.n_train, np.int64),
             "label": trial.labels.astype(np.int32),
             "predicted": trial.probabilities.argmax(1).astype(np.int32),
@@ -92,7 +102,8 @@ def write_evidence(path: Path, trials: list[Trial]) -> None:
 
 
 def read_evidence(path: Path) -> Any:
-    """The rows as a pyarrow Table."""
+    """The rows as a pyarrow Table; files from before rows had groups get each row as its own."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(path)
+    table = pq.read_table(path)
+    return table if "group" in table.column_names else table.append_column("group", table["row_id"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from basewise.stats.intervals import independent_rows
+
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(coverage, risk), both (n,): share answered and share wrong among them, from the most confident row on."""
@@ -19,12 +21,17 @@ def aurc(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def threshold_for_risk(
-    confidence: np.ndarray, right: np.ndarray, risk: float = 0.05, delta: float = 0.05
+    confidence: np.ndarray,
+    right: np.ndarray,
+    risk: float = 0.05,
+    delta: float = 0.05,
+    clusters: np.ndarray | None = None,
 ) -> tuple[float, float] | None:
     """(threshold, coverage): answering at this confidence or above errs at most `risk`, with probability 1 - delta.
 
     Largest coverage whose exact upper bound holds, tried at log2(n) sizes with delta shared among them (Geifman and
-    El-Yaniv 2017). None when even the most confident rows cannot promise it.
+    El-Yaniv 2017). None when even the most confident rows cannot promise it. clusters (n,): rows in groups count as many as
+    they are worth.
     """
     from scipy.stats import beta
 
@@ -33,14 +40,15 @@ def threshold_for_risk(
         return None
     order = np.argsort(-np.asarray(confidence), kind="stable")
     wrong = np.cumsum(1 - np.asarray(right, int)[order])
+    worth = independent_rows(right, clusters) / n
     tries = max(1, int(np.ceil(np.log2(n))) + 1)
     low, high, best = 1, n, None
     for _ in range(tries):
         if low > high:
             break
         size = (low + high) // 2
-        errors = int(wrong[size - 1])
-        upper = 1.0 if errors == size else float(beta.ppf(1 - delta / tries, errors + 1, size - errors))
+        errors, rows = worth * wrong[size - 1], worth * size
+        upper = 1.0 if errors == rows else float(beta.ppf(1 - delta / tries, errors + 1, rows - errors))
         if upper <= risk:
             best, low = size, size + 1
         else:

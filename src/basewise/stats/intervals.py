@@ -34,12 +34,12 @@ def normal_quantile(level: float) -> float:
     return float(ndtri(0.5 + level / 2))
 
 
-def _check(successes: float, n: int) -> None:
+def _check(successes: float, n: float) -> None:
     if n < 0 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} came, 0 <= successes <= n was expected")
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     """Score interval of a share; (0, 1) when n is 0."""
     _check(successes, n)
     if n == 0:
@@ -48,7 +48,9 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
-    return Interval(estimate=float(p), low=min(low, p), high=max(high, p), n=n, level=level, method="wilson")
+    return Interval(
+        estimate=float(p), low=min(low, p), high=max(high, p), n=int(n), level=level, method="wilson"
+    )
 
 
 def jeffreys(successes: float, n: int, level: float = 0.95) -> Interval:
@@ -97,6 +99,27 @@ def clustered_mean(values: np.ndarray, clusters: np.ndarray, level: float = 0.95
     if bounded:
         low, high = max(0.0, low), min(1.0, high)
     return Interval(estimate=mean, low=float(low), high=float(high), n=n, level=level, method="clustered")
+
+
+def independent_rows(values: np.ndarray, clusters: np.ndarray | None) -> float:
+    """As how many independent rows (n,) values count for their mean when rows come in groups, `clusters` (n,); n without groups.
+
+    n over the design effect (Kish 1965), the variance of the mean over that of independent rows, and less where few groups say how
+    large it is: the normal quantile is to Student's as 1 to the root of that. Values without a spread count once a group.
+    """
+    from scipy.stats import t
+
+    values, n = np.asarray(values, float), len(values)
+    groups = n if clusters is None else len(np.unique(clusters))
+    if clusters is None or groups == n:
+        return float(n)
+    if groups < 2 or np.ptp(values) == 0:
+        return float(min(groups, n))
+    _, inverse = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(inverse, weights=values - values.mean())
+    effect = groups / (groups - 1) * float((sums**2).sum()) / (n * float(values.var()))
+    few = (float(t.ppf(0.975, groups - 1)) / normal_quantile(0.95)) ** 2
+    return float(n / (max(1.0, effect) * few))
 
 
 def bootstrap_counts(

@@ -50,10 +50,12 @@ def luck_of_training(folds: Sequence[np.ndarray]) -> Luck:
     return Luck(variance=max(0.0, beyond), spread=spread, freedom=freedom)
 
 
-def worse_across_folds(ours: np.ndarray, theirs: np.ndarray, sizes: Sequence[int], luck: Luck) -> float:
+def worse_across_folds(
+    ours: np.ndarray, theirs: np.ndarray, sizes: Sequence[int], luck: Luck, effect: float = 1.0
+) -> float:
     """One-sided p value of "theirs, trained anew, is not worse than ours", from (n,) bool outcomes, fold after fold.
 
-    sizes: rows of each fold, sum n. The variance of the mean difference is that of the rows plus the luck of two trainings a fold, and never
+    sizes: rows of each fold, sum n; effect: how many times the variance of independent rows theirs is. The variance of the mean difference is that of the rows plus the luck of two trainings a fold, and never
     less than what the differences of this pair's own folds show (arms may differ in luck). Student's t, degrees of freedom
     by Satterthwaite: the rows' part is known well, that of luck only as well as the spread is. From one fold luck cannot be told: 1.
     """
@@ -68,7 +70,9 @@ def worse_across_folds(ours: np.ndarray, theirs: np.ndarray, sizes: Sequence[int
     )  # of the luck of one training in the mean of all folds
     by_fold = np.add.reduceat(gap, np.r_[0, np.cumsum(sizes)[:-1]]) / counts
     variance = max(
-        float(gap.var()) / len(gap) + share * luck.variance, float(by_fold.var(ddof=1)) / len(counts), 1e-12
+        effect * float(gap.var()) / len(gap) + share * luck.variance,
+        float(by_fold.var(ddof=1)) / len(counts),
+        1e-12,
     )
     freedom = luck.freedom * (variance / max(share * luck.spread, 1e-12)) ** 2
     return float(t.sf(gap.mean() / np.sqrt(variance), max(1.0, freedom)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from basewise.stats.intervals import Interval, bootstrap_counts, normal_quantile
+from basewise.stats.intervals import Interval, bootstrap_counts, independent_rows, normal_quantile
 
 
 def discordant(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int]:
@@ -18,18 +18,30 @@ def discordant(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int]:
     return int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
 
 
-def mcnemar_midp(right_a: np.ndarray, right_b: np.ndarray) -> float:
-    """Two-sided mid-p value of equal accuracy (Fagerland, Lydersen and Laake 2013)."""
-    from scipy.stats import binom
-
+def counted(
+    right_a: np.ndarray, right_b: np.ndarray, clusters: np.ndarray | None
+) -> tuple[float, float, float]:
+    """(rows, rows only a has right, rows only b has right), as many as they are worth where rows come in groups."""
     b, c = discordant(right_a, right_b)
+    gap = np.asarray(right_a, float) - np.asarray(right_b, float)
+    worth = independent_rows(gap, clusters)
+    share = worth / max(len(gap), 1)
+    return worth, b * share, c * share
+
+
+def mcnemar_midp(right_a: np.ndarray, right_b: np.ndarray, clusters: np.ndarray | None = None) -> float:
+    """Two-sided mid-p value of equal accuracy (Fagerland, Lydersen and Laake 2013), the binomial law carried on between counts."""
+    from scipy.special import betainc, betaln
+
+    _, b, c = counted(right_a, right_b, clusters)
     n, k = b + c, min(b, c)
     if n == 0:
         return 1.0
-    return float(min(1.0, 2 * binom.cdf(k, n, 0.5) - binom.pmf(k, n, 0.5)))
+    here = np.exp(-n * np.log(2) - np.log1p(n) - betaln(k + 1, n - k + 1))
+    return float(min(1.0, 2 * betainc(n - k, k + 1, 0.5) - here))
 
 
-def _score(gap: np.ndarray, n: int, b: int, c: int) -> np.ndarray:
+def _score(gap: np.ndarray, n: float, b: float, c: float) -> np.ndarray:
     """Tango's score statistic at each hypothetical gap, with the constrained maximum-likelihood discordance."""
     a_term = 2 * n
     b_term = -b - c + (2 * n - b + c) * gap
@@ -39,10 +51,11 @@ def _score(gap: np.ndarray, n: int, b: int, c: int) -> np.ndarray:
     return (b - c - n * gap) / np.sqrt(variance)
 
 
-def paired_difference(right_a: np.ndarray, right_b: np.ndarray, level: float = 0.95) -> Interval:
-    """Accuracy of a minus accuracy of b with Tango's (1998) score interval; from two (n,) bool arrays."""
-    b, c = discordant(right_a, right_b)
-    n = len(right_a)
+def paired_difference(
+    right_a: np.ndarray, right_b: np.ndarray, level: float = 0.95, clusters: np.ndarray | None = None
+) -> Interval:
+    """Accuracy of a minus accuracy of b with Tango's (1998) score interval; from two (n,) bool arrays and, with groups, (n,) ids."""
+    n, b, c = counted(right_a, right_b, clusters)
     if n == 0:
         return Interval(estimate=float("nan"), low=-1.0, high=1.0, n=0, level=level, method="tango")
     z, estimate = normal_quantile(level), (b - c) / n
@@ -55,7 +68,7 @@ def paired_difference(right_a: np.ndarray, right_b: np.ndarray, level: float = 0
             inside = score < target if side < 0 else score > target
             inner, outer = (middle, outer) if inside else (inner, middle)
         ends.append(outer)
-    return Interval(estimate=estimate, low=ends[0], high=ends[1], n=n, level=level, method="tango")
+    return Interval(estimate=estimate, low=ends[0], high=ends[1], n=len(right_a), level=level, method="tango")
 
 
 def paired_bootstrap_difference(
@@ -101,10 +114,12 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
     return out
 
 
-def probability_best(scores: np.ndarray, seed: int = 0, resamples: int = 2_000) -> np.ndarray:
-    """(K,) share of bootstrap draws of the rows in which each arm of (K, n) scores is best; ties share."""
+def probability_best(
+    scores: np.ndarray, seed: int = 0, resamples: int = 2_000, clusters: np.ndarray | None = None
+) -> np.ndarray:
+    """(K,) share of bootstrap draws of the rows, or of whole groups, in which each arm of (K, n) scores is best; ties share."""
     scores = np.asarray(scores, float)
-    weights = bootstrap_counts(scores.shape[1], resamples, seed)
-    means = weights @ scores.T
+    weights = bootstrap_counts(scores.shape[1], resamples, seed, clusters)
+    means = (weights @ scores.T) / weights.sum(1, keepdims=True)
     best = means >= means.max(1, keepdims=True) - 1e-12
     return (best / best.sum(1, keepdims=True)).mean(0)

@@ -23,7 +23,7 @@ def rows_needed(gap: float, discordance: float = 0.1, alpha: float = 0.05, power
     return int(np.ceil(_z(alpha, power) ** 2 * (discordance - gap**2) / gap**2))
 
 
-def smallest_gap(n: int, discordance: float = 0.1, alpha: float = 0.05, power: float = 0.8) -> float:
+def smallest_gap(n: float, discordance: float = 0.1, alpha: float = 0.05, power: float = 0.8) -> float:
     """Smallest difference (a share, at most 1) that n paired rows show with the stated power."""
     if n <= 0:
         return 1.0

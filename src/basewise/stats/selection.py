@@ -1,4 +1,4 @@
-"""The winner's score, corrected for having been picked, and the verdict between arms.
+"""The winner's score, corrected for having been picked.
 
 The arm that looks best in K is best partly by luck. Two things make it look too good, and a bootstrap over rows tells them
 apart: the largest of K means lies above the largest truth (its rise), and the arm on top may not be the best one (what the
@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basewise.stats.intervals import Interval, bootstrap_counts, normal_quantile
-from basewise.stats.paired import holm, mcnemar_midp
+from basewise.stats.intervals import Interval, bootstrap_counts, independent_rows, normal_quantile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ def corrected_winner(
     low, high = _ends(
         float(np.clip(means[winner] - rise, 0, 1)),
         float((missed**2).mean()),
-        n / _design(right[winner], clusters),
+        independent_rows(right[winner], clusters),
         normal_quantile(level),
     )
     interval = Interval(
@@ -92,40 +91,3 @@ def _ends(share: float, missed: float, n: float, z: float) -> tuple[float, float
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     variance = (share * (1 - share) + z * z / (4 * n)) / n / (1 + z * z / n) ** 2
     return max(0.0, middle - z * np.sqrt(variance + missed)), min(1.0, middle + z * np.sqrt(variance))
-
-
-def _design(right: np.ndarray, clusters: np.ndarray | None) -> float:
-    """How many times the variance of independent rows the mean of (n,) outcomes has when rows come in groups; 1 without."""
-    if clusters is None:
-        return 1.0
-    residual = right - right.mean()
-    _, inverse = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(inverse, weights=residual)
-    return max(1.0, float((sums**2).sum() / max((residual**2).sum(), 1e-12)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """`kind`: "winner" or "tie"; arms by index. `chosen`: the cheapest of the tied."""
-
-    kind: str
-    leader: int
-    tied: tuple[int, ...]
-    chosen: int
-
-
-def decide(right: np.ndarray, costs: np.ndarray, margin: float = 0.01, alpha: float = 0.05) -> Verdict:
-    """Leader of (K, n) bool outcomes, the arms it cannot be told from and that lose at most `margin`, the cheapest one."""
-    right = np.asarray(right, bool)
-    means = right.mean(1)
-    leader = int(means.argmax())
-    others = [k for k in range(len(right)) if k != leader]
-    adjusted = (
-        holm(np.array([mcnemar_midp(right[leader], right[k]) for k in others])) if others else np.zeros(0)
-    )
-    close = [
-        k for k, p in zip(others, adjusted, strict=True) if p > alpha and means[leader] - means[k] <= margin
-    ]
-    tied = (leader, *close)
-    chosen = min(tied, key=lambda k: (costs[k], k != leader))
-    return Verdict(kind="tie" if close else "winner", leader=leader, tied=tied, chosen=chosen)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def log_e_value(wins: np.ndarray | int, losses: np.ndarray | int) -> np.ndarray:
+def log_e_value(wins: np.ndarray | float, losses: np.ndarray | float) -> np.ndarray:
     """Natural log of the evidence that a beats b, from discordant pairs won and lost (any shapes); 0 without any."""
     from scipy.special import betaincc, betaln
 
@@ -20,7 +20,7 @@ def log_e_value(wins: np.ndarray | int, losses: np.ndarray | int) -> np.ndarray:
     return (wins + losses + 1) * np.log(2) + betaln(wins + 1, losses + 1) + upper
 
 
-def sign_test(wins: np.ndarray | int, losses: np.ndarray | int) -> np.ndarray:
+def sign_test(wins: np.ndarray | float, losses: np.ndarray | float) -> np.ndarray:
     """P(at least so many wins among the discordant pairs) when either side is as likely: one-sided, exact, for one look."""
     from scipy.special import betainc
 
@@ -33,7 +33,7 @@ def log_bar(arms: int, alpha: float = 0.05) -> float:
     return float(np.log(max(2, arms) ** 2 / alpha))
 
 
-def proven_worse(wins: int, losses: int, arms: int, looks: int, alpha: float = 0.05) -> bool:
+def proven_worse(wins: float, losses: float, arms: int, looks: int, alpha: float = 0.05) -> bool:
     """Whether the side with `losses` may be dropped from a race of `arms` arms with `looks` looks at each pair.
 
     The e-value spends at most half of alpha on the best arm; the sign test, corrected for rivals and looks, the other half,

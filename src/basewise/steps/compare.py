@@ -84,20 +84,21 @@ def _paired(a: Release, b: Release, folders: list[Path]) -> tuple[dict[str, Any]
     ids = np.intersect1d(list(rights[0]), list(rights[1]))
     if not len(ids):
         return None, "no held-out row is in both"
-    ours, theirs = (np.array([right[int(i)] for i in ids]) for right in rights)
-    return difference(theirs, ours), ""
+    ours, theirs = (np.array([right[int(i)][0] for i in ids]) for right in rights)
+    return difference(theirs, ours, np.array([rights[0][int(i)][1] for i in ids])), ""
 
 
-def _right(folder: Path, release: Release) -> dict[int, bool] | None:
-    """{row: right in most seeds} of the released way."""
+def _right(folder: Path, release: Release) -> dict[int, tuple[bool, int]] | None:
+    """{row: (right in most seeds, its group)} of the released way."""
     path = folder / "evidence.parquet"
     if not path.is_file():
         return None
     table = read_evidence(path)
     names = table.column("trial").cast("string").to_numpy(zero_copy_only=False)
     rows = table.filter(names == release.chosen)
-    ids = rows.column("row_id").to_numpy()
+    ids, groups = (rows.column(name).to_pylist() for name in ("row_id", "group"))
     total: dict[int, list[bool]] = {}
     for i, right in zip(ids, rows.column("right").to_pylist(), strict=True):
-        total.setdefault(int(i), []).append(bool(right))
-    return {i: float(np.mean(v)) > 0.5 for i, v in total.items()} or None
+        total.setdefault(i, []).append(bool(right))
+    group = dict(zip(ids, groups, strict=True))
+    return {i: (float(np.mean(v)) > 0.5, group[i]) for i, v in total.items()} or None

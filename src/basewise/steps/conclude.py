@@ -20,6 +20,7 @@ from basewise.core.rundir import count_look
 from basewise.core.task import Task
 from basewise.engine.device import machine
 from basewise.stats import paired
+from basewise.stats.intervals import independent_rows
 from basewise.stats.power import smallest_gap
 from basewise.steps import evaluate as tables
 from basewise.steps import worth
@@ -49,7 +50,9 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
     trials = race.trials()
     standing = stand(trials, about.seed)
     chosen = next(e for e in race.entries if e.arm.name == standing.chosen.name)
-    coverage = tables.coverage_table(standing.chosen.labels, standing.chosen.probabilities)
+    coverage = tables.coverage_table(
+        standing.chosen.labels, standing.chosen.probabilities, standing.chosen.groups
+    )
     race.progress(0, 0, f"fitting {chosen.arm.name} on all train rows")
     fitted, meter = fit(final_job(race, chosen), race.progress)
     base = chosen.arm.base
@@ -120,18 +123,26 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
             control, _ = fit(final_job(race, entry))
             right[entry.arm.name] = control.probabilities(rows.texts).argmax(1) == rows.labels
     names = list(right)
-    gaps = [tables.difference(right[names[0]], right[name]) for name in names[1:]]
+    gaps = [tables.difference(right[names[0]], right[name], rows.groups) for name in names[1:]]
     adjusted = paired.holm(np.array([g["p"] for g in gaps])) if gaps else np.zeros(0)
     against = max(names[1:], key=lambda name: right[name].mean(), default=None)
-    seen = {}
+    groups = len(np.unique(rows.groups))
+    seen: dict[str, Any] = {"worth": groups, "smallest_gap": smallest_gap(groups)}
     if against is not None:  # at least one row: none that disagrees would promise too much
-        apart = max(float((right[names[0]] != right[against]).mean()), 1.0 / len(rows))
-        seen = {"against": against, "discordance": apart, "smallest_gap": smallest_gap(len(rows), apart)}
+        gap = right[names[0]].astype(float) - right[against]
+        apart = max(float((gap != 0).mean()), 1.0 / len(rows))
+        worth = independent_rows(gap, rows.groups)
+        seen = {
+            "against": against,
+            "discordance": apart,
+            "worth": worth,
+            "smallest_gap": smallest_gap(worth, apart),
+        }
     return {
         "n": len(rows),
+        "groups": groups,
         "looks": looks,
         "digest": task.test_digest(),
-        "smallest_gap": smallest_gap(len(rows)),
         **seen,
         "scores": [{"name": n, **tables.interval_of(right[n], rows.groups)} for n in names],
         "differences": [

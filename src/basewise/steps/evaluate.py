@@ -24,11 +24,10 @@ PROMISED_RISK = 0.05
 
 
 def interval_of(right: np.ndarray, clusters: np.ndarray | None = None) -> dict[str, Any]:
-    """Share right with its 95 % interval: Wilson, or clustered where rows come in groups."""
+    """Share right with Wilson's 95 % interval, of as many rows as they are worth where they come in groups."""
     right = np.asarray(right, float)
-    if clusters is not None and len(np.unique(clusters)) < len(right):
-        return plain(intervals.clustered_mean(right, clusters))
-    return plain(intervals.wilson(int(right.sum()), len(right)))
+    worth = intervals.independent_rows(right, clusters)
+    return {**plain(intervals.wilson(right.mean() * worth if worth else 0, worth)), "n": len(right)}
 
 
 def plain(interval: Any) -> dict[str, Any]:
@@ -65,13 +64,15 @@ def calibration_table(labels: np.ndarray, probabilities: np.ndarray) -> dict[str
     }
 
 
-def coverage_table(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Risk at every share of rows answered, and the threshold that promises at most 5 % errors (95 % sure)."""
+def coverage_table(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Risk at every share of rows answered, and the threshold that promises at most 5 % errors (95 % sure); rows may come in groups."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     coverage, risk = conformal.risk_coverage(confidence, right)
     points = min(len(coverage), 200)
     keep: np.ndarray = np.unique(np.linspace(0, max(len(coverage) - 1, 0), points).astype(int))
-    promised = conformal.threshold_for_risk(confidence, right, PROMISED_RISK, 0.05)
+    promised = conformal.threshold_for_risk(confidence, right, PROMISED_RISK, 0.05, groups)
     threshold, covered = promised if promised is not None else (None, 0.0)
     return {
         "coverage": np.asarray(coverage)[keep].tolist(),
@@ -155,10 +156,13 @@ def wrong_rows(
     ]
 
 
-def difference(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, Any]:
-    """Paired difference a - b of shares right, with its interval and the McNemar mid-p value."""
-    value = plain(paired.paired_difference(right_a.astype(bool), right_b.astype(bool)))
-    return {**value, "p": float(paired.mcnemar_midp(right_a.astype(bool), right_b.astype(bool)))}
+def difference(
+    right_a: np.ndarray, right_b: np.ndarray, clusters: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Paired difference a - b of shares right, with its interval and the McNemar mid-p value; rows may come in groups."""
+    a, b = right_a.astype(bool), right_b.astype(bool)
+    value = plain(paired.paired_difference(a, b, clusters=clusters))
+    return {**value, "p": float(paired.mcnemar_midp(a, b, clusters))}
 
 
 def evaluate(

@@ -91,6 +91,7 @@ def read_trials(path: Path, decision: Decision) -> tuple[Trial, ...]:
                 probabilities=np.stack([rows.column(c).to_numpy() for c in columns], 1).astype(float),
                 fold=rows.column("fold").to_numpy(),
                 seed=rows.column("seed").to_numpy(),
+                groups=rows.column("group").to_numpy(),
                 n_train=int(rows.column("n_train")[0].as_py()),
                 choices=line.get("choices") or {},
             )
@@ -184,7 +185,7 @@ def incumbent(candidate: Candidate, against: str | Path) -> Json:
     order = [other.classes.index(c) for c in ours.classes]
     mine = ours.fitted.probabilities(rows.texts).argmax(1) == rows.labels
     theirs = other.fitted.probabilities(rows.texts)[:, order].argmax(1) == rows.labels
-    return {"name": Path(against).name, **difference(mine, theirs), "looks": looks}
+    return {"name": Path(against).name, **difference(mine, theirs, rows.groups), "looks": looks}
 
 
 def run_checks(

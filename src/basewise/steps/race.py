@@ -290,11 +290,9 @@ class Race:
         for entry in self.entries:
             if not entry.outcomes or entry.status in ("failed", "dropped"):
                 continue
-            if best is None:
-                best = entry
-                continue
+            best = best or entry
             shared = sorted(set(entry.outcomes) & set(best.outcomes))
-            if not shared:
+            if best is entry or not shared:
                 continue
             gain = self.right(entry, shared).mean() - self.right(best, shared).mean()
             if gain > 0 or (
@@ -309,24 +307,26 @@ class Race:
         among: the arms that train alike, all when left out; they tell how large the luck is.
         """
         from basewise.stats.luck import worse_across_folds
+        from basewise.stats.paired import counted
         from basewise.stats.sequential import proven_worse
 
-        leader = self.leader()
-        if leader is None:
+        if (leader := self.leader()) is None:
             return
         arms, looks = len(self.entries), max(1, len(self.wanted) - 1)  # one fold proves nothing
+        level = self.alpha / (max(1, arms - 1) * looks)
         luck = None
         for entry in self.entries:
             shared = sorted(set(leader.outcomes) & set(entry.outcomes))
             if entry is leader or entry.status != "partial" or len(shared) < 2:
                 continue
             ours, theirs = self.right(leader, shared), self.right(entry, shared)
-            wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+            groups = [self.train.groups[self.folds == fold] for fold in shared]
+            worth, wins, losses = counted(ours, theirs, np.concatenate(groups))
             if not proven_worse(wins, losses, arms, looks, self.alpha):
                 continue
             luck = luck or self.luck([leader, *(e for e in among or self.entries if e is not leader)])
-            sizes = [int((self.folds == fold).sum()) for fold in shared]
-            if worse_across_folds(ours, theirs, sizes, luck) <= self.alpha / (max(1, arms - 1) * looks):
+            p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, len(ours) / worth)
+            if p <= level:
                 entry.status = "dropped"
                 entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows of {len(shared)} folds"
 
@@ -389,6 +389,7 @@ class Race:
             probabilities=np.concatenate([np.zeros((0, classes)), *(o.probabilities for o in outcomes)]),
             fold=np.repeat(folds, [len(h) for h in held]) if held else index,
             seed=np.zeros(len(index), np.int64),
+            groups=self.train.groups[index],
             n_train=int((self.folds != folds[0]).sum()) if folds else 0,
             predicted_cost=entry.predicted,
             cost=cost,

@@ -27,7 +27,8 @@ FEW_ROWS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """The race's outcome. `rows`: ids of the rows all finalists predicted; `right` (K, N) bool beside `finalists`."""
+    """The race's outcome. `rows`: ids of the rows all finalists predicted, `right` (K, N) bool beside `finalists`, `groups` (N,) of the
+    rows or None."""
 
     verdict: str
     chosen: Trial
@@ -38,6 +39,7 @@ class Standing:
     right: np.ndarray
     winner: dict[str, Any]
     probability_best: dict[str, float]
+    groups: np.ndarray | None
 
 
 def common_rows(trials: list[Trial]) -> np.ndarray:
@@ -54,7 +56,8 @@ def right_on(trial: Trial, rows: np.ndarray) -> np.ndarray:
 
 
 def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standing:
-    """Decide between the finished trials; BudgetError with the reasons when there is none."""
+    """Decide between the finished trials, rows in groups counting as many as they are worth; BudgetError with the reasons when there
+    is none."""
     finalists = [t for t in trials if t.status == "finished" and len(t.row_ids)]
     if not finalists:
         reasons = "; ".join(f"{t.name}: {t.why or t.status}" for t in trials[:4]) or "nothing was tried"
@@ -64,10 +67,11 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standin
     losses = np.array([_loss_on(t, rows) for t in finalists])
     order = np.lexsort((losses, -right.mean(1)))
     finalists, right, losses = [finalists[i] for i in order], right[order], losses[order]
-    corrected = selection.corrected_winner(right, seed=seed)
-    best = paired.probability_best(right.astype(float), seed=seed)
+    groups = finalists[0].groups_of(rows)
+    corrected = selection.corrected_winner(right, seed=seed, clusters=groups)
+    best = paired.probability_best(right.astype(float), seed=seed, clusters=groups)
     leader = finalists[0]
-    tied = _tied(finalists, right, losses, margin)
+    tied = _tied(right, losses, margin, groups)
     chosen_index = min(tied, key=lambda i: (_price(finalists[i]), i))
     verdict = "tie" if len(tied) > 1 else "winner"
     controls = [i for i, t in enumerate(finalists) if t.method in CONTROLS]
@@ -95,10 +99,11 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standin
             "probability_best": float(best[0]),
         },
         probability_best={t.name: float(p) for t, p in zip(finalists, best, strict=True)},
+        groups=groups,
     )
 
 
-def _tied(finalists: list[Trial], right: np.ndarray, losses: np.ndarray, margin: float) -> list[int]:
+def _tied(right: np.ndarray, losses: np.ndarray, margin: float, groups: np.ndarray | None) -> list[int]:
     """Arms that the rows cannot tell from the leader and that cost less than `margin` against it.
 
     Not being proven worse is not enough: with 16 rows nothing is, and a cheap arm would always be taken. So an arm
@@ -106,12 +111,9 @@ def _tied(finalists: list[Trial], right: np.ndarray, losses: np.ndarray, margin:
     there. On many rows accuracy speaks for itself: a control that is as often right is as good.
     """
     few = right.shape[1] < FEW_ROWS
-    p_values = (
-        np.array([paired.mcnemar_midp(right[0], r) for r in right[1:]]) if len(right) > 1 else np.zeros(0)
-    )
-    adjusted = paired.holm(p_values) if len(p_values) else p_values
+    adjusted = paired.holm(np.array([paired.mcnemar_midp(right[0], r, groups) for r in right[1:]]))
     tied = [0]
-    for i in range(1, len(finalists)):
+    for i in range(1, len(right)):
         close = right[0].mean() - right[i].mean() <= margin
         if adjusted[i - 1] > 0.05 and close and (not few or losses[i] - losses[0] <= 0.05):
             tied.append(i)
@@ -137,7 +139,7 @@ def leaderboard(trials: list[Trial], standing: Standing, cards: dict[str, Any]) 
     differences: dict[str, Any] = {}
     for trial, right in zip(standing.finalists, standing.right, strict=True):
         if trial.name != standing.chosen.name:
-            differences[trial.name] = difference(chosen_right, right)
+            differences[trial.name] = difference(chosen_right, right, standing.groups)
     if differences:
         adjusted = paired.holm(np.array([d["p"] for d in differences.values()]))
         for value, p in zip(differences.values(), adjusted, strict=True):
@@ -160,7 +162,7 @@ def _entry(
         "base": trial.base,
         "status": trial.status,
         "why": trial.why,
-        "score": interval_of(trial.right) if scored else None,
+        "score": interval_of(trial.right, trial.groups) if scored else None,
         "seeds": len(by_fold),
         "seed_spread": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
         "log_loss": float(log_loss(trial.probabilities, trial.labels)) if scored else None,

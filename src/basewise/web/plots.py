@@ -6,6 +6,7 @@ do not see it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,28 +120,80 @@ def whisker(x: Axis, y: Axis, at: float, value: tuple[float, float, float], stro
     return out + (mark or f'<circle class="dot" cx="{h:.1f}" cy="{v:.1f}" r="4"/>')
 
 
-def names(x: Axis, y: Axis, points: Sequence[tuple[float, float, str]]) -> str:
-    """Names beside their marks (x, y, name), moved up or down where they would lie on one another, then with a line to the mark."""
-    taken: list[tuple[float, float, float]] = []
+Point = tuple[float, float, str]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+
+def names(
+    x: Axis,
+    y: Axis,
+    points: Sequence[Point],
+    also: Sequence[Point] = (),
+    paths: Sequence[Sequence[tuple[float, float]]] = (),
+) -> str:
+    """Names beside their marks (x, y, name), off one another, and off marks and the lines `paths` where there is room.
+
+    A name that has to move away gets a line to its mark. `also`: marks that are named only where there is room beside them.
+    """
+    where = [(_x(x, a), _y(y, b)) for a, b, _ in [*points, *also]]
+    marks = [(h - 6, v - 6, h + 6, v + 6) for h, v in where]
+    lines = [dot for path in paths for dot in _steps([(_x(x, a), _y(y, b)) for a, b in path])]
+    taken: list[Box] = []
     out = ""
-    for at, value, name in sorted(points, key=lambda point: -point[1]):
-        h, v = _x(x, at), _y(y, value)
-        side = -8 if h > WIDTH / 2 else 8
-        wide = LETTER * len(name)
-        left = h + side - wide if side < 0 else h + side
-        for place in sorted(range(-12, 13), key=lambda step: (abs(step), -step)):
-            height = v - 6 + ROW * place
-            free = all(
-                abs(height - other) >= ROW or left > end or left + wide < begin for begin, end, other in taken
-            )
-            if free and TOP + ROW <= height <= HEIGHT - BOTTOM:
-                break
-        taken.append((left, left + wide, height))
-        if abs(height - v + 6) > ROW:
-            out += f'<line class="grid" x1="{h:.1f}" y1="{v:.1f}" x2="{h + side:.1f}" y2="{height - 4:.1f}"/>'
-        anchor = "end" if side < 0 else "start"
-        out += f'<text x="{h + side:.1f}" y="{height:.1f}" text-anchor="{anchor}" class="name">{escape(name)}</text>'
+    for some, must in ((points, True), (also, False)):
+        for at, value, name in sorted(some, key=lambda point: -point[1]):
+            h, v = _x(x, at), _y(y, value)
+            box = _place(h, v, LETTER * len(name), (marks, lines, taken), must)
+            if box is None:
+                continue
+            taken.append(box)
+            left, _, right, height = box
+            anchor, end = ("start", left) if left > h else ("end", right)
+            if abs(height - v - 4) > ROW + 3:
+                out += f'<line class="grid" x1="{h:.1f}" y1="{v:.1f}" x2="{end:.1f}" y2="{height - 4:.1f}"/>'
+            out += f'<text x="{end:.1f}" y="{height:.1f}" text-anchor="{anchor}" class="name">{escape(name)}</text>'
     return out
+
+
+def _steps(path: Sequence[tuple[float, float]]) -> list[Box]:
+    """Points on a line, close enough that no name fits between two."""
+    out: list[Box] = []
+    for (a, b), (c, d) in itertools.pairwise(path):
+        count = int(max(abs(c - a), abs(d - b)) // 5) + 1
+        dots = [(a + (c - a) * i / count, b + (d - b) * i / count) for i in range(count + 1)]
+        out += [(h, v, h, v) for h, v in dots]
+    return out
+
+
+def _place(
+    h: float, v: float, wide: float, avoid: tuple[Sequence[Box], Sequence[Box], Sequence[Box]], must: bool
+) -> Box | None:
+    """Where a name goes: near its mark, off other names always, off marks and lines rather than near. None: no room, and it need not."""
+    marks, lines, taken = avoid
+    right, left = h + 8, h - 8 - wide
+    best, least = None, 1e9 if must else 4.0
+    for step in range(-24, 25):  # half rows
+        low = v + 4 + ROW * step / 2
+        if not TOP + ROW <= low <= HEIGHT - BOTTOM:
+            continue
+        for start in (right, left):
+            box = (start, low - ROW, start + wide, low)
+            if start < LEFT or start + wide > WIDTH or any(_meet(box, other) for other in taken):
+                continue
+            cost = abs(step) + 0.4 * (step > 0) + 0.2 * ((start == right) == (h > WIDTH / 2))
+            cost += 6 * any(_meet(box, other) for other in marks)
+            cost += 3 * any(_meet(box, other) for other in lines)
+            if cost < least:
+                best, least = box, cost
+    if best is None and must:  # no room at all: over others rather than nowhere
+        start = right if h <= WIDTH / 2 else left
+        best = start, v + 4 - ROW, start + wide, v + 4
+    return best
+
+
+def _meet(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def interval_bar(low: float, high: float, value: tuple[float, float, float], strong: bool) -> str:

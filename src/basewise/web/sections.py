@@ -78,21 +78,25 @@ def pareto(d: Decision) -> str:
     costs = [max(e["milliseconds_per_row"], 1e-3) for e in points]
     x = Axis(low=min(costs) / 2, high=max(costs) * 2, label="milliseconds a row (log scale)", log=True)
     low, high = focus(points)
-    y = Axis(low=low, high=high, label="right", percent=True)
+    y = Axis(
+        low=low, high=high + 0.1 * (high - low), label="right", percent=True
+    )  # room for the best one's name
     best, front = -1.0, []
     for cost, e in sorted(zip(costs, points, strict=True), key=lambda item: item[0]):
         if e["score"]["estimate"] > best:
             best = e["score"]["estimate"]
             front.append((cost, best))
     named = {f[1] for f in front}
-    marks, labels = plots.line(x, y, front, 1), []
+    marks = plots.line(x, y, front, 1)
+    labels: list[plots.Point] = []
+    others: list[plots.Point] = []
     for cost, e in zip(costs, points, strict=True):
         s = e["score"]
         marks += plots.whisker(x, y, cost, (s["estimate"], s["low"], s["high"]), e["name"] == d.chosen)
-        if e["name"] == d.chosen or s["estimate"] in named:
-            below = f" ({percent(s['estimate'], 0)} %, below)" if s["estimate"] < low else ""
-            labels.append((cost, s["estimate"], e["name"] + below))
-    marks += plots.names(x, y, labels)
+        below = f" ({percent(s['estimate'], 0)} %, below)" if s["estimate"] < low else ""
+        kept = labels if e["name"] == d.chosen or s["estimate"] in named else others
+        kept.append((cost, s["estimate"], e["name"] + below))
+    marks += plots.names(x, y, labels, others, [front])
     text = "Up is better, left is cheaper; the dashed line joins the arms that none beats at their cost."
     return how(text) + plots.frame(x, y, "Quality against cost", marks)
 
@@ -116,6 +120,8 @@ def test(d: Decision) -> str:
         taken = f"{percent(t['discordance'])} % of the rows are right with one of the two and wrong with the other"
     text += f"With so many rows a true difference{to} of {percent(t['smallest_gap'])} points is shown in four tests of five"
     text += f" ({taken}), so in the fifth even that stays unproven."
+    if t.get("groups", t["n"]) < t["n"]:
+        text += f" They come in {t['groups']:,} groups of rows that belong together and count here as {t['worth']:,.0f} rows."
     return how(text) + table(("arm", "% right [95 %]", "n", "chosen better by", "p (Holm)"), rows, 1)
 
 
@@ -132,10 +138,11 @@ def curves(d: Decision) -> str:
     x = Axis(low=min(sizes), high=max(sizes), label="labelled rows (log scale)", log=True)
     y = Axis(low=0.0, high=top, label="wrong", percent=True)
     marks = ""
+    lines = [[(s, m) for s, m, _, _ in points] for points in means.values()]
     for kind, points in enumerate(means.values()):
         marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
-        marks += plots.line(x, y, [(s, m) for s, m, _, _ in points], kind)
-    marks += plots.names(x, y, [(p[-1][0], p[-1][1], name) for name, p in means.items()])
+        marks += plots.line(x, y, lines[kind], kind)
+    marks += plots.names(x, y, [(p[-1][0], p[-1][1], name) for name, p in means.items()], paths=lines)
     read = "".join(f"<p>{escape(s['sentence'])}</p>" for s in d.labels_saved.values())
     text = "Lower is better. Each line is fitted on growing, nested subsets of the same rows; the band spans the draws."
     return how(text) + plots.frame(x, y, "Learning curves", marks) + read

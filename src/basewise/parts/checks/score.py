@@ -90,6 +90,6 @@ def _controls_in_validation(
         return []
     ids = np.intersect1d(subject.trial.row_ids, majority.row_ids)
     ours, theirs = (t.right_by_row(ids) > 0.5 for t in (subject.trial, majority))
-    gap = paired_difference(ours, theirs)
+    gap = paired_difference(ours, theirs, clusters=subject.trial.groups_of(ids))
     evidence.append(interval("minus majority, cross-validated", gap))
     return [(FAIL, f"not shown to be better than majority ({gap})")] if gap.low <= 0 else []

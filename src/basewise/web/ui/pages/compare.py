@@ -110,7 +110,7 @@ def pairs(root: Path, chosen: dict[str, Decision]) -> str:
         ours, theirs = trial_rows(root / a, chosen[a].chosen), trial_rows(root / b, chosen[b].chosen)
         shared, at, to = np.intersect1d(ours["row_id"], theirs["row_id"], return_indices=True)
         if len(shared):
-            found.append((a, b, difference(ours["right"][at].astype(bool), theirs["right"][to].astype(bool))))
+            found.append((a, b, difference(ours["right"][at], theirs["right"][to], ours["group"][at])))
         else:
             rows.append([escape(a), escape(b), "no row was scored by both", "–", "–"])
     adjusted = holm(np.array([gap["p"] for _, _, gap in found])) if found else np.zeros(0)

@@ -41,12 +41,12 @@ def _evidence(path: Path, _changed: int) -> Any:
 
 
 def trial_rows(folder: Path, trial: str) -> dict[str, np.ndarray]:
-    """row_id, label, predicted, probability, right (n,) of one trial, a row once (its first seed)."""
+    """row_id, group, label, predicted, probability, right (n,) of one trial, a row once (its first seed)."""
     import pyarrow.compute as pc
 
     data = evidence_of(folder)
     data = data.filter(pc.equal(data["trial"].cast("string"), trial))
-    found = {name: data[name].to_numpy() for name in ("row_id", "label", "predicted", "right")}
+    found = {name: data[name].to_numpy() for name in ("row_id", "group", "label", "predicted", "right")}
     classes = [name for name in data.column_names if name.startswith("p_")]
     given = (
         np.stack([data[name].to_numpy() for name in classes], axis=1)
