@@ -22,6 +22,7 @@ import common
 from basewise.core.budget import Cost
 from basewise.core.task import Examples
 from basewise.stats.intervals import bootstrap_counts, wilson
+from basewise.stats.paired import mcnemar_midp
 from basewise.stats.selection import corrected_winner
 from basewise.stats.sequential import log_bar, log_e_value
 from basewise.stats.transfer import LearningCurve, labels_saved
@@ -132,10 +133,13 @@ class SimulatedRace(Race):
 _SEEN = Outcome(probabilities=np.zeros((0, 2)), cost=Cost(), choices={})
 
 
-def run_race(right: np.ndarray, looks: int) -> tuple[list[Entry], list[tuple[int, int]], float]:
+def run_race(
+    right: np.ndarray, looks: int, groups: np.ndarray | None = None
+) -> tuple[list[Entry], list[tuple[int, int]], float]:
     """Entries after the race, (leader, dropped) pairs, share of the fits that were run; one look after each part."""
     arms, n = right.shape
-    rows = Examples((), np.zeros(n, np.int64), np.arange(n), np.arange(n), ("right", "wrong"))
+    alone = np.arange(n)
+    rows = Examples((), np.zeros(n, np.int64), alone, alone if groups is None else groups, ("right", "wrong"))
     race = SimulatedRace(
         train=rows,
         folds=np.arange(n) * looks // n,
@@ -211,6 +215,37 @@ def every_row_cell(arms: int, n: int, races: int, rng: np.random.Generator) -> J
         wrong.append(bool((log_e_value(wins, losses) >= bar).any()))
     cell = share(wrong)
     return {"arms": arms, "rows": n, "given_arm_dropped": cell, "met": cell["share"] <= MOST_FALSE}
+
+
+# --- rows that belong together
+
+
+def grouped_cell(arms: int, groups: int, each: int, races: int, rng: np.random.Generator) -> Json:
+    """All arms alike, each good with some groups of rows and bad with others; what the groups change, beside tests that count rows.
+
+    Coverage of the winner's interval, "arm 0 differs from arm 1" at 5 %, and how often arm 0 is dropped in a race of five looks.
+    """
+    n, tie = groups * each, 0.3
+    together, alone = np.repeat(np.arange(groups), each), np.arange(n)
+    weights = {"groups": bootstrap_counts(n, 1_000, 0, together), "rows": bootstrap_counts(n, 1_000, 0)}
+    hits: dict[str, dict[str, list[bool]]] = {
+        kind: {who: [] for who in weights} for kind in ("winner_covered", "said_to_differ", "dropped")
+    }
+    for i in range(races):
+        level = LEVELS[i % 3]
+        hard, own = rng.standard_normal(n), rng.standard_normal((arms, n))
+        liked = np.repeat(rng.standard_normal((arms, groups)), each, axis=1)
+        right = np.sqrt(tie) * hard + np.sqrt(tie) * liked + np.sqrt(1 - 2 * tie) * own < ndtri(level)
+        for who, ids in (("groups", together), ("rows", alone)):
+            found = corrected_winner(right, weights=weights[who], clusters=ids).interval
+            hits["winner_covered"][who].append(found.low <= level <= found.high)
+            hits["said_to_differ"][who].append(mcnemar_midp(right[0], right[1], ids) <= 0.05)
+            hits["dropped"][who].append(run_race(right, 5, ids)[0][0].status == "dropped")
+    cell = {kind: {who: share(found) for who, found in by.items()} for kind, by in hits.items()}
+    low, high = WINNER_RANGE
+    covered, dropped = (cell[kind]["groups"]["share"] for kind in ("winner_covered", "dropped"))
+    met = low <= covered <= high and dropped <= MOST_FALSE
+    return {"arms": arms, "groups": groups, "rows_a_group": each, **cell, "met": met}
 
 
 # --- labels saved
@@ -323,6 +358,10 @@ def measure(races: int, drops: int, curves: int, smoke: bool) -> Json:
     out["drops"] = [drop_cell(*setting, drops, rng) for setting in settings]
     out["drops_every_row"] = [every_row_cell(k, n, drops, rng) for k in arms[:2] for n in rows]
     print(f"drops: {time.perf_counter() - began:.0f} s", flush=True)
+    shapes = (
+        [(5, 40, 10)] if smoke else [(k, g, e) for k in arms[:2] for g, e in ((20, 20), (100, 5), (400, 2))]
+    )
+    out["grouped"] = [grouped_cell(*shape, drops, rng) for shape in shapes]
     cells = [(f, d, r, 16.0, 0.0) for f in FACTORS for d in DRAWS for r in TEST_ROWS]
     cells += [(f, d, r, 2.0, 0.0) for f in FACTORS for d in DRAWS for r in TEST_ROWS]
     cells += [(3.0, d, r, 16.0, 4096.0) for d in DRAWS for r in TEST_ROWS]
@@ -342,15 +381,17 @@ def told(result: Json) -> Json:
         return f"{min(values):.1%} to {max(values):.1%}"
 
     winner, saved = cells("winner"), cells("labels_saved")
-    drops, every = cells("drops"), cells("drops_every_row")
+    drops, every, grouped = cells("drops"), cells("drops_every_row"), cells("grouped")
     headline = (
         f"winner's interval covers {reached('winner', 'coverage')}, in range in {winner[0]} of {winner[1]} cells; the best is dropped in "
-        f"{reached('drops', 'best_dropped')} of the races ({drops[0]} of {drops[1]} cells at most 5 %); labels saved covers "
+        f"{reached('drops', 'best_dropped')} of the races ({drops[0]} of {drops[1]} cells at most 5 %); rows in groups: {grouped[0]} of "
+        f"{grouped[1]} cells met; labels saved covers "
         f"{reached('labels_saved', 'coverage', lambda c: c['control_reaches'] > c['factor'])}, {saved[0]} of {saved[1]} cells met"
     )
     met = {
         "winner's interval 93-98 % in every cell": winner[0] == winner[1],
         "false eliminations at most 5 % in every cell": drops[0] == drops[1] and every[0] == every[1],
+        "rows in groups: winner's interval 93-98 %, false eliminations at most 5 %": grouped[0] == grouped[1],
         "labels saved 93-97 % (censored: true in 95 %) in every cell": saved[0] == saved[1],
     }
     return {"headline": headline, "met": met}
