@@ -290,6 +290,23 @@ def test_evaluate_against_another_run_is_paired(
     )
 
 
+def test_rows_of_one_customer_say_less_than_as_many_of_many(world: World, tmp_path: Path) -> None:
+    rows = [row | {"customer": "" if i == 29 else f"c{i // 5}"} for i, row in enumerate(world.new)]
+    path = tiny.write_csv(tmp_path / "new.csv", rows)
+    answered = tiny.command(
+        "evaluate", world.run, path, "--group", "customer", "--to", tmp_path / "score.json"
+    )
+    result, alone = json.loads((tmp_path / "score.json").read_text()), bw.evaluate(world.run, path)
+    assert (result["n"], result["groups"], alone["groups"]) == (
+        30,
+        7,
+        30,
+    ) and "30 rows in 7 groups" in answered.out
+    assert result["score"]["estimate"] == alone["score"]["estimate"]
+    assert result["score"]["high"] - result["score"]["low"] > alone["score"]["high"] - alone["score"]["low"]
+    tiny.refused(tiny.command("evaluate", world.run, path, "--group", "custmer"), "custmer", "customer")
+
+
 def test_labels_that_the_predictor_does_not_know_are_counted(world: World, tmp_path: Path) -> None:
     rows = [row | {"queue": "legal"} if i < 3 else row for i, row in enumerate(world.new)]
     answered = tiny.command("evaluate", world.run, tiny.write_csv(tmp_path / "new.csv", rows))

@@ -383,6 +383,23 @@ def test_labels_saved_finds_the_factor_and_says_when_it_cannot() -> None:
     assert beyond.censored and beyond.high == float("inf")
 
 
+def test_rows_in_groups_bound_the_labels_saved_as_the_groups_would() -> None:
+    rng = np.random.default_rng(0)
+    base, control = curve(4, rng), curve(1, rng)
+    alone = transfer.labels_saved(base, control, at=200)
+    groups = rng.permutation(np.repeat(np.arange(600), 3))
+
+    def grouped(one: transfer.LearningCurve) -> transfer.LearningCurve:
+        assert one.right is not None
+        right = transfer.by_group(one.right[..., groups], groups)
+        assert np.allclose(1 - right.mean(2).T, one.errors)
+        return replace(one, right=right)
+
+    found = transfer.labels_saved(grouped(base), grouped(control), at=200)
+    assert (found.factor, found.low, found.high) == pytest.approx((alone.factor, alone.low, alone.high))
+    assert base.right is not None and transfer.by_group(base.right, np.arange(600)) is base.right
+
+
 def noisy(
     draws: int, pool: float | None, rng: np.random.Generator, rows: int = 400, level: float = 0.1
 ) -> transfer.LearningCurve:

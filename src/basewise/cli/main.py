@@ -215,6 +215,12 @@ def evaluate(
     rows: Annotated[str, typer.Argument(help="Labelled rows, as for choose.")],
     target: Target = None,
     against: Annotated[str | None, typer.Option(help="Another run, compared on the same rows.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Column whose rows belong together, as one customer's; they count as many as they are worth."
+        ),
+    ] = None,
     shift: Annotated[
         str | None,
         typer.Option(
@@ -234,10 +240,11 @@ def evaluate(
         return
     from basewise.steps.evaluate import evaluate as run_evaluate
 
-    result = run_evaluate(run, rows, target=target, against=against, to=to)
+    result = run_evaluate(run, rows, target=target, against=against, group=group, to=to)
     out, score = console(), result["score"]
+    together = f" in {result['groups']:,} groups" if result["groups"] < result["n"] else ""
     out.print(
-        f"{run}: right on {score['estimate']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}] of {result['n']:,} rows;"
+        f"{run}: right on {score['estimate']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}] of {result['n']:,} rows{together};"
         f" macro F1 {result['macro_f1']:.3f}, log-loss {result['log_loss']:.3f},"
         f" calibration error {result['calibration']['ece']:.3f}"
     )

@@ -49,6 +49,20 @@ class LabelsSaved:
     share_censored: float
 
 
+def by_group(right: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(..., G) outcomes of whole groups of rows from (..., rows), with the same mean; the groups are then what chance draws.
+
+    A group's outcome is 1 less its errors over the mean number of rows a group.
+    """
+    _, inverse = np.unique(groups, return_inverse=True)
+    count = int(inverse.max()) + 1 if len(inverse) else 0
+    if count == len(inverse):
+        return right
+    member = np.zeros((len(inverse), count))
+    member[np.arange(len(inverse)), inverse] = count / len(inverse)
+    return 1.0 - (1.0 - right) @ member
+
+
 def monotone(errors: np.ndarray) -> np.ndarray:
     """(T,) least-squares non-increasing fit (pool adjacent violators)."""
     blocks: list[list[float]] = []

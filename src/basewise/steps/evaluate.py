@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.cells import cell
-from basewise.core.errors import InputError, TargetError
+from basewise.core.errors import InputError, TargetError, UnknownName
 from basewise.core.files import write_json
 from basewise.core.hashing import generator
 from basewise.stats import calibration as calibrate
@@ -171,13 +171,15 @@ def evaluate(
     *,
     target: str | None = None,
     against: str | Path | None = None,
+    group: str | None = None,
     to: Path | None = None,
 ) -> dict[str, Any]:
     """Score the predictor of a run on new labelled rows, and against another run's on the same rows, paired.
 
-    rows: anything `read_table` reads, with the input columns and the target. Returns {"score": interval, "macro_f1",
-    "log_loss", "n", "calibration", "confusion", "against": {...}, "unknown_labels"}; written to `to` as JSON if given.
-    Raises TargetError where the target column or all of its labels are unknown to the predictor.
+    rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
+    count as many as they are worth. Returns {"score": interval, "macro_f1", "log_loss", "n", "groups", "calibration", "confusion",
+    "against": {...}, "unknown_labels"}; written to `to` as JSON if given. Raises TargetError where the target column or all of its
+    labels are unknown to the predictor.
     """
     from basewise.core.table import read_table
     from basewise.steps.predict import load
@@ -185,23 +187,25 @@ def evaluate(
     predictor = load(run)
     table = read_table(rows)
     records = table.data.to_pylist()
-    texts, labels, unknown = labelled_rows(records, predictor, target or predictor.record.get("target"), run)
+    texts, labels, kept = labelled_rows(records, predictor, target or predictor.record.get("target"), run)
+    groups = groups_in(records, kept, group) if group else None
     probabilities = predictor.predict_proba(texts)
     result: dict[str, Any] = {
         "run": str(run),
         "n": len(labels),
-        "score": interval_of(probabilities.argmax(1) == labels),
+        "groups": len(labels) if groups is None else len(np.unique(groups)),
+        "score": interval_of(probabilities.argmax(1) == labels, groups),
         "macro_f1": macro_f1(labels, probabilities.argmax(1), len(predictor.classes)),
         "log_loss": float(calibrate.log_loss(probabilities, labels)),
         "calibration": calibration_table(labels, probabilities),
         "confusion": confusion(labels, probabilities, predictor.classes),
-        "unknown_labels": unknown,
+        "unknown_labels": len(records) - len(kept),
         "against": None,
     }
     if against is not None:
-        result["against"] = _against(
-            load(against), texts, labels, probabilities, predictor.classes, str(against)
-        )
+        theirs = _answers(load(against), texts, predictor.classes, str(against)).argmax(1) == labels
+        gap = difference(probabilities.argmax(1) == labels, theirs, groups)
+        result["against"] = {"run": str(against), "score": interval_of(theirs, groups), "difference": gap}
     if to is not None:
         write_json(Path(to), result)
     return result
@@ -209,9 +213,8 @@ def evaluate(
 
 def labelled_rows(
     records: list[dict[str, Any]], predictor: Any, target: str | None, run: str | Path
-) -> tuple[list[str], np.ndarray, int]:
-    """Texts and labels of the rows whose label the predictor knows; how many it does not know."""
-    from basewise.core.errors import UnknownName
+) -> tuple[list[str], np.ndarray, list[int]]:
+    """Texts and labels of the rows whose label the predictor knows, and where they stand among the records."""
     from basewise.steps.predict import _check_columns, join_inputs, predictor_folder
 
     if target is None:
@@ -227,28 +230,28 @@ def labelled_rows(
         raise UnknownName.of("column", target, records[0])
     _check_columns(records[0], predictor.inputs)
     index = {name: i for i, name in enumerate(predictor.classes)}
-    named = [(r, (cell(r[target]) or "").strip()) for r in records]
-    known = [(r, index[name]) for r, name in named if name in index]
-    if not known:
+    names = [(cell(r[target]) or "").strip() for r in records]
+    kept = [i for i, name in enumerate(names) if name in index]
+    if not kept:
         raise TargetError(
             f"none of the labels in {target!r} is a class of this predictor ({', '.join(predictor.classes[:5])} …)",
             "map the labels to its classes first",
         )
-    texts = [join_inputs(r, predictor.inputs) for r, _ in known]
-    return texts, np.array([label for _, label in known]), len(records) - len(known)
+    texts = [join_inputs(records[i], predictor.inputs) for i in kept]
+    return texts, np.array([index[names[i]] for i in kept]), kept
 
 
-def _against(
-    other: Any,
-    texts: list[str],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    classes: tuple[str, ...],
-    name: str,
-) -> dict[str, Any]:
+def groups_in(records: list[dict[str, Any]], kept: list[int], column: str) -> np.ndarray:
+    """(n,) groups of the kept records by a column; a row without a value is a group of its own."""
+    from basewise.stats.benchmarks import own_clusters
+
+    if column not in records[0]:
+        raise UnknownName.of("column", column, records[0])
+    return own_clusters([cell(records[i][column]) or "" for i in kept])
+
+
+def _answers(other: Any, texts: list[str], classes: tuple[str, ...], name: str) -> np.ndarray:
+    """(n, C) probabilities of another predictor, its classes in this order."""
     if set(other.classes) != set(classes):
         raise TargetError(f"{name} predicts other classes", "compare predictors of the same task")
-    order = [other.classes.index(c) for c in classes]
-    theirs = other.fitted.probabilities(texts)[:, order]
-    ours_right, their_right = probabilities.argmax(1) == labels, theirs.argmax(1) == labels
-    return {"run": name, "score": interval_of(their_right), "difference": difference(ours_right, their_right)}
+    return np.asarray(other.fitted.probabilities(texts))[:, [other.classes.index(c) for c in classes]]

@@ -69,7 +69,7 @@ def shift(
     renamed = [
         {**r, column: mapping.get(str(r[column]).strip(), r[column])} if column in r else r for r in records
     ]
-    texts, labels, unknown = tables.labelled_rows(renamed, predictor, column, run)
+    texts, labels, kept = tables.labelled_rows(renamed, predictor, column, run)
     train = train_rows(run, tuple(predictor.classes))
     own = predictor.fitted.probabilities(texts)
     right = {"adapted": own.argmax(1) == labels}
@@ -84,7 +84,13 @@ def shift(
         seed = seed_from("shift", method, some.digest())
         fitted = part("methods", method).fit(some, on, Context(seed=seed, progress=progress))
         right[name] = fitted.probabilities(texts).argmax(1) == labels
-    result = {"run": str(run), "n": len(labels), "left_out": unknown, "notes": notes, **compared(right)}
+    result = {
+        "run": str(run),
+        "n": len(labels),
+        "left_out": len(records) - len(kept),
+        "notes": notes,
+        **compared(right),
+    }
     result["drop"] = drop(run, right["adapted"])
     if to is not None:
         write_json(Path(to), result)

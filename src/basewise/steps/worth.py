@@ -47,7 +47,7 @@ def curve(
     race: Any,
     progress: Progress,
 ) -> dict[str, Any] | None:
-    """{"sizes", "errors" one a seed a size, "right" (sizes, draws, rows), "pool"}; None when the budget cannot hold it."""
+    """{"sizes", "errors" one a seed a size, "right" (sizes, draws, groups of rows), "pool"}; None when the budget cannot hold it."""
     rights: list[list[np.ndarray]] = []
     for count_index, _ in enumerate(counts):
         row = []
@@ -56,7 +56,8 @@ def curve(
             job = race.job_of(arm, rows, held_out.texts, draw)
             saved = race.run.saved(job.name)
             if saved is None and race.clock.left <= 0:
-                return _finish(counts[: len(rights)], rights, len(train)) if len(rights) >= 3 else None
+                done = counts[: len(rights)]
+                return _finish(done, rights, len(train), held_out.groups) if len(done) >= 3 else None
             outcome = outcome_from(*saved) if saved else run_job(job)
             if not saved:
                 race.run.keep(job.name, *outcome_record(outcome))
@@ -65,11 +66,15 @@ def curve(
             row.append(outcome.probabilities.argmax(1) == held_out.labels)
             progress(count_index * draws + draw + 1, len(counts) * draws, f"learning curve of {arm.name}")
         rights.append(row)
-    return _finish(counts, rights, len(train))
+    return _finish(counts, rights, len(train), held_out.groups)
 
 
-def _finish(counts: list[int], rights: list[list[np.ndarray]], pool: int) -> dict[str, Any]:
-    right = np.array(rights)
+def _finish(
+    counts: list[int], rights: list[list[np.ndarray]], pool: int, groups: np.ndarray
+) -> dict[str, Any]:
+    from basewise.stats.transfer import by_group
+
+    right = by_group(np.array(rights), groups)
     return {"sizes": list(counts), "errors": (1 - right.mean(2)).tolist(), "right": right, "pool": pool}
 
 
