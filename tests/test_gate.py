@@ -203,8 +203,12 @@ class TestChecks:
             half, 0, np.arange(1000) % 2
         )  # right where the threshold was set, half wrong where it is tried
         limits = {k: v for k, (v, _) in module.THRESHOLDS.items()}
-        assert module._risk(probabilities, labels, half, limits, [])[0][0] == FAIL
-        assert module._sets(probabilities, labels, half, 0.1, [])[0][0] == FAIL
+        rows = module._Rows(probabilities, labels, np.arange(1000), half)
+        assert module._risk(rows, limits, [])[0][0] == FAIL
+        assert module._sets(rows, 0.1, [])[0][0] == FAIL
+        few = module._Rows(probabilities, labels, np.arange(1000) // 250, half)
+        assert module._risk(few, limits, [])[0][0] == WARN, "two groups promise nothing"
+        assert module._sets(few, 0.1, [])[0][0] == PASS, "nor do two groups prove a promise broken"
 
     def test_robustness(self, tmp_path: Path) -> None:
         task = tiny_task()

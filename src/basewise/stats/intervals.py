@@ -65,7 +65,7 @@ def jeffreys(successes: float, n: int, level: float = 0.95) -> Interval:
     return Interval(estimate=estimate, low=low, high=high, n=n, level=level, method="jeffreys")
 
 
-def clopper_pearson(successes: float, n: int, level: float = 0.95) -> Interval:
+def clopper_pearson(successes: float, n: float, level: float = 0.95) -> Interval:
     """Exact interval of a share: never covers less than it says (Clopper and Pearson 1934)."""
     _check(successes, n)
     from scipy.stats import beta
@@ -74,7 +74,7 @@ def clopper_pearson(successes: float, n: int, level: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
     high = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 1, n - successes))
     estimate = successes / n if n else float("nan")
-    return Interval(estimate=estimate, low=low, high=high, n=n, level=level, method="clopper-pearson")
+    return Interval(estimate=estimate, low=low, high=high, n=int(n), level=level, method="clopper-pearson")
 
 
 def clustered_mean(values: np.ndarray, clusters: np.ndarray, level: float = 0.95) -> Interval:

@@ -1,11 +1,12 @@
 """Whether abstaining keeps its promise: the risk above the threshold, and how often a conformal set holds the truth.
 
-Threshold and set are made on one half of the held-out rows and tried on the other; a promise fails only where chance does not
-explain it.
+Threshold and set are made on one half of the held-out rows and tried on the other, rows that belong together on one side; a
+promise fails only where chance does not explain it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval, worst
 from basewise.core.hashing import generator
 from basewise.stats.conformal import conformal_quantile, coverage_band, threshold_for_risk
-from basewise.stats.intervals import clopper_pearson
+from basewise.stats.intervals import Interval, clopper_pearson, independent_rows
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "risk": (0.05, "share of answers above the threshold that may be wrong"),
@@ -34,12 +35,12 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         )
     _, first = np.unique(trial.row_ids, return_index=True)
     probabilities, labels = trial.probabilities[first], trial.labels[first]
-    half = generator("abstention", len(labels)).random(len(labels)) < 0.5
+    groups = (trial.row_ids if trial.groups is None else trial.groups)[first]
+    _, start, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    half = (generator("abstention", len(labels)).random(len(labels)) < 0.5)[start][inverse]
+    rows = _Rows(probabilities, labels, groups, half)
     evidence: list[Json] = []
-    said = [
-        *_risk(probabilities, labels, half, limits, evidence),
-        *_sets(probabilities, labels, half, limits["alpha"], evidence),
-    ]
+    said = [*_risk(rows, limits, evidence), *_sets(rows, limits["alpha"], evidence)]
     verdict = worst([v for v, _ in said])
     return CheckResult(
         check="abstention",
@@ -49,21 +50,32 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     )
 
 
-def _risk(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    half: np.ndarray,
-    limits: dict[str, Any],
-    evidence: list[Json],
-) -> list[tuple[str, str]]:
-    confidence, wrong = probabilities.max(1), probabilities.argmax(1) != labels
-    promised = threshold_for_risk(confidence[half], ~wrong[half], limits["risk"])
+@dataclass(frozen=True)
+class _Rows:
+    """probabilities (n, C); labels, groups, half (n,): whether a row is one that promises are made on."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    half: np.ndarray
+
+    def share(self, hits: np.ndarray, among: np.ndarray, level: float = 0.95) -> Interval:
+        """Exact interval of the share of hits among some rows, which count as many as they are worth."""
+        hits = hits[among]
+        worth = independent_rows(hits, self.groups[among])
+        found = clopper_pearson(float(hits.mean()) * worth if len(hits) else 0.0, worth, level)
+        return replace(found, n=len(hits))
+
+
+def _risk(rows: _Rows, limits: dict[str, Any], evidence: list[Json]) -> list[tuple[str, str]]:
+    confidence, wrong = rows.probabilities.max(1), rows.probabilities.argmax(1) != rows.labels
+    half = rows.half
+    promised = threshold_for_risk(confidence[half], ~wrong[half], limits["risk"], clusters=rows.groups[half])
     if promised is None:
         return [(WARN, f"no threshold promises a risk of {limits['risk']}, so it never abstains")]
     answered = ~half & (confidence >= promised[0])
-    covered = clopper_pearson(int(answered.sum()), int((~half).sum()))
-    risk = clopper_pearson(int(wrong[answered].sum()), int(answered.sum()))
-    strict = clopper_pearson(int(wrong[answered].sum()), int(answered.sum()), SURE)
+    covered = rows.share(answered, ~half)
+    risk, strict = rows.share(wrong, answered), rows.share(wrong, answered, SURE)
     evidence += [
         interval("share answered", covered),
         interval("wrong among the answered", risk, {"promised": limits["risk"]}),
@@ -74,16 +86,15 @@ def _risk(
     return [(WARN if covered.estimate < limits["least_coverage"] else PASS, told)]
 
 
-def _sets(
-    probabilities: np.ndarray, labels: np.ndarray, half: np.ndarray, alpha: float, evidence: list[Json]
-) -> list[tuple[str, str]]:
-    truth = probabilities[np.arange(len(labels)), labels]
+def _sets(rows: _Rows, alpha: float, evidence: list[Json]) -> list[tuple[str, str]]:
+    probabilities, half = rows.probabilities, rows.half
+    truth = probabilities[np.arange(len(half)), rows.labels]
     least = conformal_quantile(truth[half], alpha)
-    held = clopper_pearson(int((truth[~half] >= least).sum()), int((~half).sum()))
+    held, strict = rows.share(truth >= least, ~half), rows.share(truth >= least, ~half, SURE)
     sizes = (probabilities[~half] >= least).sum(1)
-    low, _ = coverage_band(int(half.sum()), alpha, SURE)
+    worth = int(independent_rows(truth[half] >= least, rows.groups[half]))
+    low = coverage_band(worth, alpha, SURE)[0] if worth >= 1 / alpha else 0.0  # so few promise nothing
     evidence.append(interval("conformal sets that hold the truth", held, {"promised": 1 - alpha}))
     evidence.append({"name": "mean size of a set", "value": float(sizes.mean())})
     told = f"sets hold the truth in {held} of rows, {1 - alpha} promised, {sizes.mean():.1f} classes a set"
-    strict = clopper_pearson(int((truth[~half] >= least).sum()), int((~half).sum()), SURE)
     return [(FAIL if strict.high < low else PASS, told)]
