@@ -55,7 +55,7 @@ def simulated(times: int) -> list[common.Json]:
                     answered.append(0.0 if made is None else 1 - made[0])
                 cell = {"errors": name, "power": power, "rows": n, "broken": share(broken)}
                 cells.append(
-                    {**cell, "answered": float(np.mean(answered)), "met": cell["broken"]["low"] <= DELTA}
+                    {**cell, "answered": float(np.mean(answered)), "met": cell["broken"]["share"] <= DELTA}
                 )
     return cells
 
@@ -106,7 +106,7 @@ def real(name: str, base_key: str, rows: int, draws: int, smoke: bool) -> common
         "test_rows": len(test),
         "broken": broken,
         "draws": lines,
-        "met": broken["low"] <= DELTA,
+        "met": broken["share"] <= DELTA,
     }
 
 
@@ -187,17 +187,19 @@ def main() -> None:
         print({k: v for k, v in sets[-1].items() if k != "draws"}, flush=True)
     best = max((a for a in areas if a["base"] == o.base), key=lambda a: a["train_rows"])
     worst = max(cells, key=lambda c: c["broken"]["share"])["broken"]["share"]
-    kept = [s for s in sets if not s["broken"]["share"]]
+    draws = sum(s["broken"]["n"] for s in sets)
+    all_kept = 1 - sum(s["broken"]["share"] * s["broken"]["n"] for s in sets) / draws
     answered = {s["set"]: float(np.mean([d["answered"] for d in s["draws"]])) for s in sets}
     met = {
         "AUROC at least 0.95 by features": best["features"]["area"] >= LEAST_AREA,
         "promised risk kept in 95 % of the simulated cases, every cell": all(c["met"] for c in cells),
-        "promised risk kept on every set": all(s["met"] for s in sets),
+        "promised risk kept in 95 % of all draws": all_kept >= 1 - DELTA,
+        "promised risk kept in 95 % of the draws of every set": all(s["met"] for s in sets),
     }
     headline = (
         f"clinc150 out of scope: AUROC {best['features']['area']:.3f} [{best['features']['low']:.3f}, {best['features']['high']:.3f}] by"
         f" features of {o.base} (n = {best['features']['n']}, confidence alone {best['confidence alone']['area']:.3f}); a risk of 5 % promised"
-        f" from {o.rows} rows is broken in {100 * worst:.1f} % of the worst simulated cell and kept in every draw on {len(kept)} of {len(sets)}"
+        f" from {o.rows} rows is broken in {100 * worst:.1f} % of the worst simulated cell and kept in {all_kept:.0%} of {draws} draws on {len(sets)}"
         f" sets ({min(answered.values()):.0%} to {max(answered.values()):.0%} of the rows answered)"
     )
     print(headline)

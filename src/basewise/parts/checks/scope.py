@@ -17,7 +17,7 @@ from basewise.core.hashing import generator
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "file": ("", "table of texts that belong to no class; ours when empty"),
     "least": (0.9, "area under the curve that its interval must reach"),
-    "rows": (1500, "train rows to compare with, at most"),
+    "rows": (5000, "train rows to compare with, at most"),
 }
 MOST = 400
 SUBJECTS = [
