@@ -198,7 +198,7 @@ def main() -> None:
     }
     headline = (
         f"clinc150 out of scope: AUROC {best['features']['area']:.3f} [{best['features']['low']:.3f}, {best['features']['high']:.3f}] by"
-        f" features of {o.base} (n = {best['features']['n']}, confidence alone {best['confidence alone']['area']:.3f}); a risk of 5 % promised"
+        f" features of {o.base} ({best['train_rows']:,} train rows, n = {best['features']['n']}, confidence alone {best['confidence alone']['area']:.3f}); a risk of 5 % promised"
         f" from {o.rows} rows is broken in {100 * worst:.1f} % of the worst simulated cell and kept in {all_kept:.0%} of {draws} draws on {len(sets)}"
         f" sets ({min(answered.values()):.0%} to {max(answered.values()):.0%} of the rows answered)"
     )

@@ -297,11 +297,8 @@ def test_rows_of_one_customer_say_less_than_as_many_of_many(world: World, tmp_pa
         "evaluate", world.run, path, "--group", "customer", "--to", tmp_path / "score.json"
     )
     result, alone = json.loads((tmp_path / "score.json").read_text()), bw.evaluate(world.run, path)
-    assert (result["n"], result["groups"], alone["groups"]) == (
-        30,
-        7,
-        30,
-    ) and "30 rows in 7 groups" in answered.out
+    assert (result["n"], result["groups"], alone["groups"]) == (30, 7, 30)
+    assert "30 rows in 7 groups" in answered.out
     assert result["score"]["estimate"] == alone["score"]["estimate"]
     assert result["score"]["high"] - result["score"]["low"] > alone["score"]["high"] - alone["score"]["low"]
     tiny.refused(tiny.command("evaluate", world.run, path, "--group", "custmer"), "custmer", "customer")

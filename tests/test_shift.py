@@ -26,7 +26,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows, target="queue", budget="60s", bases=(), methods=("majority", "words"), to=folder / "run"
         )
     names = {"billing": "money", "delivery": "parcels", "technical": "weather"}
-    there = [{"text": r["text"], "kind": names[r["queue"]]} for r in tiny.rows(60, seed=5)]
+    there = [
+        {"text": r["text"], "kind": names[r["queue"]], "author": f"a{i // 15}"}
+        for i, r in enumerate(tiny.rows(60, seed=5))
+    ]
     tiny.write_csv(folder / "there.csv", there)
     return folder
 
@@ -53,6 +56,20 @@ def test_the_command_says_what_it_could_not_ask(run: Path) -> None:
     said = tiny.command("evaluate", run / "run", run / "there.csv", *words)
     assert said.code == 0, said.err
     assert "adapted:" in said.out and "No base was prompted" in said.out
+
+
+def test_rows_of_few_authors_say_less(run: Path) -> None:
+    mapping = {"money": "billing", "parcels": "delivery", "weather": "technical"}
+
+    def width(group: str | None) -> float:
+        found = shift(run / "run", run / "there.csv", mapping, target="kind", group=group)
+        drop, score = found["drop"], found["arms"][0]["score"]
+        assert drop["low"] < drop["estimate"] < drop["high"] and score["n"] == 60
+        return float(score["high"] - score["low"])
+
+    assert width("author") > 1.5 * width(None)
+    words = ["--target", "kind", "--shift", "money=billing", "--against", run / "run"]
+    tiny.refused(tiny.command("evaluate", run / "run", run / "there.csv", *words), "--against", "--shift")
 
 
 @pytest.mark.parametrize(

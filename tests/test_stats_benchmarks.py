@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basewise.stats import benchmarks as b
+from basewise.stats import intervals
 
 VALUES = st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=2, max_size=40)
 
@@ -83,7 +84,7 @@ def test_clusters_widen_and_one_cluster_says_nothing() -> None:
         b.score_interval(scores, np.repeat(np.arange(20), 10)),
     )
     assert wide.high - wide.low > 2.5 * (narrow.high - narrow.low)
-    assert b.design_effect(scores, np.repeat(np.arange(20), 10)) > 8
+    assert intervals.design_effect(scores, np.repeat(np.arange(20), 10)) > 8
     found, p = b.gap(scores, scores[::-1] * 0.5, np.zeros(200))
     assert p == 1.0 and found.high == float("inf")
 

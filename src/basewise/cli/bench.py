@@ -231,7 +231,13 @@ def show_comparison(found: dict[str, Any], console: Any) -> None:
 
 
 def show_shift(
-    run: str, rows: str, mapping: str, target: str | None, base: str | None, to: Path | None
+    run: str,
+    rows: str,
+    mapping: str,
+    target: str | None,
+    base: str | None,
+    group: str | None,
+    to: Path | None,
 ) -> None:
     """`evaluate --shift`: the adapted predictor, the words and the prompted base on rows of another origin."""
     from rich.console import Console
@@ -243,7 +249,9 @@ def show_shift(
     out = Console(highlight=False)
     with progress_bars(Console(stderr=True, highlight=False)) as progress:
         asked = pull(base, progress) if base else None
-        found = shift(run, rows, read_mapping(mapping), target=target, base=asked, to=to, progress=progress)
+        found = shift(
+            run, rows, read_mapping(mapping), target=target, base=asked, group=group, to=to, progress=progress
+        )
     for arm in found["arms"]:
         console_line = f"{arm['name']}: {figure(arm['score'], 'accuracy')} % of {found['n']:,} rows"
         out.print(console_line, markup=False)

@@ -236,7 +236,11 @@ def evaluate(
     if shift is not None:
         from basewise.cli.bench import show_shift
 
-        show_shift(run, rows, shift, target, base, to)
+        if against is not None:
+            from basewise.core.errors import InputError
+
+            raise InputError("--against and --shift came together", "compare on one kind of rows at a time")
+        show_shift(run, rows, shift, target, base, group, to)
         return
     from basewise.steps.evaluate import evaluate as run_evaluate
 

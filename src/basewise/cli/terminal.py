@@ -103,8 +103,10 @@ def leaderboard(decision: Decision) -> Table:
 def _show_test(test: dict[str, Any], console: Console) -> None:
     looks = "look" if test["looks"] == 1 else "looks"
     to = f" to {escape(test['against'])}" if test.get("against") else ""
+    groups = test.get("groups", test["n"])
+    together = f" in {groups:,} groups" if groups < test["n"] else ""
     console.print(
-        f"Locked test rows: n = {test['n']:,}, {test['looks']} {looks} so far;"
+        f"Locked test rows: n = {test['n']:,}{together}, {test['looks']} {looks} so far;"
         f" a true gap{to} of {100 * test['smallest_gap']:.1f} points is shown in 4 such tests of 5."
     )
     for score in test["scores"]:

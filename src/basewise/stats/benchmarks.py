@@ -11,11 +11,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from basewise.stats.intervals import Interval, clustered_mean, normal_quantile, wilson
+from basewise.stats.intervals import (
+    ROUNDING,
+    Interval,
+    clustered_mean,
+    design_effect,
+    normal_quantile,
+    standard_error,
+    wilson,
+)
 from basewise.stats.paired import mcnemar_midp, paired_difference
-
-ROUNDING = 1e-12
-"""Below this a spread is the rounding of sums, not a spread."""
 
 
 def own_clusters(clusters: Sequence[str]) -> np.ndarray:
@@ -55,18 +60,6 @@ def _of_odds(found: Interval) -> Interval:
     half = (found.high - mean) / (mean * (1 - mean))
     low, high = (1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + side * half))) for side in (-1, 1))
     return Interval(estimate=mean, low=float(low), high=float(high), n=found.n, method=found.method)
-
-
-def standard_error(scores: np.ndarray, clusters: np.ndarray) -> float:
-    """Standard error of the mean of (n,) scores from the sums of each cluster's residuals; nan with one cluster."""
-    scores = np.asarray(scores, float)
-    _, inverse = np.unique(clusters, return_inverse=True)
-    groups = int(inverse.max()) + 1 if len(inverse) else 0
-    if groups < 2:
-        return float("nan")
-    sums = np.bincount(inverse, weights=scores - scores.mean())
-    error = float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(scores))
-    return error if error > ROUNDING * max(1.0, float(np.abs(scores).max())) else 0.0
 
 
 def _mean(values: np.ndarray, clusters: np.ndarray) -> Interval:
@@ -216,15 +209,6 @@ def ratio_parts(amounts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     amounts, sizes = np.asarray(amounts, float), np.asarray(sizes, float)
     ratio = amounts.sum() / sizes.sum()
     return ratio + (amounts - ratio * sizes) / sizes.mean()
-
-
-def design_effect(scores: np.ndarray, clusters: np.ndarray) -> float:
-    """How many times the variance of independent items the clusters make it, at least 1."""
-    scores = np.asarray(scores, float)
-    spread, error = float(scores.var()), standard_error(scores, clusters)
-    if spread == 0 or not np.isfinite(error):
-        return 1.0
-    return max(1.0, error**2 * len(scores) / spread)
 
 
 def visible(error: float, power: float = 0.8) -> float:

@@ -7,9 +7,12 @@ from the sums of each group's residuals (Miller, arXiv 2411.00640) with Student'
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+ROUNDING = 1e-12
+"""Below this a spread is the rounding of sums, not a spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +80,33 @@ def clopper_pearson(successes: float, n: float, level: float = 0.95) -> Interval
     return Interval(estimate=estimate, low=low, high=high, n=int(n), level=level, method="clopper-pearson")
 
 
+def standard_error(scores: np.ndarray, clusters: np.ndarray) -> float:
+    """Standard error of the mean of (n,) scores from the sums of each cluster's residuals; nan with one cluster."""
+    scores = np.asarray(scores, float)
+    _, inverse = np.unique(clusters, return_inverse=True)
+    groups = int(inverse.max()) + 1 if len(inverse) else 0
+    if groups < 2:
+        return float("nan")
+    sums = np.bincount(inverse, weights=scores - scores.mean())
+    error = float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(scores))
+    return error if error > ROUNDING * max(1.0, float(np.abs(scores).max())) else 0.0
+
+
+def design_effect(scores: np.ndarray, clusters: np.ndarray) -> float:
+    """How many times the variance of independent items the clusters make it, at least 1."""
+    scores = np.asarray(scores, float)
+    spread, error = float(scores.var()), standard_error(scores, clusters)
+    if spread == 0 or not np.isfinite(error):
+        return 1.0
+    return max(1.0, error**2 * len(scores) / spread)
+
+
 def clustered_mean(values: np.ndarray, clusters: np.ndarray, level: float = 0.95) -> Interval:
     """Mean of (n,) values whose rows share clusters (n,): Var = G/(G-1) * sum_g (sum of residuals)^2 / n^2, t with G-1."""
     from scipy.stats import t
 
     values = np.asarray(values, float)
-    _, inverse = np.unique(np.asarray(clusters), return_inverse=True)
-    groups, n, mean = int(inverse.max()) + 1, len(values), float(values.mean())
+    groups, n, mean = len(np.unique(clusters)), len(values), float(values.mean())
     if groups < 2:
         return Interval(estimate=mean, low=0.0, high=1.0, n=n, level=level, method="one cluster")
     if np.ptp(values) == 0 and mean in (0.0, 1.0):  # no spread to measure: each cluster counts as one row
@@ -91,8 +114,7 @@ def clustered_mean(values: np.ndarray, clusters: np.ndarray, level: float = 0.95
         return Interval(
             estimate=mean, low=flat.low, high=flat.high, n=n, level=level, method="wilson on clusters"
         )
-    sums = np.bincount(inverse, weights=values - mean)
-    error = np.sqrt(groups / (groups - 1) * float((sums**2).sum())) / n
+    error = standard_error(values, clusters)
     half = float(t.ppf(0.5 + level / 2, groups - 1)) * error
     bounded = values.min() >= 0 and values.max() <= 1
     low, high = mean - half, mean + half
@@ -115,11 +137,20 @@ def independent_rows(values: np.ndarray, clusters: np.ndarray | None) -> float:
         return float(n)
     if groups < 2 or np.ptp(values) == 0:
         return float(min(groups, n))
-    _, inverse = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(inverse, weights=values - values.mean())
-    effect = groups / (groups - 1) * float((sums**2).sum()) / (n * float(values.var()))
     few = (float(t.ppf(0.975, groups - 1)) / normal_quantile(0.95)) ** 2
-    return float(n / (max(1.0, effect) * few))
+    return float(n / (design_effect(values, clusters) * few))
+
+
+def share_of(
+    hits: np.ndarray,
+    clusters: np.ndarray | None = None,
+    level: float = 0.95,
+    interval: Callable[[float, float, float], Interval] = wilson,
+) -> Interval:
+    """The share of (n,) hits with an interval (`wilson`, `clopper_pearson`) of as many rows as they are worth in their groups."""
+    hits = np.asarray(hits, float)
+    worth = independent_rows(hits, clusters)
+    return replace(interval(float(hits.mean()) * worth if worth else 0.0, worth, level), n=len(hits))
 
 
 def bootstrap_counts(

@@ -58,9 +58,10 @@ def by_group(right: np.ndarray, groups: np.ndarray) -> np.ndarray:
     count = int(inverse.max()) + 1 if len(inverse) else 0
     if count == len(inverse):
         return right
-    member = np.zeros((len(inverse), count))
-    member[np.arange(len(inverse)), inverse] = count / len(inverse)
-    return 1.0 - (1.0 - right) @ member
+    order = np.argsort(inverse, kind="stable")
+    starts = np.searchsorted(inverse[order], np.arange(count))
+    wrong = 1.0 - np.asarray(right, float)[..., order]
+    return 1.0 - np.add.reduceat(wrong, starts, axis=-1) * (count / len(inverse))
 
 
 def monotone(errors: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from basewise.core.benchmark import Json
 from basewise.core.errors import TableError
 from basewise.core.suite import AUROC, BenchTask
 from basewise.stats import benchmarks as stat
+from basewise.stats import intervals
 from basewise.stats.contamination import WORDS, longest_matches
 from basewise.stats.intervals import Interval
 from basewise.steps.bench_tables import Cell, plain
@@ -105,6 +106,6 @@ def _gap(cell: Cell, matched: np.ndarray) -> Interval:
 
     kinds = [(cell.scores[m], cell.clusters[m]) for m in (matched, ~matched)]
     value = float(kinds[0][0].mean() - kinds[1][0].mean())
-    half = normal_quantile(0.95) * math.hypot(*(stat.standard_error(s, c) for s, c in kinds))
+    half = normal_quantile(0.95) * math.hypot(*(intervals.standard_error(s, c) for s, c in kinds))
     half = half if math.isfinite(half) else float("inf")
     return Interval(estimate=value, low=value - half, high=value + half, n=len(matched))

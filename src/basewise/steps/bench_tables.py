@@ -17,6 +17,7 @@ import numpy as np
 from basewise.core.benchmark import Answers, Json
 from basewise.core.suite import AUROC, HALF, LOW, BenchTask
 from basewise.stats import benchmarks as stat
+from basewise.stats import intervals
 from basewise.stats.intervals import Interval
 from basewise.stats.paired import holm
 from basewise.steps.bench_scores import chance, majority, measures, scores
@@ -161,7 +162,7 @@ def assumed_gap(cells: Sequence[Cell]) -> float | None:
     """Smallest gap to another base that these items would show if the two disagreed on a fifth of them; shares only."""
     if any(not np.isin(c.scores, (0.0, 1.0)).all() for c in cells):
         return None
-    parts = [DISAGREE * stat.design_effect(c.scores, c.clusters) / len(c.scores) for c in cells]
+    parts = [DISAGREE * intervals.design_effect(c.scores, c.clusters) / len(c.scores) for c in cells]
     return stat.visible(math.sqrt(sum(parts)) / len(parts))
 
 
@@ -205,7 +206,7 @@ def compare(pairs: Sequence[tuple[Cell, Cell]], head: Json) -> tuple[list[Json],
                 "smallest_gap": seen,
             }
         )
-    errors = [stat.standard_error(g, c) for g, c in zip(gaps, clusters, strict=True)]
+    errors = [intervals.standard_error(g, c) for g, c in zip(gaps, clusters, strict=True)]
     error = math.sqrt(sum(e * e for e in errors)) / len(errors)
     found = stat.suite_gap(gaps, clusters) if len(gaps) > 1 else None
     mean = _gap(found) if found else {k: lines[0][k] for k in ("estimate", "low", "high", "n", "p")}

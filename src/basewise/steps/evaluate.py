@@ -25,9 +25,7 @@ PROMISED_RISK = 0.05
 
 def interval_of(right: np.ndarray, clusters: np.ndarray | None = None) -> dict[str, Any]:
     """Share right with Wilson's 95 % interval, of as many rows as they are worth where they come in groups."""
-    right = np.asarray(right, float)
-    worth = intervals.independent_rows(right, clusters)
-    return {**plain(intervals.wilson(right.mean() * worth if worth else 0, worth)), "n": len(right)}
+    return plain(intervals.share_of(right, clusters))
 
 
 def plain(interval: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from basewise.core.method import Context
 from basewise.core.registry import part
 from basewise.core.task import Examples
 from basewise.stats import paired
-from basewise.stats.intervals import normal_quantile
+from basewise.stats.intervals import independent_rows, normal_quantile
 from basewise.steps import evaluate as tables
 from basewise.steps.predict import find_base, load, predictor_folder
 
@@ -49,13 +49,14 @@ def shift(
     *,
     target: str | None = None,
     base: Base | None = None,
+    group: str | None = None,
     to: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Score the run's predictor, words and a prompted base on rows whose labels are renamed by `mapping`.
 
     base: whom to prompt; the predictor's own where it can be asked. Rows whose label is neither mapped nor a class are left out
-    and counted. Returns {"arms": [{"name", "score"}], "differences", "drop", "n", "left_out", "notes"}. Raises UnknownName for a
+    and counted. group: column whose rows belong together. Returns {"arms": [{"name", "score"}], "differences", "drop", "n", "left_out", "notes"}. Raises UnknownName for a
     class that the predictor does not have, RunError where the run holds no train rows.
     """
     from basewise.core.table import read_table
@@ -70,6 +71,7 @@ def shift(
         {**r, column: mapping.get(str(r[column]).strip(), r[column])} if column in r else r for r in records
     ]
     texts, labels, kept = tables.labelled_rows(renamed, predictor, column, run)
+    groups = tables.groups_in(renamed, kept, group) if group else None
     train = train_rows(run, tuple(predictor.classes))
     own = predictor.fitted.probabilities(texts)
     right = {"adapted": own.argmax(1) == labels}
@@ -89,27 +91,27 @@ def shift(
         "n": len(labels),
         "left_out": len(records) - len(kept),
         "notes": notes,
-        **compared(right),
+        **compared(right, groups),
     }
-    result["drop"] = drop(run, right["adapted"])
+    result["drop"] = drop(run, right["adapted"], groups)
     if to is not None:
         write_json(Path(to), result)
     return result
 
 
-def compared(right: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Scores of the arms, and the first less each other one, p adjusted by Holm."""
+def compared(right: dict[str, np.ndarray], groups: np.ndarray | None = None) -> dict[str, Any]:
+    """Scores of the arms, and the first less each other one, p adjusted by Holm; rows may come in groups (n,)."""
     names = list(right)
-    gaps = [{"name": n, **tables.difference(right[names[0]], right[n])} for n in names[1:]]
+    gaps = [{"name": n, **tables.difference(right[names[0]], right[n], groups)} for n in names[1:]]
     for gap, p in zip(gaps, paired.holm(np.array([g["p"] for g in gaps])), strict=True):
         gap["p_holm"] = float(p)
     return {
-        "arms": [{"name": n, "score": tables.interval_of(r)} for n, r in right.items()],
+        "arms": [{"name": n, "score": tables.interval_of(r, groups)} for n, r in right.items()],
         "differences": gaps,
     }
 
 
-def drop(run: str | Path, right: np.ndarray) -> dict[str, Any] | None:
+def drop(run: str | Path, right: np.ndarray, groups: np.ndarray | None = None) -> dict[str, Any] | None:
     """What the predictor scores here less what it scored on its own test rows; None where it was not tested."""
     path = predictor_folder(run).parent / "decision.json"
     test = read_json(path)["test"] if path.exists() else {}
@@ -117,7 +119,7 @@ def drop(run: str | Path, right: np.ndarray) -> dict[str, Any] | None:
         return None
     before, n = test["scores"][0]["estimate"], test["n"]
     here = float(right.mean())
-    error = math.sqrt(here * (1 - here) / len(right) + before * (1 - before) / n)
+    error = math.sqrt(here * (1 - here) / independent_rows(right, groups) + before * (1 - before) / n)
     half = normal_quantile(0.95) * error
     value = here - before
     return {"before": before, "estimate": value, "low": value - half, "high": value + half, "n": len(right)}

@@ -78,9 +78,8 @@ def pareto(d: Decision) -> str:
     costs = [max(e["milliseconds_per_row"], 1e-3) for e in points]
     x = Axis(low=min(costs) / 2, high=max(costs) * 2, label="milliseconds a row (log scale)", log=True)
     low, high = focus(points)
-    y = Axis(
-        low=low, high=high + 0.1 * (high - low), label="right", percent=True
-    )  # room for the best one's name
+    above = high + 0.1 * (high - low)  # room for the best one's name
+    y = Axis(low=low, high=above, label="right", percent=True)
     best, front = -1.0, []
     for cost, e in sorted(zip(costs, points, strict=True), key=lambda item: item[0]):
         if e["score"]["estimate"] > best:

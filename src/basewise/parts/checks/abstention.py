@@ -6,7 +6,7 @@ promise fails only where chance does not explain it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval, worst
 from basewise.core.hashing import generator
 from basewise.stats.conformal import conformal_quantile, coverage_band, threshold_for_risk
-from basewise.stats.intervals import Interval, clopper_pearson, independent_rows
+from basewise.stats.intervals import Interval, clopper_pearson, independent_rows, share_of
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "risk": (0.05, "share of answers above the threshold that may be wrong"),
@@ -61,10 +61,7 @@ class _Rows:
 
     def share(self, hits: np.ndarray, among: np.ndarray, level: float = 0.95) -> Interval:
         """Exact interval of the share of hits among some rows, which count as many as they are worth."""
-        hits = hits[among]
-        worth = independent_rows(hits, self.groups[among])
-        found = clopper_pearson(float(hits.mean()) * worth if len(hits) else 0.0, worth, level)
-        return replace(found, n=len(hits))
+        return share_of(hits[among], self.groups[among], level, clopper_pearson)
 
 
 def _risk(rows: _Rows, limits: dict[str, Any], evidence: list[Json]) -> list[tuple[str, str]]:
