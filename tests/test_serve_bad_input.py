@@ -136,7 +136,9 @@ def test_keys_open_their_own_tasks_until_they_expire(made: Any) -> None:
     assert status(keys["all"], "/v1/admin/tasks/tickets/replace", b'{"folder": "/x"}') == 403
     assert status(keys["admin"], "/v1/admin/tasks/tickets/rollback") == 422  # nothing to go back to
     stored = (service.keys.path).read_text()
-    assert not any(key.rpartition("-")[2] in stored for key in keys.values())
+    assert not any(
+        key.split("-", 2)[2] in stored for key in keys.values()
+    )  # a secret may have hyphens of its own
     assert service.keys.path.stat().st_mode & 0o077 == 0
     service.keys.remove(keys["all"].split("-")[1])
     assert status(keys["all"]) == 401
