@@ -123,11 +123,9 @@ class SimulatedRace(Race):
     table: np.ndarray
     ends: np.ndarray
 
-    def right(self, entry: Entry, folds: list[int]) -> np.ndarray:
-        return self.table[self.entries.index(entry), : self.ends[len(folds) - 1]]
-
-    def losses(self, entry: Entry, folds: list[int]) -> np.ndarray:
-        return 1.0 - self.right(entry, folds)
+    def scores(self, entry: Entry, folds: list[int], metric: str = "") -> np.ndarray:
+        right = self.table[self.entries.index(entry), : self.ends[len(folds) - 1]].astype(float)
+        return 1.0 - right if metric == "log_loss" else right
 
 
 _SEEN = Outcome(probabilities=np.zeros((0, 2)), cost=Cost(), choices={})

@@ -56,7 +56,7 @@ def load(folder, base, context):
 '''
 RANKER = '"""Toy: every base promises the same."""\ndef rank(features, labels, card):\n    return 0.5\n'
 EXECUTOR = '"""Toy: the last job first."""\ndef run(function, jobs, workers=1):\n    done = [function(j) for j in reversed(list(jobs))]\n    yield from reversed(done)\n'
-METRIC = '"""Toy: half a point a row."""\nimport numpy as np\nHIGHER_IS_BETTER = True\ndef score(probabilities, labels):\n    return np.full(len(labels), 0.5)\n'
+METRIC = '"""Toy: half a point a row."""\nimport numpy as np\nNAME = "half"\nHIGHER_IS_BETTER = True\ndef score(probabilities, labels):\n    return np.full(len(labels), 0.5)\n'
 SOURCE = '"""Toy: has nothing."""\ndef cards():\n    return []\ndef load(card, store, progress=None):\n    raise LookupError(card)\n'
 SUITE = '''"""Toy: which of two words is longer."""
 from basewise.core.suite import BenchTask, Item
@@ -213,6 +213,8 @@ def test_choose_runs_a_dropped_method_to_the_end(toys: Path, tmp_path: Path) -> 
     )
     assert decision.chosen == "toy", decision.sentence
     line = next(x for x in decision.leaderboard if x["method"] == "toy")
+    assert line["metrics"]["toy"]["estimate"] == 0.5, "the dropped metric is told of each arm"
+    assert ">half [95 %]<" in (tmp_path / "run" / "report.html").read_text()
     assert line["score"]["estimate"] > 0.9
     assert bw.load(tmp_path / "run").predict(["sun tree 5"]) == ["greeting"]
     assert "toy" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
@@ -298,3 +300,9 @@ def test_every_part_keeps_the_contract_of_its_folder(kind: str, key: str) -> Non
         assert isinstance(module.WHOLE, bool)
     if kind == "metrics":
         assert isinstance(module.HIGHER_IS_BETTER, bool)
+        assert module.NAME.strip() == module.NAME
+        assert isinstance(getattr(module, "SHARE", False), bool)
+        certain, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0])
+        best, worst = module.score(certain, labels), module.score(np.roll(certain, 1, axis=1), labels)
+        assert best.shape == worst.shape == (4,)
+        assert (best.mean() > worst.mean()) == module.HIGHER_IS_BETTER

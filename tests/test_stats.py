@@ -28,7 +28,7 @@ from basewise.stats import (
     transfer,
 )
 from basewise.steps import worth
-from basewise.steps.evaluate import interval_of
+from basewise.steps.measures import interval_of
 
 
 @settings(deadline=None)

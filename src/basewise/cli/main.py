@@ -67,6 +67,9 @@ Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLit
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
 
 
+WORST_SHOWN = 3
+
+
 def _version(asked: bool) -> None:
     """Print the versions that a report of a fault needs, and stop."""
     if asked:
@@ -242,6 +245,7 @@ def evaluate(
             raise InputError("--against and --shift came together", "compare on one kind of rows at a time")
         show_shift(run, rows, shift, target, base, group, to)
         return
+    from basewise.cli.terminal import by_metric, class_line
     from basewise.steps.evaluate import evaluate as run_evaluate
 
     result = run_evaluate(run, rows, target=target, against=against, group=group, to=to)
@@ -249,9 +253,12 @@ def evaluate(
     together = f" in {result['groups']:,} groups" if result["groups"] < result["n"] else ""
     out.print(
         f"{run}: right on {score['estimate']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}] of {result['n']:,} rows{together};"
-        f" macro F1 {result['macro_f1']:.3f}, log-loss {result['log_loss']:.3f},"
         f" calibration error {result['calibration']['ece']:.3f}"
     )
+    rest = {key: value for key, value in result["metrics"].items() if key != "accuracy"}
+    out.print(f"by every metric: {by_metric(rest)}", markup=False, soft_wrap=True)
+    for line in result["classes"][:WORST_SHOWN]:
+        out.print(f"answered worst: {class_line(line)}", markup=False, soft_wrap=True)
     if result["unknown_labels"]:
         out.print(
             f"{result['unknown_labels']} rows carry labels that this predictor does not know; they were left out"

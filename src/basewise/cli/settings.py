@@ -2,7 +2,7 @@ r"""Settings: what `choose` reads from a TOML file, so that the command itself k
 
 inputs = ["subject", "body"]  split = "time:date"        query = "select * from tickets"      seed = 0
 memory = "8GB"   download = "500MB"   latency = "20ms"   licences = ["Apache-2.0", "MIT"]
-executor = "processes"   workers = 2   curves = true   accept_terms = false
+executor = "processes"   workers = 2   curves = true   accept_terms = false   metric = "macro_f1"
 template = "Which team answers?\n\nMessage: {text}\nTeam: {label}"   labels = { tech = "technical help" }
 """
 
@@ -31,6 +31,7 @@ class Settings:
     executor: str = "here"
     workers: int = 2
     curves: bool = True
+    metric: str = "accuracy"
     accept_terms: bool = False
     template: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class Settings:
             latency_seconds=parse_seconds(self.latency) if self.latency else None,
             licences=tuple(self.licences),
         )
-        names = ("executor", "workers", "curves", "accept_terms")
+        names = ("executor", "workers", "curves", "accept_terms", "metric")
         wording = Wording(template=self.template or "", words=tuple(sorted(self.labels.items())))
         return {"budget": budget, "wording": wording, **{name: getattr(self, name) for name in names}}
 

@@ -20,22 +20,24 @@ class Decision:
 
     verdict           "winner" | "tie" | "no base helps" | "unfinished" | "unproven" (too few labels to compare on)
     sentence          the decision in one plain sentence
+    metric            key of parts/metrics that the arms were chosen by; "score" is it everywhere, a share
     chosen            trial name of what was saved as the predictor; `tied`: names it cannot be told apart from
     winner            {"naive", "estimate", "low", "high", "n", "optimism", "probability_best"}: the validation score of the
                       leader, corrected for having been picked
     leaderboard       best first, one entry a trial: {"name", "method", "base", "status", "why", "score": interval | null, "seeds",
-                      "seed_spread", "log_loss", "macro_f1", "probability_best", "difference": {estimate, low, high, p_holm} to the
+                      "seed_spread", "metrics": {key: interval}, "probability_best", "difference": {estimate, low, high, p_holm} to the
                       chosen one (positive: chosen is better) | null, "seconds", "predicted_seconds", "memory_bytes",
                       "predicted_memory_bytes", "milliseconds_per_row", "size_bytes", "licence", "n_train", "choices": {...}}
     test              {"n", "groups": of rows that belong together, "worth": as how many independent rows n count in the difference to
                       "against", "looks", "digest", "smallest_gap", "against": best control, "discordance": share of rows that one of the
-                      two gets right and the other wrong (these two are missing without a control), "scores": [{"name", estimate, low, high, n}],
+                      two gets right and the other wrong (these two are missing without a control), "scores": [{"name", estimate, low, high, n, "metrics": {key: interval}}],
                       "differences": [{"name", estimate, low, high, p_holm}] of chosen minus each control} | {}
     ranks             one entry a base: {"base", "size", "neighbours", "probe", "logme", "hscore", "rank", "layer", "seconds",
                       "came_out": best score reached with it | null,
                       "forward_seconds": measured over all rows | null, "predicted_forward_seconds"}
     curves            {trial name: {"sizes": [..], "errors": [[one a seed] a size]}}
     labels_saved      {"words" | "scratch": {"factor", "low", "high", "censored", "catches_up_at", "at", "told": whether the curves say anything, "sentence"}}
+    by_class          one line a class, the worst first: {"class", "n" true rows, "given" rows, "recall", "precision", "f1": interval | null}
     confusion         {"classes": [..], "counts": C x C, rows = true}
     calibration       {"bins": [{"confidence", "accuracy", "low", "high", "n"}], "ece", "brier", "log_loss", "temperature"}
     coverage          {"coverage": [..], "risk": [..], "threshold": p | null, "promised_risk", "covered"}
@@ -53,6 +55,7 @@ class Decision:
     verdict: str
     sentence: str
     chosen: str
+    metric: str = "accuracy"
     tied: list[str] = field(default_factory=list)
     winner: Json = field(default_factory=dict)
     leaderboard: list[Json] = field(default_factory=list)
@@ -60,6 +63,7 @@ class Decision:
     ranks: list[Json] = field(default_factory=list)
     curves: Json = field(default_factory=dict)
     labels_saved: Json = field(default_factory=dict)
+    by_class: list[Json] = field(default_factory=list)
     confusion: Json = field(default_factory=dict)
     calibration: Json = field(default_factory=dict)
     coverage: Json = field(default_factory=dict)
@@ -72,6 +76,16 @@ class Decision:
     provenance: Json = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     folder: str = ""
+
+    @property
+    def accuracy(self) -> tuple[Json, str]:
+        """(share right of the chosen arm as an interval, the rows it is from), by whatever metric it was chosen; ({}, "") without any."""
+        if scores := self.test.get("scores"):
+            return scores[0].get("metrics", {}).get("accuracy", scores[0]), "locked test rows"
+        if self.metric == "accuracy":
+            return self.winner, "cross-validation"
+        line = next((e for e in self.leaderboard if e["name"] == self.chosen), {})
+        return line.get("metrics", {}).get("accuracy", {}), "cross-validation"
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))

@@ -24,7 +24,7 @@ class Luck:
 
 
 def luck_of_training(folds: Sequence[np.ndarray]) -> Luck:
-    """Pooled over arms from one (arms, rows) bool array a fold.
+    """Pooled over arms from one (arms, rows) array of per-row scores a fold (bool where they are right and wrong).
 
     Arms may have stopped: row k is the same arm in each fold, those that went furthest first. The scores of a fold are held against
     the mean of the folds before it (Helmert's contrasts), which are independent of one another whoever stopped when.
@@ -35,7 +35,7 @@ def luck_of_training(folds: Sequence[np.ndarray]) -> Luck:
         arms, rows = fold.shape
         if arms < 2:
             continue
-        own = (means[j] * (1 - means[j])).sum() - arms * np.asarray(fold, float).mean(0).var()
+        own = np.asarray(fold, float).var(1).sum() - arms * np.asarray(fold, float).mean(0).var()
         chance += (
             float(own) / rows
         )  # of arms - 1 contrasts between arms, since what rows do to all alike is no difference
@@ -53,7 +53,7 @@ def luck_of_training(folds: Sequence[np.ndarray]) -> Luck:
 def worse_across_folds(
     ours: np.ndarray, theirs: np.ndarray, sizes: Sequence[int], luck: Luck, effect: float = 1.0
 ) -> float:
-    """One-sided p value of "theirs, trained anew, is not worse than ours", from (n,) bool outcomes, fold after fold.
+    """One-sided p value of "theirs, trained anew, is not worse than ours", from (n,) per-row scores, fold after fold.
 
     sizes: rows of each fold, sum n; effect: how many times the variance of independent rows theirs is. The variance of the mean
     difference is that of the rows plus the luck of two trainings a fold, and never less than what the differences of this pair's

@@ -37,7 +37,7 @@ def corrected_winner(
     resamples: int = 1_000,
     weights: np.ndarray | None = None,
 ) -> Corrected:
-    """The best of (K, n) bool outcomes with its share corrected for the choice.
+    """The best of (K, n) per-row scores, right and wrong or of another share, with its mean corrected for the choice.
 
     weights: (resamples, n) bootstrap counts drawn before, where many races run over the same number of rows.
     """
@@ -64,6 +64,7 @@ def corrected_winner(
         float((missed**2).mean()),
         independent_rows(right[winner], clusters),
         normal_quantile(level),
+        None if np.isin(right[winner], (0.0, 1.0)).all() else float(right[winner].var()),
     )
     interval = Interval(
         estimate=estimate,
@@ -83,11 +84,14 @@ def corrected_winner(
     )
 
 
-def _ends(share: float, missed: float, n: float, z: float) -> tuple[float, float]:
+def _ends(share: float, missed: float, n: float, z: float, spread: float | None) -> tuple[float, float]:
     """Wilson's interval of a share of n rows, the lower end widened by `missed`, the mean square of what the pick misses.
 
-    Wilson's centre keeps small n and shares near 1 honest.
+    Wilson's centre keeps small n and shares near 1 honest. spread: the variance of rows that are not right or wrong; theirs is the
+    plain interval.
     """
+    if spread is not None:
+        return max(0.0, share - z * np.sqrt(spread / n + missed)), min(1.0, share + z * np.sqrt(spread / n))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     variance = (share * (1 - share) + z * z / (4 * n)) / n / (1 + z * z / n) ** 2
     return max(0.0, middle - z * np.sqrt(variance + missed)), min(1.0, middle + z * np.sqrt(variance))

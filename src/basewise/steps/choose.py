@@ -31,6 +31,7 @@ from basewise.steps.conclude import Setup, conclude
 from basewise.steps.entries import Clock, Entry
 from basewise.steps.fetch import forward_seconds, get_bases
 from basewise.steps.jobs import Arm, feature_store
+from basewise.steps.measures import check_metric
 from basewise.steps.predict import cache_folder
 from basewise.steps.race import Race
 from basewise.steps.shortlist import order_lines, rank_base, sample_rows
@@ -49,7 +50,8 @@ PLANNED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ChooseOptions:
-    """What few users need to set. `executor`: a key of parts/executors; `curves`: also measure the labels saved."""
+    """What few users need to set. `executor`: a key of parts/executors; `curves`: also measure the labels saved;
+    `metric`: a key of parts/metrics to choose by, a share where higher is better."""
 
     inputs: tuple[str, ...] | str | None = None
     group: str | None = None
@@ -60,6 +62,7 @@ class ChooseOptions:
     executor: str = "here"
     workers: int = 2
     curves: bool = True
+    metric: str = "accuracy"
     accept_terms: bool = False
     again: bool = False
     progress: Progress = silent
@@ -93,6 +96,7 @@ def choose(
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     for key in methods or ():
         part("methods", key)
+    check_metric(options.metric)
     if to:
         check_place(Path(to))
     if source == "-":  # a pipe can be read once only
@@ -114,6 +118,7 @@ def choose(
             allowed.seconds,
             options.curves,
             *([asdict(options.wording)] if options.wording != Wording() else []),
+            *([options.metric] if options.metric != "accuracy" else []),
         ]
     )
     assigned = assign_folds(task, seed)
@@ -160,6 +165,7 @@ def _run(
     save_task(task, run.folder)
     race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
     race.memory_bytes, race.wording = setup.budget.memory_bytes, setup.options.wording
+    race.metric = setup.options.metric
     race.look_rows, race.watch = int((task.split == "test").sum()), note
     ranks: list[dict[str, Any]] = []
     unfinished = False
@@ -263,9 +269,9 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
         race.run_raced(raced)
     for line in ranks:
         scores = [
-            t.accuracy
-            for t in race.trials()
-            if t.base == line["base"] and t.status == "finished" and len(t.row_ids)
+            race.score(e)
+            for e in race.entries
+            if e.arm.base and e.arm.base.key == line["base"] and e.status == "finished" and e.outcomes
         ]
         line["came_out"] = max(scores) if scores else None
     return ranks
@@ -303,7 +309,7 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
     liking = liking if few else ["full", "contrast", "lora", "prompt", "fill"]
     methods = sorted(methods, key=lambda m: liking.index(m) if m in liking else len(liking))
     frozen = {
-        b.key: max((race.accuracy(e) for e in race.entries if e.arm.base is b and e.outcomes), default=0.0)
+        b.key: max((race.score(e) for e in race.entries if e.arm.base is b and e.outcomes), default=0.0)
         for b in bases
     }
     trainable = [b for b in bases if TRAIN in b.card.provides and b.card.family != "static"]

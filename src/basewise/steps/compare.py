@@ -10,7 +10,7 @@ import numpy as np
 from basewise.core.evidence import read_evidence
 from basewise.core.release import Release
 from basewise.engine.signing import verify
-from basewise.steps.evaluate import difference
+from basewise.steps.measures import difference
 
 FACTS = (
     "kind",

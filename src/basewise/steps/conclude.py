@@ -20,12 +20,14 @@ from basewise.core.rundir import count_look
 from basewise.core.task import Task
 from basewise.engine.device import machine
 from basewise.stats import paired
+from basewise.stats.benchmarks import smallest_paired_gap
 from basewise.stats.intervals import independent_rows
 from basewise.stats.power import smallest_gap
 from basewise.steps import evaluate as tables
 from basewise.steps import worth
 from basewise.steps.entries import SPARE_SHARE, Entry, limit_of
 from basewise.steps.jobs import Arm, Job, feature_store, fit
+from basewise.steps.measures import by_class, difference, interval_of, measured, name_of, scores_of
 from basewise.steps.predict import cache_folder, save_predictor
 from basewise.steps.race import Race
 from basewise.steps.verdict import Standing, leaderboard, stand
@@ -48,7 +50,7 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
     """Everything after the race: predictor, test look, labels saved, tables, report."""
     folder = race.run.folder
     trials = race.trials()
-    standing = stand(trials, about.seed)
+    standing = stand(trials, about.seed, metric=race.metric)
     chosen = next(e for e in race.entries if e.arm.name == standing.chosen.name)
     coverage = tables.coverage_table(
         standing.chosen.labels, standing.chosen.probabilities, standing.chosen.groups
@@ -66,6 +68,10 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
     )
     test = look_at_test(task, race, chosen, fitted) if (task.split == "test").any() else {}
     curves, saved = ({}, {}) if not about.options.curves else labels_saved(race, chosen, notes)
+    if race.metric != "accuracy":
+        notes.append(
+            f"Chosen by {name_of(race.metric)}; labels saved, calibration, abstention and slices still count right answers."
+        )
     cards = {b.key: b.card for b in about.bases}
     board = leaderboard(trials, standing, cards)
     notes = [*standing_notes(standing, test, [t for t in trials if t.base and len(t.row_ids)]), *notes]
@@ -74,6 +80,7 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         verdict="unfinished" if about.unfinished else standing.verdict,
         sentence=sentence(standing, test, saved, about.unfinished),
         chosen=standing.chosen.name,
+        metric=race.metric,
         tied=standing.tied,
         winner=standing.winner,
         leaderboard=board,
@@ -117,38 +124,53 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
     rows = task.test()
     rows = rows.take(rows.labels >= 0)
     looks = count_look(race.run.folder, task.test_digest(), f"choose: {chosen.arm.name}")
-    right = {chosen.arm.name: fitted.probabilities(rows.texts).argmax(1) == rows.labels}
+    answers = {chosen.arm.name: fitted.probabilities(rows.texts)}
     for entry in race.entries:
         if entry.arm.base is None and entry is not chosen and entry.status != "failed":
             control, _ = fit(final_job(race, entry))
-            right[entry.arm.name] = control.probabilities(rows.texts).argmax(1) == rows.labels
-    names = list(right)
-    gaps = [tables.difference(right[names[0]], right[name], rows.groups) for name in names[1:]]
+            answers[entry.arm.name] = control.probabilities(rows.texts)
+    names = list(answers)
+    scores = {name: scores_of(race.metric, answers[name], rows.labels) for name in names}
+    gaps = [difference(scores[names[0]], scores[name], rows.groups) for name in names[1:]]
     adjusted = paired.holm(np.array([g["p"] for g in gaps])) if gaps else np.zeros(0)
-    against = max(names[1:], key=lambda name: right[name].mean(), default=None)
-    groups = len(np.unique(rows.groups))
-    seen: dict[str, Any] = {"worth": groups, "smallest_gap": smallest_gap(groups)}
-    if against is not None:  # at least one row: none that disagrees would promise too much
-        gap = right[names[0]].astype(float) - right[against]
-        apart = max(float((gap != 0).mean()), 1.0 / len(rows))
-        worth = independent_rows(gap, rows.groups)
-        seen = {
-            "against": against,
-            "discordance": apart,
-            "worth": worth,
-            "smallest_gap": smallest_gap(worth, apart),
-        }
     return {
         "n": len(rows),
-        "groups": groups,
+        "groups": len(np.unique(rows.groups)),
         "looks": looks,
         "digest": task.test_digest(),
-        **seen,
-        "scores": [{"name": n, **tables.interval_of(right[n], rows.groups)} for n in names],
+        **power(scores, rows.groups, race.metric),
+        "scores": [
+            {
+                "name": n,
+                **interval_of(scores[n], rows.groups),
+                "metrics": measured(answers[n], rows.labels, rows.groups),
+            }
+            for n in names
+        ],
         "differences": [
             {"name": n, **gap, "p_holm": float(p)}
             for n, gap, p in zip(names[1:], gaps, adjusted, strict=True)
         ],
+    }
+
+
+def power(scores: dict[str, np.ndarray], groups: np.ndarray, metric: str) -> dict[str, Any]:
+    """How small a difference of the first arm to the best other one so many rows show, as the decision's schema has it."""
+    first, *rest = scores
+    together = len(np.unique(groups))
+    if not rest:
+        return {"worth": together, "smallest_gap": smallest_gap(together)}
+    against = max(rest, key=lambda name: scores[name].mean())
+    gap = scores[first] - scores[against]
+    worth = independent_rows(gap, groups)
+    if metric != "accuracy":
+        return {"against": against, "worth": worth, "smallest_gap": smallest_paired_gap(gap, groups)}
+    apart = max(float((gap != 0).mean()), 1.0 / len(gap))  # none that disagrees would promise too much
+    return {
+        "against": against,
+        "discordance": apart,
+        "worth": worth,
+        "smallest_gap": smallest_gap(worth, apart),
     }
 
 
@@ -199,11 +221,15 @@ def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], un
         if test
         else f"in cross-validation on {score['n']} rows, corrected for the choice"
     )
-    quality = f"right on {100 * score['estimate']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}] {where}"
+    right = standing.metric == "accuracy"
+    measure = "right on" if right else name_of(standing.metric)
+    quality = f"{measure} {100 * score['estimate']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}] {where}"
     name = standing.chosen.name
     start = "So far: " if unfinished else ""
     if standing.verdict == "no base helps":
-        return f"{start}No base helps here: {name}, which needs none, is {quality}."
+        return (
+            f"{start}No base helps here: {name}, which needs none, {'is' if right else 'reaches'} {quality}."
+        )
     if standing.verdict == "tie":
         others = len(standing.tied) - 1
         text = f"{start}Take {name}: {quality}; it is the cheapest of {others + 1} that these rows cannot tell apart"
@@ -262,6 +288,7 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
             )
     order, margin = label_suspects(probabilities, labels), label_margins(probabilities, labels)
     return {
+        "by_class": by_class(labels, probabilities.argmax(1), classes, chosen.groups),
         "confusion": tables.confusion(labels, probabilities, classes),
         "calibration": {
             **tables.calibration_table(labels, probabilities),

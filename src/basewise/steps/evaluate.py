@@ -17,29 +17,11 @@ from basewise.core.errors import InputError, TargetError, UnknownName
 from basewise.core.files import write_json
 from basewise.core.hashing import generator
 from basewise.stats import calibration as calibrate
-from basewise.stats import conformal, intervals, paired
+from basewise.stats import conformal
+from basewise.steps.measures import by_class, difference, interval_of, measured
 
 READ_ROWS = 100
 PROMISED_RISK = 0.05
-
-
-def interval_of(right: np.ndarray, clusters: np.ndarray | None = None) -> dict[str, Any]:
-    """Share right with Wilson's 95 % interval, of as many rows as they are worth where they come in groups."""
-    return plain(intervals.share_of(right, clusters))
-
-
-def plain(interval: Any) -> dict[str, Any]:
-    """An Interval as JSON with the names of the decision's schema."""
-    value = asdict(interval)
-    return {key: value[key] for key in ("estimate", "low", "high", "n")}
-
-
-def macro_f1(labels: np.ndarray, guesses: np.ndarray, classes: int) -> float:
-    """Mean F1 over the classes that occur in the labels."""
-    hit = np.bincount(labels[labels == guesses], minlength=classes)
-    total = np.bincount(labels, minlength=classes) + np.bincount(guesses, minlength=classes)
-    seen = np.bincount(labels, minlength=classes) > 0
-    return float((2 * hit[seen] / np.maximum(total[seen], 1)).mean()) if seen.any() else float("nan")
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -154,15 +136,6 @@ def wrong_rows(
     ]
 
 
-def difference(
-    right_a: np.ndarray, right_b: np.ndarray, clusters: np.ndarray | None = None
-) -> dict[str, Any]:
-    """Paired difference a - b of shares right, with its interval and the McNemar mid-p value; rows may come in groups."""
-    a, b = right_a.astype(bool), right_b.astype(bool)
-    value = plain(paired.paired_difference(a, b, clusters=clusters))
-    return {**value, "p": float(paired.mcnemar_midp(a, b, clusters))}
-
-
 def evaluate(
     run: str | Path,
     rows: Any,
@@ -175,8 +148,8 @@ def evaluate(
     """Score the predictor of a run on new labelled rows, and against another run's on the same rows, paired.
 
     rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
-    count as many as they are worth. Returns {"score": interval, "macro_f1", "log_loss", "n", "groups", "calibration", "confusion",
-    "against": {...}, "unknown_labels"}; written to `to` as JSON if given. Raises TargetError where the target column or all of its
+    count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
+    "calibration", "confusion", "against": {...}, "unknown_labels"}; written to `to` as JSON if given. Raises TargetError where the target column or all of its
     labels are unknown to the predictor.
     """
     from basewise.core.table import read_table
@@ -188,13 +161,14 @@ def evaluate(
     texts, labels, kept = labelled_rows(records, predictor, target or predictor.record.get("target"), run)
     groups = groups_in(records, kept, group) if group else None
     probabilities = predictor.predict_proba(texts)
+    guesses = probabilities.argmax(1)
     result: dict[str, Any] = {
         "run": str(run),
         "n": len(labels),
         "groups": len(labels) if groups is None else len(np.unique(groups)),
-        "score": interval_of(probabilities.argmax(1) == labels, groups),
-        "macro_f1": macro_f1(labels, probabilities.argmax(1), len(predictor.classes)),
-        "log_loss": float(calibrate.log_loss(probabilities, labels)),
+        "score": interval_of(guesses == labels, groups),
+        "metrics": measured(probabilities, labels, groups),
+        "classes": by_class(labels, guesses, predictor.classes, groups),
         "calibration": calibration_table(labels, probabilities),
         "confusion": confusion(labels, probabilities, predictor.classes),
         "unknown_labels": len(records) - len(kept),
@@ -202,7 +176,7 @@ def evaluate(
     }
     if against is not None:
         theirs = _answers(load(against), texts, predictor.classes, str(against)).argmax(1) == labels
-        gap = difference(probabilities.argmax(1) == labels, theirs, groups)
+        gap = difference(guesses == labels, theirs, groups)
         result["against"] = {"run": str(against), "score": interval_of(theirs, groups), "difference": gap}
     if to is not None:
         write_json(Path(to), result)

@@ -23,7 +23,7 @@ from basewise.core.registry import parts
 from basewise.core.rundir import count_look
 from basewise.core.task import Task
 from basewise.core.taskfile import TASK, load_task
-from basewise.steps.evaluate import difference
+from basewise.steps.measures import difference
 from basewise.steps.predict import Predictor, cache_folder, load
 
 SAMPLE_LICENCE = "Apache-2.0"

@@ -2,6 +2,7 @@
 
 A rung is a fold. Arms are always compared on rows that both predicted; an arm is dropped when the paired comparison with the
 leader proves it worse on the rows (stats/sequential, exact under continuous looking) and beyond the luck of training (stats/luck).
+Another metric than accuracy is no count of rows: the luck's test, corrected for rivals and looks, decides by itself there.
 What does not fit into the budget is skipped before it starts, with its predicted time in the reason.
 """
 
@@ -27,6 +28,7 @@ from basewise.stats.luck import Luck
 from basewise.steps.entries import Clock, Entry, limit_of, spare_of
 from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
+from basewise.steps.measures import scores_of
 
 FORWARD_SHARE = 1 / 3
 """Of the time left, what one forward pass of a further base may take."""
@@ -45,6 +47,7 @@ class Race:
     clock: Clock
     machine: Machine
     alpha: float = 0.05
+    metric: str = "accuracy"
     memory_bytes: float | None = None
     features: object = None
     progress: Progress = silent
@@ -258,34 +261,29 @@ class Race:
         """Fits that this arm still needs before it may be compared at the end."""
         return max(0, min(self.planned_folds or len(self.wanted), len(self.wanted)) - len(entry.outcomes))
 
-    def accuracy(self, entry: Entry) -> float:
-        """Share of right answers on the rows this arm was scored on."""
-        return float(self.right(entry, sorted(entry.outcomes)).mean())
+    def score(self, entry: Entry) -> float:
+        """The metric on the rows this arm was scored on."""
+        return float(self.scores(entry, sorted(entry.outcomes)).mean())
 
     def common(self, a: Entry, b: Entry) -> tuple[np.ndarray, np.ndarray]:
-        """Right or wrong of both on the rows that both predicted, as two bool arrays."""
+        """Per-row scores of both on the rows that both predicted."""
         shared = sorted(set(a.outcomes) & set(b.outcomes))
-        if not shared:
-            return np.zeros(0, bool), np.zeros(0, bool)
-        return self.right(a, shared), self.right(b, shared)
+        return self.scores(a, shared), self.scores(b, shared)
 
-    def right(self, entry: Entry, folds: list[int]) -> np.ndarray:
+    def scores(self, entry: Entry, folds: list[int], metric: str = "") -> np.ndarray:
+        """(n,) per-row scores, fold after fold, under the metric of the race if none is named: 1 where right, else 0, for accuracy."""
+        if not folds:
+            return np.zeros(0)
         labels = [self.train.labels[self.folds == fold] for fold in folds]
-        guesses = [entry.outcomes[fold].probabilities.argmax(1) for fold in folds]
-        return np.concatenate(guesses) == np.concatenate(labels)
+        probabilities = [entry.outcomes[fold].probabilities for fold in folds]
+        return scores_of(metric or self.metric, np.concatenate(probabilities), np.concatenate(labels))
 
-    def losses(self, entry: Entry, folds: list[int]) -> np.ndarray:
-        """Log-loss a row, for breaking ties of accuracy where rows are few."""
-        values = []
-        for fold in folds:
-            labels = self.train.labels[self.folds == fold]
-            values.append(
-                -np.log(np.maximum(entry.outcomes[fold].probabilities[np.arange(len(labels)), labels], 1e-12))
-            )
-        return np.concatenate(values)
+    def loss(self, entry: Entry, folds: list[int]) -> float:
+        """Log-loss, for breaking ties where rows are few."""
+        return float(self.scores(entry, folds, "log_loss").mean())
 
     def leader(self) -> Entry | None:
-        """The arm that beats every other on common rows: accuracy first, then log-loss."""
+        """The arm that beats every other on common rows: the metric first, then log-loss."""
         best: Entry | None = None
         for entry in self.entries:
             if not entry.outcomes or entry.status in ("failed", "dropped"):
@@ -294,10 +292,8 @@ class Race:
             shared = sorted(set(entry.outcomes) & set(best.outcomes))
             if best is entry or not shared:
                 continue
-            gain = self.right(entry, shared).mean() - self.right(best, shared).mean()
-            if gain > 0 or (
-                gain == 0 and self.losses(entry, shared).mean() < self.losses(best, shared).mean()
-            ):
+            gain = self.scores(entry, shared).mean() - self.scores(best, shared).mean()
+            if gain > 0 or (gain == 0 and self.loss(entry, shared) < self.loss(best, shared)):
                 best = entry
         return best
 
@@ -306,6 +302,7 @@ class Race:
 
         among: the arms that train alike, all when left out; they tell how large the luck is.
         """
+        from basewise.stats.intervals import independent_rows
         from basewise.stats.luck import worse_across_folds
         from basewise.stats.paired import counted
         from basewise.stats.sequential import proven_worse
@@ -319,11 +316,13 @@ class Race:
             shared = sorted(set(leader.outcomes) & set(entry.outcomes))
             if entry is leader or entry.status != "partial" or len(shared) < 2:
                 continue
-            ours, theirs = self.right(leader, shared), self.right(entry, shared)
+            ours, theirs = self.common(leader, entry)
             groups = [self.train.groups[self.folds == fold] for fold in shared]
-            worth, wins, losses = counted(ours, theirs, np.concatenate(groups))
-            if not proven_worse(wins, losses, arms, looks, self.alpha):
-                continue
+            worth = independent_rows(ours - theirs, np.concatenate(groups))
+            if self.metric == "accuracy":  # right and wrong can be counted, which is exact at every look
+                _, wins, losses = counted(ours, theirs, np.concatenate(groups))
+                if not proven_worse(wins, losses, arms, looks, self.alpha):
+                    continue
             luck = luck or self.luck([leader, *(e for e in among or self.entries if e is not leader)])
             p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, len(ours) / worth)
             if p <= level:
@@ -339,7 +338,7 @@ class Race:
         for entry in entries:
             done = list(takewhile(entry.outcomes.__contains__, self.wanted))
             if done and entry.status != "failed":
-                rights.append(np.split(self.right(entry, done), np.cumsum(sizes[: len(done)])[:-1]))
+                rights.append(np.split(self.scores(entry, done), np.cumsum(sizes[: len(done)])[:-1]))
         rights.sort(key=len, reverse=True)
         longest = len(rights[0])
         return luck_of_training([np.stack([r[j] for r in rights if j < len(r)]) for j in range(longest)])

@@ -22,10 +22,9 @@ INTERVAL = ("estimate", "low", "high", "n")
 def score_of(candidate: Candidate) -> Json:
     """Accuracy as an interval, and where it is from."""
     decision = candidate.decision
-    if scores := decision.test.get("scores"):
-        looks = looks_of(candidate.run, decision.test.get("digest"))
-        return {**{k: scores[0][k] for k in INTERVAL}, "where": "locked test rows", "looks": looks}
-    return {**{k: decision.winner.get(k) for k in INTERVAL}, "where": "cross-validation", "looks": 0}
+    score, where = decision.accuracy
+    looks = looks_of(candidate.run, decision.test.get("digest")) if decision.test else 0
+    return {**{k: score.get(k) for k in INTERVAL}, "where": where, "looks": looks}
 
 
 def controls_of(decision: Decision) -> list[Json]:

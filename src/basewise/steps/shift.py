@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.base import SCORE, Base
+from basewise.core.decision import Decision
 from basewise.core.errors import InputError, RunError, UnknownName
 from basewise.core.files import Progress, read_json, silent, write_json
 from basewise.core.hashing import seed_from
@@ -22,6 +23,7 @@ from basewise.core.task import Examples
 from basewise.stats import paired
 from basewise.stats.intervals import independent_rows, normal_quantile
 from basewise.steps import evaluate as tables
+from basewise.steps.measures import difference, interval_of
 from basewise.steps.predict import find_base, load, predictor_folder
 
 MOST_SHOWN = 400
@@ -102,11 +104,11 @@ def shift(
 def compared(right: dict[str, np.ndarray], groups: np.ndarray | None = None) -> dict[str, Any]:
     """Scores of the arms, and the first less each other one, p adjusted by Holm; rows may come in groups (n,)."""
     names = list(right)
-    gaps = [{"name": n, **tables.difference(right[names[0]], right[n], groups)} for n in names[1:]]
+    gaps = [{"name": n, **difference(right[names[0]], right[n], groups)} for n in names[1:]]
     for gap, p in zip(gaps, paired.holm(np.array([g["p"] for g in gaps])), strict=True):
         gap["p_holm"] = float(p)
     return {
-        "arms": [{"name": n, "score": tables.interval_of(r, groups)} for n, r in right.items()],
+        "arms": [{"name": n, "score": interval_of(r, groups)} for n, r in right.items()],
         "differences": gaps,
     }
 
@@ -114,10 +116,10 @@ def compared(right: dict[str, np.ndarray], groups: np.ndarray | None = None) -> 
 def drop(run: str | Path, right: np.ndarray, groups: np.ndarray | None = None) -> dict[str, Any] | None:
     """What the predictor scores here less what it scored on its own test rows; None where it was not tested."""
     path = predictor_folder(run).parent / "decision.json"
-    test = read_json(path)["test"] if path.exists() else {}
-    if not test:
+    decision = Decision.load(path) if path.exists() else None
+    if decision is None or not decision.test:
         return None
-    before, n = test["scores"][0]["estimate"], test["n"]
+    before, n = decision.accuracy[0]["estimate"], decision.test["n"]
     here = float(right.mean())
     error = math.sqrt(here * (1 - here) / independent_rows(right, groups) + before * (1 - before) / n)
     half = normal_quantile(0.95) * error

@@ -1,7 +1,7 @@
 """standings: where a race is now, as race.json in its run folder, for whoever watches; the race itself never reads it.
 
 Written before and after each fit: {"format", "written" (seconds since 1970), "seconds" of the budget, "used", "rungs" wanted,
-"rows", "now": {"name", "rung"} | null, "arms": [{"name", "method", "base", "status", "why", "rungs" done, "score": interval |
+"rows", "metric" of the scores, "now": {"name", "rung"} | null, "arms": [{"name", "method", "base", "status", "why", "rungs" done, "score": interval |
 null, "predicted_seconds", "seconds" | null}]}, the arms in the order in which they stand.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from basewise.core.files import write_json
-from basewise.steps.evaluate import interval_of
+from basewise.steps.measures import interval_of
 
 if TYPE_CHECKING:
     from basewise.steps.entries import Entry
@@ -34,6 +34,7 @@ def note(race: Race, now: Entry | None = None) -> None:
         "used": race.clock.used,
         "rungs": len(race.wanted),
         "rows": len(race.train),
+        "metric": race.metric,
         "now": {"name": now.arm.name, "rung": len(now.outcomes) + 1} if now else None,
         "arms": arms,
     }
@@ -46,7 +47,7 @@ def arm_line(race: Race, entry: Entry) -> dict[str, Any]:
     score = None
     if folds:
         groups = np.concatenate([race.train.groups[race.folds == fold] for fold in folds])
-        score = interval_of(race.right(entry, folds), groups)
+        score = interval_of(race.scores(entry, folds), groups)
     return {
         "name": entry.arm.name,
         "method": entry.arm.method,

@@ -15,20 +15,20 @@ from basewise.core.errors import BudgetError
 from basewise.core.evidence import Trial
 from basewise.stats import paired, selection
 from basewise.stats.calibration import log_loss
-from basewise.steps.evaluate import difference, interval_of, macro_f1
+from basewise.steps.measures import difference, interval_of, measured, scores_of
 
 CONTROLS = ("majority", "words", "scratch")
 MARGIN = 0.01
-"""Accuracy that a user is taken not to mind (the indifference zone), when the rows are enough to see it."""
+"""Difference in the metric that a user is taken not to mind (the indifference zone), when the rows are enough to see it."""
 
 FEW_ROWS = 200
-"""Rows under which accuracy alone cannot tell arms apart."""
+"""Rows under which the metric alone cannot tell arms apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """The race's outcome. `rows`: ids of the rows all finalists predicted, `right` (K, N) bool beside `finalists`, `groups` (N,) of the
-    rows or None."""
+    """The race's outcome under `metric`. `rows`: ids of the rows all finalists predicted, `scores` (K, N) beside `finalists`, `groups`
+    (N,) of the rows or None."""
 
     verdict: str
     chosen: Trial
@@ -36,10 +36,11 @@ class Standing:
     tied: list[str]
     finalists: list[Trial]
     rows: np.ndarray
-    right: np.ndarray
+    scores: np.ndarray
     winner: dict[str, Any]
     probability_best: dict[str, float]
     groups: np.ndarray | None
+    metric: str
 
 
 def common_rows(trials: list[Trial]) -> np.ndarray:
@@ -50,28 +51,32 @@ def common_rows(trials: list[Trial]) -> np.ndarray:
     return np.array(sorted(rows), dtype=np.int64)
 
 
-def right_on(trial: Trial, rows: np.ndarray) -> np.ndarray:
-    """(len(rows),) bool: whether the trial was right on each of these rows."""
-    return trial.right_by_row(rows) > 0.5
+def scores_on(trial: Trial, rows: np.ndarray, metric: str) -> np.ndarray:
+    """(len(rows),) per-row scores of a trial on these rows, in their order."""
+    _, at, found = np.intersect1d(rows, trial.row_ids, return_indices=True)
+    assert len(found) == len(rows)
+    scores = np.empty(len(rows))
+    scores[at] = scores_of(metric, trial.probabilities[found], trial.labels[found])
+    return scores
 
 
-def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standing:
-    """Decide between the finished trials, rows in groups counting as many as they are worth; BudgetError with the reasons when there
-    is none."""
+def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: str = "accuracy") -> Standing:
+    """Decide between the finished trials by a metric, rows in groups counting as many as they are worth; BudgetError with the reasons
+    when there is none."""
     finalists = [t for t in trials if t.status == "finished" and len(t.row_ids)]
     if not finalists:
         reasons = "; ".join(f"{t.name}: {t.why or t.status}" for t in trials[:4]) or "nothing was tried"
         raise BudgetError(f"no arm was scored in full ({reasons})", "give a larger budget or other methods")
     rows = common_rows(finalists)
-    right = np.array([right_on(t, rows) for t in finalists])
+    scores = np.array([scores_on(t, rows, metric) for t in finalists])
     losses = np.array([_loss_on(t, rows) for t in finalists])
-    order = np.lexsort((losses, -right.mean(1)))
-    finalists, right, losses = [finalists[i] for i in order], right[order], losses[order]
+    order = np.lexsort((losses, -scores.mean(1)))
+    finalists, scores, losses = [finalists[i] for i in order], scores[order], losses[order]
     groups = finalists[0].groups_of(rows)
-    corrected = selection.corrected_winner(right, seed=seed, clusters=groups)
-    best = paired.probability_best(right.astype(float), seed=seed, clusters=groups)
+    corrected = selection.corrected_winner(scores, seed=seed, clusters=groups)
+    best = paired.probability_best(scores, seed=seed, clusters=groups)
     leader = finalists[0]
-    tied = _tied(right, losses, margin, groups)
+    tied = _tied(scores, losses, margin, groups)
     chosen_index = min(tied, key=lambda i: (_price(finalists[i]), i))
     verdict = "tie" if len(tied) > 1 else "winner"
     controls = [i for i, t in enumerate(finalists) if t.method in CONTROLS]
@@ -87,7 +92,7 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standin
         tied=[finalists[i].name for i in tied],
         finalists=finalists,
         rows=rows,
-        right=right,
+        scores=scores,
         winner={
             "name": leader.name,
             "naive": float(corrected.naive),
@@ -100,21 +105,22 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN) -> Standin
         },
         probability_best={t.name: float(p) for t, p in zip(finalists, best, strict=True)},
         groups=groups,
+        metric=metric,
     )
 
 
-def _tied(right: np.ndarray, losses: np.ndarray, margin: float, groups: np.ndarray | None) -> list[int]:
+def _tied(scores: np.ndarray, losses: np.ndarray, margin: float, groups: np.ndarray | None) -> list[int]:
     """Arms that the rows cannot tell from the leader and that cost less than `margin` against it.
 
     Not being proven worse is not enough: with 16 rows nothing is, and a cheap arm would always be taken. So an arm
-    must also be within the margin in accuracy, and on few rows within a twentieth of a nat in log-loss, which sees more
-    there. On many rows accuracy speaks for itself: a control that is as often right is as good.
+    must also be within the margin in the metric, and on few rows within a twentieth of a nat in log-loss, which sees more
+    there. On many rows the metric speaks for itself: a control that is as often right is as good.
     """
-    few = right.shape[1] < FEW_ROWS
-    adjusted = paired.holm(np.array([paired.mcnemar_midp(right[0], r, groups) for r in right[1:]]))
+    few = scores.shape[1] < FEW_ROWS
+    adjusted = paired.holm(np.array([difference(scores[0], s, groups)["p"] for s in scores[1:]]))
     tied = [0]
-    for i in range(1, len(right)):
-        close = right[0].mean() - right[i].mean() <= margin
+    for i in range(1, len(scores)):
+        close = scores[0].mean() - scores[i].mean() <= margin
         if adjusted[i - 1] > 0.05 and close and (not few or losses[i] - losses[0] <= 0.05):
             tied.append(i)
     return tied
@@ -135,26 +141,30 @@ def _price(trial: Trial) -> float:
 def leaderboard(trials: list[Trial], standing: Standing, cards: dict[str, Any]) -> list[dict[str, Any]]:
     """One entry a trial, finalists first in their order, as the decision's schema has it."""
     names = [t.name for t in standing.finalists]
-    chosen_right = standing.right[names.index(standing.chosen.name)]
+    chosen = standing.scores[names.index(standing.chosen.name)]
     differences: dict[str, Any] = {}
-    for trial, right in zip(standing.finalists, standing.right, strict=True):
+    for trial, scores in zip(standing.finalists, standing.scores, strict=True):
         if trial.name != standing.chosen.name:
-            differences[trial.name] = difference(chosen_right, right, standing.groups)
+            differences[trial.name] = difference(chosen, scores, standing.groups)
     if differences:
         adjusted = paired.holm(np.array([d["p"] for d in differences.values()]))
         for value, p in zip(differences.values(), adjusted, strict=True):
             value["p_holm"] = float(p)
-    rest = sorted(
-        (t for t in trials if t.name not in names), key=lambda t: -np.nan_to_num(t.accuracy, nan=-1.0)
-    )
+    rest = [t for t in trials if t.name not in names]
+    rest.sort(key=lambda t: -_score(t, standing.metric).mean() if len(t.row_ids) else 1.0)
     return [_entry(t, differences.get(t.name), standing, cards) for t in [*standing.finalists, *rest]]
+
+
+def _score(trial: Trial, metric: str) -> np.ndarray:
+    return scores_of(metric, trial.probabilities, trial.labels)
 
 
 def _entry(
     trial: Trial, gap: dict[str, Any] | None, standing: Standing, cards: dict[str, Any]
 ) -> dict[str, Any]:
     scored = len(trial.row_ids) > 0
-    by_fold = [float(trial.right[trial.fold == f].mean()) for f in np.unique(trial.fold)] if scored else []
+    scores = _score(trial, standing.metric)
+    by_fold = [float(scores[trial.fold == f].mean()) for f in np.unique(trial.fold)]
     card = cards.get(trial.base or "")
     return {
         "name": trial.name,
@@ -162,13 +172,10 @@ def _entry(
         "base": trial.base,
         "status": trial.status,
         "why": trial.why,
-        "score": interval_of(trial.right, trial.groups) if scored else None,
+        "score": interval_of(scores, trial.groups) if scored else None,
         "seeds": len(by_fold),
         "seed_spread": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
-        "log_loss": float(log_loss(trial.probabilities, trial.labels)) if scored else None,
-        "macro_f1": macro_f1(trial.labels, trial.probabilities.argmax(1), trial.probabilities.shape[1])
-        if scored
-        else None,
+        "metrics": measured(trial.probabilities, trial.labels, trial.groups) if scored else {},
         "probability_best": standing.probability_best.get(trial.name),
         "difference": gap,
         "seconds": trial.cost.seconds if scored else None,

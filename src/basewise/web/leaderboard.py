@@ -6,11 +6,21 @@ from html import escape
 from typing import Any
 
 from basewise.core.decision import Decision
-from basewise.web import plots
-from basewise.web.sections import NAME_SHOWN, cut, focus, how, percent, probability, span, table
+from basewise.steps.measures import heading, name_of
+from basewise.web import by_metric, plots
+from basewise.web.sections import (
+    NAME_SHOWN,
+    cut,
+    focus,
+    how,
+    percent,
+    probability,
+    span,
+    table,
+)
 
 NOTE = (
-    "Dot and line: share right in cross-validation, 95 % interval; the square is the chosen arm. "
+    "Dot and line: {} in cross-validation, 95 % interval; the square is the chosen arm. "
     "“Chosen better by” is the paired difference in points, p is adjusted for all comparisons (Holm)."
 )
 
@@ -20,7 +30,9 @@ def leaderboard(d: Decision) -> str:
     scored = [e for e in d.leaderboard if e.get("score")]
     if not scored:
         return ""
-    return how(NOTE) + _scored(d, scored) + _left_out([e for e in d.leaderboard if not e.get("score")])
+    measure = "share right" if d.metric == "accuracy" else name_of(d.metric)
+    left_out = [e for e in d.leaderboard if not e.get("score")]
+    return how(NOTE.format(measure)) + _scored(d, scored) + by_metric.arms(d, scored) + _left_out(left_out)
 
 
 def _scored(d: Decision, entries: list[dict[str, Any]]) -> str:
@@ -48,7 +60,7 @@ def _scored(d: Decision, entries: list[dict[str, Any]]) -> str:
                 cut(e.get("licence", "–"), NAME_SHOWN),
             ]
         )
-    head = ["arm", "% right [95 %]", f"{percent(low)} to {percent(high)} %", "n"]
+    head = ["arm", f"{heading(d.metric)} [95 %]", f"{percent(low)} to {percent(high)} %", "n"]
     head += [*(["spread (draws)"] if several else []), "chosen better by", "p", "P(best)", "licence"]
     return table(head, rows, 3)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from basewise.core.decision import Decision
 from basewise.core.files import write_text
-from basewise.web import sections
+from basewise.steps.measures import name_of
+from basewise.web import by_metric, sections
 from basewise.web.leaderboard import leaderboard
 from basewise.web.style import CSS
 
@@ -47,9 +48,10 @@ def parts(decision: Decision) -> Iterable[tuple[str, str]]:
     """Sections in reading order; an empty one is left out."""
     yield "Leaderboard", leaderboard(decision)
     yield "Quality against cost", sections.pareto(decision)
-    yield "The locked test rows", sections.test(decision)
+    yield "The locked test rows", sections.test(decision) + by_metric.tested(decision)
     yield "Labels saved", sections.curves(decision)
     yield "What the bases promised", sections.ranks(decision)
+    yield "Each class", by_metric.classes(decision)
     yield "Confusion", sections.confusion(decision)
     yield "Calibration", sections.calibration(decision)
     yield "Answering only when sure", sections.coverage(decision)
@@ -70,11 +72,12 @@ def notes(lines: list[str]) -> str:
 def strip(decision: Decision) -> str:
     """The handful of numbers that matter, each with its interval and n."""
     cells: list[tuple[str, str, str]] = []
+    measure = "right" if decision.metric == "accuracy" else name_of(decision.metric)
     if decision.test:
         score = decision.test["scores"][0]
-        cells.append(("right on test rows", *_score(score)))
+        cells.append((f"{measure} on test rows", *_score(score)))
     if decision.winner:
-        cells.append(("right in validation, corrected", *_score(decision.winner)))
+        cells.append((f"{measure} in validation, corrected", *_score(decision.winner)))
     for gap in decision.test.get("differences", [])[:2]:
         text = f"[{100 * gap['low']:.1f}, {100 * gap['high']:.1f}] points"
         cells.append((f"better than {gap['name']}", f"{100 * gap['estimate']:+.1f}", text))

@@ -9,6 +9,7 @@ from typing import Any
 
 from basewise.core import registry
 from basewise.core.decision import Decision
+from basewise.steps.measures import heading, name_of
 from basewise.web import plots
 from basewise.web.plots import Axis
 
@@ -77,9 +78,10 @@ def pareto(d: Decision) -> str:
         return ""
     costs = [max(e["milliseconds_per_row"], 1e-3) for e in points]
     x = Axis(low=min(costs) / 2, high=max(costs) * 2, label="milliseconds a row (log scale)", log=True)
+    measure = "right" if d.metric == "accuracy" else name_of(d.metric)
     low, high = focus(points)
     above = high + 0.1 * (high - low)  # room for the best one's name
-    y = Axis(low=low, high=above, label="right", percent=True)
+    y = Axis(low=low, high=above, label=measure, percent=True)
     best, front = -1.0, []
     for cost, e in sorted(zip(costs, points, strict=True), key=lambda item: item[0]):
         if e["score"]["estimate"] > best:
@@ -116,12 +118,15 @@ def test(d: Decision) -> str:
     to, taken = "", "two arms taken to differ on one row in ten"
     if "against" in t:
         to = f" to {cut(t['against'], NAME_SHOWN)}"
+        taken = "from the spread of the rows' differences"
+    if "discordance" in t:
         taken = f"{percent(t['discordance'])} % of the rows are right with one of the two and wrong with the other"
     text += f"With so many rows a true difference{to} of {percent(t['smallest_gap'])} points is shown in four tests of five"
     text += f" ({taken}), so in the fifth even that stays unproven."
     if t.get("groups", t["n"]) < t["n"]:
         text += f" They come in {t['groups']:,} groups of rows that belong together and count here as {t['worth']:,.0f} rows."
-    return how(text) + table(("arm", "% right [95 %]", "n", "chosen better by", "p (Holm)"), rows, 1)
+    head = ("arm", f"{heading(d.metric)} [95 %]", "n", "chosen better by", "p (Holm)")
+    return how(text) + table(head, rows, 1)
 
 
 def curves(d: Decision) -> str:

@@ -20,7 +20,8 @@ THRESHOLDS: dict[str, tuple[Any, str]] = {
 
 def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     """The score against its floor, the controls and the incumbent."""
-    score, where = score_of(subject)
+    score, where = subject.decision.accuracy
+    where = "cross-validated rows" if where == "cross-validation" else where
     if not score or not score.get("n"):
         return CheckResult(
             check="score",
@@ -30,6 +31,8 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         )
     evidence: list[Json] = [interval(f"accuracy on {where}", score)]
     said: list[tuple[str, str]] = []
+    metric = subject.decision.metric
+    by = "" if metric == "accuracy" else f" in {metric.replace('_', ' ')}"
     if score["low"] < limits["least"]:
         said.append((FAIL, f"its lower end is {score['low']:.3f}, the policy asks for {limits['least']:.3f}"))
     for gap in subject.decision.test.get("differences", []):
@@ -41,7 +44,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
             said.append(
                 (
                     grave,
-                    f"not shown to be better than {gap['name']} ({gap['estimate']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}])",
+                    f"not shown to be better than {gap['name']}{by} ({gap['estimate']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}])",
                 )
             )
     if not subject.decision.test:
@@ -68,13 +71,6 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         sentence="; ".join([base, *(t for _, t in said)]),
         evidence=tuple(evidence),
     )
-
-
-def score_of(subject: Subject) -> tuple[Json, str]:
-    """(interval, rows it is from) of the chosen way."""
-    if scores := subject.decision.test.get("scores"):
-        return scores[0], "locked test rows"
-    return subject.decision.winner, "cross-validated rows"
 
 
 def _controls_in_validation(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+NAME = "accuracy"
 HIGHER_IS_BETTER = True
+SHARE = True
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+NAME = "Brier score"
 HIGHER_IS_BETTER = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+NAME = "log-loss"
 HIGHER_IS_BETTER = False
 FLOOR = 1e-12
 

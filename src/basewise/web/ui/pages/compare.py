@@ -93,13 +93,13 @@ def side_by_side(chosen: dict[str, Decision]) -> str:
 
 
 def _score(d: Decision) -> dict[str, Any] | None:
-    return d.test["scores"][0] if d.test else d.winner or None
+    return d.accuracy[0] or None
 
 
 def pairs(root: Path, chosen: dict[str, Decision]) -> str:
     """Paired differences of what each pair chose, on the held-out train rows that both were scored on."""
     from basewise.stats.paired import holm
-    from basewise.steps.evaluate import difference
+    from basewise.steps.measures import difference
 
     rows: list[list[str]] = []
     found: list[tuple[str, str, dict[str, Any]]] = []

@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 
 from basewise.core.decision import Decision
 from basewise.core.errors import RunError
+from basewise.steps.measures import heading, name_of
 from basewise.web import plots, report
 from basewise.web.sections import cut, how, number, span, table
 from basewise.web.ui import jobs, runs
@@ -140,8 +141,10 @@ def arms(now: dict[str, Any]) -> str:
                 number(a["seconds"]),
             ]
         )
-    text = "Share right so far, with its 95 % interval; arms that saw fewer rungs were scored on fewer rows. Predicted and measured seconds are those of one fit."
-    head = ("arm", "", "", "% right [95 %]", "n", "rungs", "s predicted", "s measured")
+    metric = now.get("metric", "accuracy")
+    share = "Share right" if metric == "accuracy" else name_of(metric)
+    text = f"{share} so far, with its 95 % interval; arms that saw fewer rungs were scored on fewer rows. Predicted and measured seconds are those of one fit."
+    head = ("arm", "", "", f"{heading(metric)} [95 %]", "n", "rungs", "s predicted", "s measured")
     return how(text) + table(head, rows, 3)
 
 
