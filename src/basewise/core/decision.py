@@ -39,7 +39,7 @@ class Decision:
     labels_saved      {"words" | "scratch": {"factor", "low", "high", "censored", "catches_up_at", "at", "told": whether the curves say anything, "sentence"}}
     by_class          one line a class, the worst first: {"class", "n" true rows, "given" rows, "recall", "precision", "f1": interval | null}
     confusion         {"classes": [..], "counts": C x C, rows = true}
-    calibration       {"bins": [{"confidence", "accuracy", "low", "high", "n"}], "ece", "brier", "log_loss", "temperature"}
+    calibration       {"bins": [{"confidence", "accuracy", "low", "high", "n"}], "ece", "error": interval of it, "brier", "log_loss", "temperature"}
     coverage          {"coverage": [..], "risk": [..], "threshold": p | null, "promised_risk", "covered"}
     slices            [{"name", "n", "error", "low", "high", "rest_error", "confirmed"}]
     lengths           [{"tokens_from", "tokens_to", "n", "accuracy", "low", "high", "cut"}], `cut`: rows that lost text

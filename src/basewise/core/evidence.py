@@ -101,9 +101,9 @@ def write_evidence(path: Path, trials: list[Trial]) -> None:
         pq.write_table(pa.concat_tables(tables, promote_options="default"), temporary, compression="zstd")
 
 
-def read_evidence(path: Path) -> Any:
-    """The rows as a pyarrow Table; files from before rows had groups get each row as its own."""
+def read_evidence(path: Path, trial: str | None = None) -> Any:
+    """The rows of all trials or of one as a pyarrow Table; files from before rows had groups get each row as its own."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    table = pq.read_table(path, filters=None if trial is None else [("trial", "=", trial)])
     return table if "group" in table.column_names else table.append_column("group", table["row_id"])

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basewise.stats.intervals import wilson
+from basewise.stats.intervals import Interval, bootstrap_counts, independent_rows, share_of
+
+MOST_DRAWN = 20_000
+"""Rows a bootstrap draws from; more tell how large the error is, not how it is spread."""
 
 FLOOR = 1e-12
 
@@ -64,15 +67,62 @@ def _equal_mass(confidence: np.ndarray, bins: int) -> list[np.ndarray]:
     return [part for part in np.array_split(order, max(1, min(bins, len(order)))) if len(part)]
 
 
-def ece_debiased(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Root of the debiased squared gap between confidence and accuracy over equal-mass bins; 0..1."""
-    right = np.asarray(right, float)
-    total = 0.0
+def _squared_gap(confidence: np.ndarray, right: np.ndarray, bins: int, effect: float) -> tuple[float, float]:
+    """(mean squared gap between confidence and accuracy over equal-mass bins, how much of it the chance of rows explains)."""
+    found = noise = 0.0
     for part in _equal_mass(confidence, bins):
         n, accuracy = len(part), right[part].mean()
-        noise = accuracy * (1 - accuracy) / (n - 1) if n > 1 else 0.0
-        total += n / len(right) * ((confidence[part].mean() - accuracy) ** 2 - noise)
-    return float(np.sqrt(max(total, 0.0)))
+        found += n / len(right) * float(confidence[part].mean() - accuracy) ** 2
+        noise += n / len(right) * (effect * accuracy * (1 - accuracy) / (n - 1) if n > 1 else 0.0)
+    return found, noise
+
+
+def ece_debiased(
+    confidence: np.ndarray, right: np.ndarray, bins: int = 15, clusters: np.ndarray | None = None
+) -> float:
+    """Root of the debiased squared gap between confidence and accuracy over equal-mass bins; 0..1. clusters (n,): rows in groups."""
+    right = np.asarray(right, float)
+    found, noise = _squared_gap(confidence, right, bins, _effect(confidence, right, clusters))
+    return float(np.sqrt(max(found - noise, 0.0)))
+
+
+def _effect(confidence: np.ndarray, right: np.ndarray, clusters: np.ndarray | None) -> float:
+    """How many times the variance of independent rows the groups make that of the gap."""
+    return len(right) / independent_rows(right - confidence, clusters) if len(right) else 1.0
+
+
+def ece_interval(
+    confidence: np.ndarray,
+    right: np.ndarray,
+    bins: int = 15,
+    clusters: np.ndarray | None = None,
+    resamples: int = 300,
+) -> Interval:
+    """`ece_debiased` with its 95 % interval from a bootstrap of rows, or of whole groups.
+
+    The bootstrap's world has the plain gap as its truth, noise and all, so its draws lie too high as they are: what they differ from
+    the plain gap by is taken as the error of the squared estimate (the basic interval), and the root is taken last. Of many rows
+    some are drawn from, and the error is that of some times the root of their share, which is a little too wide.
+    """
+    right, n = np.asarray(right, float), len(right)
+    effect = _effect(confidence, right, clusters)
+    squared = np.subtract(*_squared_gap(confidence, right, bins, effect))
+    some = np.linspace(0, n - 1, min(n, MOST_DRAWN)).astype(int)
+    few, hits = confidence[some], right[some]
+    plain, draws = _squared_gap(few, hits, bins, effect)[0], []
+    for counts in bootstrap_counts(len(some), resamples, 0, None if clusters is None else clusters[some]):
+        rows = np.repeat(np.arange(len(some)), counts.astype(int))
+        draws.append(np.subtract(*_squared_gap(few[rows], hits[rows], bins, effect)))
+    shrink = np.sqrt(len(some) / n)
+    low, high = (squared - shrink * (np.quantile(draws, q) - plain) for q in (0.975, 0.025))
+    estimate, low, high = (float(np.sqrt(max(v, 0.0))) for v in (squared, low, high))
+    return Interval(
+        estimate=estimate,
+        low=min(low, estimate),
+        high=max(high, estimate),
+        n=len(right),
+        method="basic bootstrap",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +136,13 @@ class Bin:
     n: int
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> list[Bin]:
-    """Equal-mass bins from the least to the most confident rows."""
+def reliability(
+    confidence: np.ndarray, right: np.ndarray, bins: int = 10, clusters: np.ndarray | None = None
+) -> list[Bin]:
+    """Equal-mass bins from the least to the most confident rows; clusters (n,): rows in groups count as many as they are worth."""
     out = []
     for part in _equal_mass(confidence, bins):
-        share = wilson(int(np.sum(np.asarray(right)[part])), len(part))
+        share = share_of(np.asarray(right)[part], None if clusters is None else clusters[part])
         out.append(
             Bin(
                 confidence=float(confidence[part].mean()),

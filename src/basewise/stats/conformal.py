@@ -59,18 +59,39 @@ def threshold_for_risk(
     return value, float((np.asarray(confidence) >= value).mean())
 
 
-def conformal_quantile(true_probability: np.ndarray, alpha: float = 0.1) -> float:
-    """Least probability a class needs to be in the set, so that the truth is in it with 1 - alpha (split conformal)."""
+def conformal_quantile(
+    true_probability: np.ndarray, alpha: float = 0.1, clusters: np.ndarray | None = None
+) -> float:
+    """Least probability a class needs to be in the set, so that the truth is in it with 1 - alpha (split conformal).
+
+    clusters (n,): rows in groups count as many as they are worth, so that a row of a new group is covered as often.
+    """
+    n, down = len(true_probability), -np.sort(-np.asarray(true_probability, float))
+    worth = calibration_rows(true_probability, alpha, clusters)
+    rank = int(np.ceil((worth + 1) * (1 - alpha) * (1 if worth == n else n / worth)))
+    return 0.0 if rank > n else float(down[rank - 1])
+
+
+def calibration_rows(true_probability: np.ndarray, alpha: float, clusters: np.ndarray | None) -> float:
+    """As how many independent rows these count for whether the truth is in the set; n without groups.
+
+    The least of two: by the truth being in the set, and by its rank among the rows. Few rows are outside, and where all groups are
+    few those rows alone understate how much a group has in common.
+    """
     n = len(true_probability)
-    rank = int(np.ceil((n + 1) * (1 - alpha)))
-    return 0.0 if rank > n else float(-np.sort(-np.asarray(true_probability, float))[rank - 1])
+    if clusters is None or not n:
+        return float(n)
+    rank = np.argsort(np.argsort(-np.asarray(true_probability, float), kind="stable"), kind="stable")
+    inside = rank < np.ceil((n + 1) * (1 - alpha))
+    return min(independent_rows(inside, clusters), independent_rows(rank, clusters))
 
 
-def coverage_band(n: int, alpha: float = 0.1, level: float = 0.95) -> tuple[float, float]:
-    """Where the realised coverage lies with probability `level` after calibrating on n rows: a Beta distribution."""
+def coverage_band(n: float, alpha: float = 0.1, level: float = 0.95) -> tuple[float, float]:
+    """Where the realised coverage lies with probability `level` after calibrating on n independent rows: a Beta distribution."""
     from scipy.stats import beta
 
-    rank = int(np.ceil((n + 1) * (1 - alpha)))
+    rank = (n + 1) * (1 - alpha)
+    rank = np.ceil(rank) if n == int(n) else rank  # what grouped rows are worth need not be whole
     if rank > n:
         return 1.0, 1.0
     tail = (1 - level) / 2

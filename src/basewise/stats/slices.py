@@ -1,6 +1,6 @@
 """Where a predictor is worse than elsewhere: slices found on one half of the rows, confirmed on the other.
 
-All one-literal predicates are tried (length, class, a contained word, a metadata value), Fisher's exact test with
+A group of rows that belong together lies in one half and counts as many rows as it is worth. All one-literal predicates are tried (length, class, a contained word, a metadata value), Fisher's exact test with
 Benjamini-Hochberg on the first half; only the second half's error and interval are reported (SliceFinder, Chung et al. 2019).
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from basewise.stats.duplicates import normalise
-from basewise.stats.intervals import wilson
+from basewise.stats.intervals import independent_rows, share_of
 from basewise.stats.paired import benjamini_hochberg
 
 WORDS = 150
@@ -58,13 +58,24 @@ def text_predicates(
     return out
 
 
-def _fisher(inside: np.ndarray, wrong: np.ndarray) -> float:
-    """One-sided p value of more errors inside than outside."""
+def halves(n: int, rng: np.random.Generator, clusters: np.ndarray | None = None) -> np.ndarray:
+    """(n,) bool: about half of the rows, of each group all or none."""
+    if clusters is None or len(names := np.unique(clusters)) == n:
+        return rng.random(n) < 0.5
+    return (rng.random(len(names)) < 0.5)[np.searchsorted(names, clusters)]
+
+
+def _fisher(inside: np.ndarray, wrong: np.ndarray, clusters: np.ndarray | None) -> float:
+    """One-sided p value of more errors inside than outside; rows in groups count as many as they are worth, rounded down."""
     from scipy.stats import hypergeom
 
-    return float(
-        hypergeom.sf(int((inside & wrong).sum()) - 1, len(wrong), int(wrong.sum()), int(inside.sum()))
-    )
+    counts = np.array([(inside & wrong).sum(), len(wrong), wrong.sum(), inside.sum()], float)
+    if clusters is not None:
+        shares = [wrong[side].mean() if side.any() else 0.0 for side in (inside, ~inside)]
+        pull = (wrong - np.where(inside, *shares)) / np.where(inside, inside.mean(), -(~inside).mean())
+        counts *= independent_rows(pull, clusters) / len(wrong)
+    hits, rows, errors, size = np.floor(counts + 1e-9).astype(int)
+    return float(hypergeom.sf(hits - 1, rows, errors, size))
 
 
 def find_slices(
@@ -73,8 +84,9 @@ def find_slices(
     half: np.ndarray,
     q: float = 0.1,
     min_support: int = 20,
+    clusters: np.ndarray | None = None,
 ) -> list[Slice]:
-    """Slices that stand out on the rows of `half`, judged on the others; the worst first."""
+    """Slices that stand out on the rows of `half`, judged on the others; the worst first. clusters (n,): rows in groups."""
     wrong, half = np.asarray(wrong, bool), np.asarray(half, bool)
     names = [
         name
@@ -83,15 +95,18 @@ def find_slices(
     ]
     if not names:
         return []
-    p_found = benjamini_hochberg(np.array([_fisher(predicates[n][half], wrong[half]) for n in names]))
+    first, second = (None if clusters is None else clusters[rows] for rows in (half, ~half))
+    p_found = benjamini_hochberg(np.array([_fisher(predicates[n][half], wrong[half], first) for n in names]))
     found = [name for name, p in zip(names, p_found, strict=True) if p <= q]
     if not found:
         return []
-    p_again = benjamini_hochberg(np.array([_fisher(predicates[n][~half], wrong[~half]) for n in found]))
+    p_again = benjamini_hochberg(
+        np.array([_fisher(predicates[n][~half], wrong[~half], second) for n in found])
+    )
     out = []
     for name, p in zip(found, p_again, strict=True):
         inside = predicates[name][~half]
-        share = wilson(int(wrong[~half][inside].sum()), int(inside.sum()))
+        share = share_of(wrong[~half][inside], None if second is None else second[inside])
         rest = float(wrong[~half][~inside].mean()) if (~inside).any() else float("nan")
         out.append(
             Slice(

@@ -280,7 +280,9 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
     lengths: list[dict[str, Any]] = []
     if base is not None:
         features = feature_store(cache_folder()).features(base, texts)
-        lengths = tables.length_table(np.asarray(features.tokens), np.asarray(features.cut), right)
+        lengths = tables.length_table(
+            np.asarray(features.tokens), np.asarray(features.cut), right, chosen.groups
+        )
         if (cut := int(np.sum(features.cut))) > 0:
             were = "was" if cut == 1 else "were"
             notes.append(
@@ -291,10 +293,10 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
         "by_class": by_class(labels, probabilities.argmax(1), classes, chosen.groups),
         "confusion": tables.confusion(labels, probabilities, classes),
         "calibration": {
-            **tables.calibration_table(labels, probabilities),
+            **tables.calibration_table(labels, probabilities, chosen.groups),
             "temperature": chosen.choices.get("temperature"),
         },
-        "slices": tables.slice_table(texts, [classes[i] for i in labels], ~right, metadata),
+        "slices": tables.slice_table(texts, [classes[i] for i in labels], ~right, metadata, chosen.groups),
         "lengths": lengths,
         "wrong": tables.wrong_rows(chosen.row_ids, texts, labels, probabilities, classes),
         "suspects": [

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from basewise.core.evidence import read_evidence
 from basewise.core.files import read_json
 from basewise.stats.conformal import conformal_quantile
 from basewise.steps.predict import Predictor
@@ -35,9 +36,13 @@ def describe(folder: Path, predictor: Predictor, version: str) -> dict[str, Any]
     }
     held = held_out(folder, predictor)
     if held is not None:
-        probabilities, labels = held
+        probabilities, labels, groups = held
         true = probabilities[np.arange(len(labels)), labels]
-        about["conformal"] = {"alpha": ALPHA, "least": conformal_quantile(true, ALPHA), "rows": len(labels)}
+        about["conformal"] = {
+            "alpha": ALPHA,
+            "least": conformal_quantile(true, ALPHA, groups),
+            "rows": len(labels),
+        }
         n = len(predictor.classes)
         confusion = np.zeros((n, n))
         np.add.at(confusion, (probabilities.argmax(1), labels), 1)
@@ -63,30 +68,30 @@ def address_of(name: str) -> str:
     return kept or "task"
 
 
-def held_out(folder: Path, predictor: Predictor) -> tuple[np.ndarray, np.ndarray] | None:
-    """(probabilities (n, C), labels (n,)) of the chosen arm on rows it was not fitted on, from the run's evidence."""
+def held_out(folder: Path, predictor: Predictor) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """(probabilities (n, C), labels (n,), groups (n,)) of the chosen arm on rows it was not fitted on, from the run's evidence."""
     folder = Path(folder)
     folder = folder.parent if folder.name == "predictor" else folder
     evidence, decision = folder / "evidence.parquet", folder / "decision.json"
     if not evidence.is_file():
         return None
-    import pyarrow.parquet as pq
-
     base = predictor.record["base"]
     method = predictor.record["method"]
     chosen = f"{base['key']} + {method}" if base else method  # as evidence names its trials
     if decision.is_file():
         chosen = read_json(decision).get("chosen")
-    columns = ["label", *(f"p_{i}" for i in range(len(predictor.classes))), "row_id"]
+    columns = [f"p_{i}" for i in range(len(predictor.classes))]
     try:
-        table = pq.read_table(evidence, columns=columns, filters=[("trial", "=", chosen)])
+        table = read_evidence(evidence, chosen)
+        table = table.select(["label", *columns, "row_id", "group"])
     except (OSError, ValueError, KeyError):
         return None
     if not len(table):
         return None
     _, once = np.unique(table["row_id"].to_numpy(), return_index=True)  # repeats would count a row twice
     table = table.take(once)
-    probabilities = np.stack([table[c].to_numpy() for c in columns[1:-1]], 1)
+    probabilities = np.stack([table[c].to_numpy() for c in columns], 1)
     labels = table["label"].to_numpy()
     known = (labels >= 0) & np.isfinite(probabilities).all(1)
-    return (probabilities[known], labels[known].astype(np.int64)) if known.any() else None
+    groups = table["group"].to_numpy()
+    return (probabilities[known], labels[known].astype(np.int64), groups[known]) if known.any() else None

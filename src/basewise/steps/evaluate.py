@@ -18,7 +18,7 @@ from basewise.core.files import write_json
 from basewise.core.hashing import generator
 from basewise.stats import calibration as calibrate
 from basewise.stats import conformal
-from basewise.steps.measures import by_class, difference, interval_of, measured
+from basewise.steps.measures import by_class, difference, interval_of, measured, plain
 
 READ_ROWS = 100
 PROMISED_RISK = 0.05
@@ -31,13 +31,17 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str,
     return {"classes": list(classes), "counts": counts.tolist()}
 
 
-def calibration_table(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Reliability bins with intervals, debiased calibration error, Brier score and log-loss."""
+def calibration_table(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Reliability bins with intervals, debiased calibration error with its interval, Brier score and log-loss; rows may come in groups."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    bins = calibrate.reliability(confidence, right, bins=10)
+    bins = calibrate.reliability(confidence, right, bins=10, clusters=groups)
+    error = plain(calibrate.ece_interval(confidence, right, bins=10, clusters=groups))
     return {
         "bins": [asdict(b) if not isinstance(b, dict) else b for b in bins],
-        "ece": float(calibrate.ece_debiased(confidence, right, bins=10)),
+        "ece": error["estimate"],
+        "error": error,
         "brier": float(calibrate.brier(probabilities, labels)),
         "log_loss": float(calibrate.log_loss(probabilities, labels)),
         "temperature": None,
@@ -64,15 +68,19 @@ def coverage_table(
 
 
 def slice_table(
-    texts: tuple[str, ...], labels: list[str], wrong: np.ndarray, metadata: dict[str, tuple[str, ...]]
+    texts: tuple[str, ...],
+    labels: list[str],
+    wrong: np.ndarray,
+    metadata: dict[str, tuple[str, ...]],
+    groups: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
-    """Slices with more errors than the rest: found on one half of the rows, confirmed on the other."""
-    from basewise.stats.slices import find_slices, text_predicates
+    """Slices with more errors than the rest: found on one half of the rows, confirmed on the other; a group is in one half."""
+    from basewise.stats.slices import find_slices, halves, text_predicates
 
     if len(texts) < 60:
         return []
-    half = generator("slices", len(texts)).random(len(texts)) < 0.5
-    found = find_slices(text_predicates(texts, labels, metadata), wrong, half)
+    half = halves(len(texts), generator("slices", len(texts)), groups)
+    found = find_slices(text_predicates(texts, labels, metadata), wrong, half, clusters=groups)
     lines = [asdict(s) for s in found]
     return [_slice_line(line) for line in lines][:30]
 
@@ -86,8 +94,10 @@ def _slice_line(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-def length_table(tokens: np.ndarray, cut: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    """Accuracy by length in tokens (five equal shares of the rows), and how many rows of each lost text."""
+def length_table(
+    tokens: np.ndarray, cut: np.ndarray, right: np.ndarray, groups: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """Accuracy by length in tokens (five equal shares of the rows), and how many rows of each lost text; rows may come in groups."""
     lines = []
     edges = (
         np.unique(np.quantile(tokens, np.linspace(0, 1, 6)).astype(int)) if len(tokens) else np.zeros(0, int)
@@ -97,7 +107,7 @@ def length_table(tokens: np.ndarray, cut: np.ndarray, right: np.ndarray) -> list
     for low, high, last in zip(edges[:-1], edges[1:], [False] * (len(edges) - 2) + [True], strict=True):
         inside = (tokens >= low) & ((tokens <= high) if last else (tokens < high))
         if inside.any():
-            score = interval_of(right[inside])
+            score = interval_of(right[inside], None if groups is None else groups[inside])
             upper = int(high if last else high - 1)
             lines.append(
                 {
@@ -169,7 +179,7 @@ def evaluate(
         "score": interval_of(guesses == labels, groups),
         "metrics": measured(probabilities, labels, groups),
         "classes": by_class(labels, guesses, predictor.classes, groups),
-        "calibration": calibration_table(labels, probabilities),
+        "calibration": calibration_table(labels, probabilities, groups),
         "confusion": confusion(labels, probabilities, predictor.classes),
         "unknown_labels": len(records) - len(kept),
         "against": None,

@@ -6,7 +6,7 @@ Rows may come in groups that belong together; they then count as many as they ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,8 @@ def difference(a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None)
         value = plain(paired.paired_difference(a, b, clusters=clusters))
         return {**value, "p": float(paired.mcnemar_midp(a, b, clusters))}
     found, p = gap(a, b, _own(a, clusters))
-    return {**plain(found), "p": float(p)}
+    bounded = replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))  # both are shares
+    return {**plain(bounded), "p": float(p)}
 
 
 def _own(values: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:

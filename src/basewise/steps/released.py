@@ -43,16 +43,17 @@ def controls_of(decision: Decision) -> list[Json]:
 
 def conformal_of(trial: Trial | None, alpha: float = ALPHA) -> Json:
     """The least probability of a class in the set at 1 - alpha, from held-out rows, and the band of the realised coverage."""
-    from basewise.stats.conformal import conformal_quantile, coverage_band
+    from basewise.stats.conformal import calibration_rows, conformal_quantile, coverage_band
 
     if trial is None or len(trial.row_ids) < 20:
         return {}
     _, first = np.unique(trial.row_ids, return_index=True)  # one seed a row: repeats would count a row twice
     truth = trial.probabilities[first, trial.labels[first]]
-    low, high = coverage_band(len(first), alpha)
+    groups = None if trial.groups is None else trial.groups[first]
+    low, high = coverage_band(calibration_rows(truth, alpha, groups), alpha)
     return {
         "alpha": alpha,
-        "least_probability": conformal_quantile(truth, alpha),
+        "least_probability": conformal_quantile(truth, alpha, groups),
         "n": len(first),
         "low": low,
         "high": high,

@@ -223,7 +223,7 @@ def calibration(d: Decision) -> str:
     marks = plots.line(x, y, [(0, 0), (1, 1)], 2)
     for b in c["bins"]:
         marks += plots.whisker(x, y, b["confidence"], (b["accuracy"], b["low"], b["high"]))
-    numbers = f"Debiased calibration error {percent(c['ece'])} points, Brier {c['brier']:.3f}, log-loss {c['log_loss']:.3f}."
+    numbers = f"Debiased calibration error {span(c['error']) if c.get('error') else percent(c['ece'])} points, Brier {c['brier']:.3f}, log-loss {c['log_loss']:.3f}."
     text = "On the line, a row given 80 % is right in 80 of 100 cases; each dot holds a tenth of the rows. "
     return how(text + numbers) + plots.frame(x, y, "Calibration", marks)
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval, worst
 from basewise.core.hashing import generator
-from basewise.stats.conformal import conformal_quantile, coverage_band, threshold_for_risk
-from basewise.stats.intervals import Interval, clopper_pearson, independent_rows, share_of
+from basewise.stats.conformal import calibration_rows, conformal_quantile, coverage_band, threshold_for_risk
+from basewise.stats.intervals import Interval, clopper_pearson, share_of
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "risk": (0.05, "share of answers above the threshold that may be wrong"),
@@ -86,10 +86,10 @@ def _risk(rows: _Rows, limits: dict[str, Any], evidence: list[Json]) -> list[tup
 def _sets(rows: _Rows, alpha: float, evidence: list[Json]) -> list[tuple[str, str]]:
     probabilities, half = rows.probabilities, rows.half
     truth = probabilities[np.arange(len(half)), rows.labels]
-    least = conformal_quantile(truth[half], alpha)
+    least = conformal_quantile(truth[half], alpha, rows.groups[half])
     held, strict = rows.share(truth >= least, ~half), rows.share(truth >= least, ~half, SURE)
     sizes = (probabilities[~half] >= least).sum(1)
-    worth = int(independent_rows(truth[half] >= least, rows.groups[half]))
+    worth = calibration_rows(truth[half], alpha, rows.groups[half])
     low = coverage_band(worth, alpha, SURE)[0] if worth >= 1 / alpha else 0.0  # so few promise nothing
     evidence.append(interval("conformal sets that hold the truth", held, {"promised": 1 - alpha}))
     evidence.append({"name": "mean size of a set", "value": float(sizes.mean())})

@@ -20,7 +20,7 @@ THRESHOLDS: dict[str, tuple[Any, str]] = {
 
 def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     """Confirmed slices; one whose interval lies wholly beyond the gap fails."""
-    from basewise.stats.slices import find_slices, text_predicates
+    from basewise.stats.slices import find_slices, halves, text_predicates
 
     trial, task = subject.trial, subject.task
     if task is None or trial is None or len(np.unique(trial.row_ids)) < limits["least_rows"]:
@@ -35,8 +35,10 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     texts = [task.rows.texts[i] for i in index]
     labels = [task.classes[i] for i in trial.labels[first]]
     metadata = {name: tuple(values[i] for i in index) for name, values in task.metadata.items()}
-    half = generator("gate slices", len(index)).random(len(index)) < 0.5
-    found = find_slices(text_predicates(texts, labels, metadata), ~trial.right[first], half)
+    groups = trial.groups_of(trial.row_ids[first])
+    half = halves(len(index), generator("gate slices", len(index)), groups)
+    predicates = text_predicates(texts, labels, metadata)
+    found = find_slices(predicates, ~trial.right[first], half, clusters=groups)
     confirmed = [s for s in found if s.confirmed]
     evidence = tuple(
         interval(
