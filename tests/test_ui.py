@@ -383,7 +383,7 @@ def test_what_is_not_here(world: World, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("budget", "soon"), ("budget", "0s"), ("budget", ""), ("name", "../x"), ("name", ".hidden"), ("seed", "one"), ("download", "many"),
+    [("budget", "soon"), ("budget", "0s"), ("budget", ""), ("name", "../x"), ("name", ".hidden"), ("seed", "one"), ("download", "many"), ("metric", "f1"), ("metric", "brier"),
      ("target", "no such column"), ("split", "no such column"), ("inputs", "nothing")],
 )  # fmt: skip
 def test_settings_that_cannot_be(world: World, field: str, value: str) -> None:

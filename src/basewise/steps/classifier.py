@@ -25,17 +25,23 @@ class Classifier(ClassifierMixin, BaseEstimator):
     """A text classifier on a pretrained base.
 
     base: a name, or "auto" to choose; method: a key, or "auto" to choose; budget: seconds or "5m" (used when anything is
-    chosen); seed: an int. X: n texts (list, array, pandas column, or one-column table); y: n labels of any kind.
+    chosen); seed: an int; metric: what is chosen by ("accuracy", "balanced_accuracy", "macro_f1"). X: n texts (list, array, pandas column, or one-column table); y: n labels of any kind.
     After fit: `classes_`, `n_features_in_` (1), `decision_` (what was chosen and why; None without a race).
     """
 
     def __init__(
-        self, base: str = "auto", method: str = "auto", budget: str | float = "5m", seed: int = 0
+        self,
+        base: str = "auto",
+        method: str = "auto",
+        budget: str | float = "5m",
+        seed: int = 0,
+        metric: str = "accuracy",
     ) -> None:
         self.base = base
         self.method = method
         self.budget = budget
         self.seed = seed
+        self.metric = metric
 
     def fit(self, X: Any, y: Any) -> Classifier:
         """Fit on n texts and n labels; returns self."""
@@ -93,7 +99,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 else tuple(dict.fromkeys(("majority", "words", self.method))),
                 to=Path(folder) / "run",
                 seed=self.seed,
-                options=ChooseOptions(curves=False),
+                options=ChooseOptions(curves=False, metric=self.metric),
             )
             self.fitted_ = load(Path(folder) / "run").fitted
 

@@ -14,6 +14,7 @@ from basewise.core.budget import parse_bytes, parse_seconds
 from basewise.core.errors import BasewiseError, InputError, RunError
 from basewise.core.files import write_text
 from basewise.core.registry import keys, summary
+from basewise.steps.measures import check_metric, may_choose, name_of
 from basewise.web.sections import AUDIT_SHOWN, cut, how, table
 from basewise.web.ui import jobs, runs, shell, tables
 from basewise.web.ui.forms import Form, Root, Sent
@@ -204,6 +205,9 @@ def _start_form(root: Path, key: str, path: Path, roles: Roles) -> str:
         )
         + ticks("method", "Methods", methods, (), "None ticked: all.")
         + select("download", "Fetch starter bases that are not here", DOWNLOADS, "500MB")
+        + select(
+            "metric", "Choose by", [(m, name_of(m)) for m in keys("metrics") if may_choose(m)], "accuracy"
+        )
         + select("curves", "Learning curves, for the labels saved", CURVES, "yes")
         + text_field("seed", "Seed", "0", attributes='inputmode="numeric"')
     )
@@ -249,6 +253,7 @@ def begin(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> str:
         raise InputError(f"{name!r} is a name for another kind of job", f"use one such as run-{name}")
     parse_seconds(sent.one("budget"))
     download, seed = sent.one("download", "500MB"), sent.one("seed", "0")
+    check_metric(metric := sent.one("metric", "accuracy"))
     parse_bytes(download)
     if not (seed.isascii() and seed.isdigit()):
         raise InputError(f"the seed {seed!r} is no whole number", "give one such as 0")
@@ -257,7 +262,8 @@ def begin(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> str:
             f"a run named {name} is here already", f"give another name, such as {free_name(root, path)}"
         )
     task = tables.look(path, roles)
-    settings = {"download": download, "inputs": list(roles.inputs or task.inputs), "query": roles.query}
+    inputs = list(roles.inputs or task.inputs)
+    settings = {"download": download, "inputs": inputs, "query": roles.query, "metric": metric}
     config = root / jobs.FOLDER / name / "settings.toml"
     lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in settings.items() if v]
     lines += [f"seed = {int(seed)}", f"curves = {str(sent.one('curves') != 'no').lower()}"]
