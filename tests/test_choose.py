@@ -398,7 +398,7 @@ def count_jobs(patch: pytest.MonkeyPatch) -> list[str]:
 def scores(decision: Decision) -> list[Any]:
     """What must not depend on where or when a run went."""
     return [
-        [[line["name"], line["score"], line["log_loss"]] for line in decision.leaderboard],
+        [[line["name"], line["score"], line["metrics"]] for line in decision.leaderboard],
         decision.chosen,
         decision.test["scores"],
         decision.confusion,

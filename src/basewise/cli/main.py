@@ -245,7 +245,7 @@ def evaluate(
             raise InputError("--against and --shift came together", "compare on one kind of rows at a time")
         show_shift(run, rows, shift, target, base, group, to)
         return
-    from basewise.cli.terminal import by_metric, class_line, measure
+    from basewise.cli.terminal import by_metric, class_line, span
     from basewise.steps.evaluate import evaluate as run_evaluate
 
     result = run_evaluate(run, rows, target=target, against=against, group=group, to=to)
@@ -253,7 +253,7 @@ def evaluate(
     together = f" in {result['groups']:,} groups" if result["groups"] < result["n"] else ""
     out.print(
         f"{run}: right on {score['estimate']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}] of {result['n']:,} rows{together};"
-        f" calibration error {measure('calibration', result['calibration']['error'])}"
+        f" calibration error {span(result['calibration']['error'])}"
     )
     rest = {key: value for key, value in result["metrics"].items() if key != "accuracy"}
     out.print(f"by every metric: {by_metric(rest)}", markup=False, soft_wrap=True)

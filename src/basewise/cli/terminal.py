@@ -144,8 +144,11 @@ def class_line(line: dict[str, Any]) -> str:
 
 def measure(metric: str, value: dict[str, Any]) -> str:
     """A metric with its interval, a share in per cent."""
-    if is_share(metric):
-        return f"{interval(value)} %"
+    return f"{interval(value)} %" if is_share(metric) else span(value)
+
+
+def span(value: dict[str, Any]) -> str:
+    """0.512 [0.480, 0.544]"""
     low, high = (_number(value[end], ".3f") for end in ("low", "high"))
     return f"{value['estimate']:.3f} [{low}, {high}]"
 

@@ -108,19 +108,7 @@ def choose(
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
         bases = ()  # nothing would use one, so none is fetched
     found, notes = get_bases(bases, allowed, options, task)
-    identity = digest_json(
-        [
-            task.rows.digest(),
-            task.split.tolist(),
-            [b.digest for b in found],
-            methods,
-            seed,
-            allowed.seconds,
-            options.curves,
-            *([asdict(options.wording)] if options.wording != Wording() else []),
-            *([options.metric] if options.metric != "accuracy" else []),
-        ]
-    )
+    identity = identity_of(task, found, methods, (seed, allowed.seconds), options)
     assigned = assign_folds(task, seed)
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity) as run:
@@ -132,6 +120,18 @@ def choose(
             budget=allowed, options=options, bases=found, methods=methods, started=started, seed=seed
         )
         return _run(task, assigned, run, clock, setup, notes)
+
+
+def identity_of(
+    task: Task, bases: list[Base], methods: Any, settings: tuple[int, float | None], options: ChooseOptions
+) -> str:
+    """What makes a run the same one, so that it is gone on with: rows, split, bases, methods, (seed, seconds) and what decides."""
+    seed, seconds = settings
+    parts: list[Any] = [task.rows.digest(), task.split.tolist(), [b.digest for b in bases], methods]
+    parts += [seed, seconds, options.curves]
+    parts += [asdict(options.wording)] if options.wording != Wording() else []
+    parts += [options.metric] if options.metric != "accuracy" else []
+    return digest_json(parts)
 
 
 def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int = 0) -> Task:
