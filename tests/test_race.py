@@ -11,6 +11,7 @@ import pytest
 from basewise.core.budget import Cost
 from basewise.core.task import Examples
 from basewise.steps import race as module
+from basewise.steps import worth
 from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome
 from basewise.steps.race import Race
@@ -55,6 +56,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Any:
             return Outcome(probabilities=np.eye(2)[guess] * 0.9 + 0.05, cost=Cost(seconds=each), choices={})
 
         monkeypatch.setattr(module, "run_job", run)
+        monkeypatch.setattr(worth, "run_job", run)
         train = Examples(
             tuple(str(v) for v in LABELS), LABELS, np.arange(ROWS), np.arange(ROWS), ("no", "yes")
         )
@@ -251,3 +253,23 @@ def test_what_the_plan_leaves_is_shared_and_given_again() -> None:
     assert spare_of(race, entry) == pytest.approx(75 / 6 / 2), "the plan holds what the first fit took"
     race.clock.left = 50.0
     assert spare_of(race, entry) == 0.0, "the plan does not fit any more"
+
+
+def test_no_fit_of_a_curve_is_begun_that_the_time_left_does_not_hold(make: Any) -> None:
+    """Fits that take twice their plan are noticed: the curve ends at the sizes that were done, and the clock is not overrun."""
+    race, ran = make(100.0, {"first": (10.0, 0.8)})
+    rows = race.rows_of(0)
+    fits = dict.fromkeys((20, 40, 80, 160), 10.0)
+    found = worth.curve(Arm(method="first"), rows, fits, 1, race, race.progress)
+    assert found is not None
+    assert found["sizes"] == [20, 40, 80, 160]
+    race, ran = make(65.0, {"first": (20.0, 0.8)})
+    found = worth.curve(Arm(method="first"), rows, fits, 1, race, race.progress)
+    assert found is not None
+    assert found["sizes"] == [20, 40, 80], "three fits of 20 s; the fourth would end 15 s late"
+    assert race.clock.left == 5.0
+    assert len(ran) == 3
+    race, _ = make(45.0, {"first": (20.0, 0.8)})
+    assert worth.curve(Arm(method="first"), rows, fits, 1, race, race.progress) is None
+    assert race.clock.left == 5.0
+    assert worth.affordable(fits, race.clock, 0.9) == 0

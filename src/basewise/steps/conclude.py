@@ -177,8 +177,8 @@ def power(scores: dict[str, np.ndarray], groups: np.ndarray, metric: str) -> dic
 def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Learning curves of the chosen arm, of words and of the same network from random weights, as the budget allows."""
     fold = race.wanted[0]
-    train, held_out = race.rows_of(fold)
-    counts = worth.label_counts(len(train), len(train.classes))
+    rows = race.rows_of(fold)
+    counts = worth.label_counts(len(rows[0]), len(rows[0].classes))
     curves: dict[str, dict[str, Any]] = {}
     if len(counts) < 3 or chosen.arm.base is None:
         return {}, {}
@@ -187,22 +187,14 @@ def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str,
     if scratch is not None and chosen.arm.base.card.family != "static":
         wanted.append(("scratch", scratch, 0.9))
     for name, arm, share in wanted:
-        if arm.method == "scratch":
-            counts_here = counts[:: max(1, len(counts) // 3)]
-            entry = race.enter(arm)
-            race.entries.pop()
-            seconds = entry.predicted.seconds
-        else:
-            counts_here = counts
-            known = next((e for e in race.entries if e.arm.name == arm.name and e.outcomes), None)
-            seconds = race.seconds_a_fold(known) if known else 1.0
-        draws = worth.affordable(seconds, counts_here, race.clock, share)
+        fits = worth.planned_fits(arm, race, counts)
+        draws = worth.affordable(fits, race.clock, share)
         if draws < 1:
             notes.append(
-                f"No learning curve of {name}: predicted {seconds:.0f} s a fit does not fit into the time left."
+                f"No learning curve of {name}: {len(fits)} fits, predicted {max(fits.values()):.0f} s each, do not fit into the time left."
             )
             continue
-        curve = worth.curve(arm, train, held_out, counts_here, draws, race, race.progress)
+        curve = worth.curve(arm, rows, fits, draws, race, race.progress)
         if curve is not None:
             curves[name] = curve
     saved: dict[str, Any] = {}

@@ -95,14 +95,14 @@ def worth_of(recipe: Recipe, bases: dict[str, Path], folder: Path, options: Any)
 def one_set(name: str, base: Base, twin: Base, folder: Path, progress: Progress) -> dict[str, Any]:
     """Curves of the base, its twin and words on one set, and the labels saved with their intervals."""
     train, held_out = read_examples(name)
-    counts = worth.label_counts(len(train), len(train.classes))
+    counts = dict.fromkeys(worth.label_counts(len(train), len(train.classes)), 0.0)  # the clock has no end
     fits = _Fits(
         RunDir(folder / "worth", ""),
         folder / "worth" / "features",
         Clock(started=time.monotonic(), seconds=float("inf")),
     )
     curves = {
-        kind: worth.curve(arm, train, held_out, counts, DRAWS, fits, progress)
+        kind: worth.curve(arm, (train, held_out), counts, DRAWS, fits, progress)
         for kind, arm in (
             ("base", Arm(method=METHOD, base=base)),
             ("random weights", Arm(method=METHOD, base=twin)),

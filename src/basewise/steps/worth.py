@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.files import Progress
+from basewise.core.registry import part
 from basewise.core.task import Examples
 from basewise.steps.entries import Clock
 from basewise.steps.jobs import Arm, outcome_from, outcome_record
@@ -38,28 +39,53 @@ def nested(examples: Examples, counts: list[int], seed: int) -> list[np.ndarray]
     return list(nested_subsets(examples.labels, counts, seed))
 
 
+def planned_fits(arm: Arm, race: Any, counts: list[int]) -> dict[int, float]:
+    """{row count: seconds of a fit}. Of an arm that was raced all counts, by what it took on all rows, growing with the rows; of another
+    one about three, each predicted by itself, since a training has a least number of steps however few the rows."""
+    train, held_out = race.rows_of(race.wanted[0])
+    known = next((e for e in race.entries if e.arm.name == arm.name and e.outcomes), None)
+    if known is not None:
+        each = race.seconds_a_fold(known) / max(counts)
+        return {count: each * count for count in counts}
+    some = counts[:: max(1, len(counts) // 3)]
+    card = arm.base.card if arm.base else None
+    costs = [
+        part("methods", arm.method).estimate(train.take(rows), card, race.machine_now(card))
+        for rows in nested(train, some, 0)
+    ]
+    answers = len(held_out)
+    return {n: c.seconds + answers * c.predict_seconds_per_row for n, c in zip(some, costs, strict=True)}
+
+
 def curve(
     arm: Arm,
-    train: Examples,
-    held_out: Examples,
-    counts: list[int],
+    examples: tuple[Examples, Examples],
+    fits: dict[int, float],
     draws: int,
     race: Any,
     progress: Progress,
 ) -> dict[str, Any] | None:
-    """{"sizes", "errors" one a seed a size, "right" (sizes, draws, groups of rows), "pool"}; None when the budget cannot hold it."""
+    """{"sizes", "errors" one a seed a size, "right" (sizes, draws, groups of rows), "pool"}; None when the budget cannot hold it.
+
+    examples: (train, held out). fits: seconds by row count, as `planned_fits` gives them. No fit is begun that the time left does
+    not hold, by what the last one took against its plan.
+    """
+    train, held_out = examples
+    counts, slower = list(fits), 1.0
     rights: list[list[np.ndarray]] = []
-    for count_index, _ in enumerate(counts):
+    for count_index, count in enumerate(counts):
         row = []
         for draw in range(draws):
             rows = train.take(nested(train, counts, draw)[count_index])
             job = race.job_of(arm, rows, held_out.texts, draw)
             saved = race.run.saved(job.name)
-            if saved is None and race.clock.left <= 0:
+            if saved is None and race.clock.left <= slower * fits[count]:
                 done = counts[: len(rights)]
                 return _finish(done, rights, len(train), held_out.groups) if len(done) >= 3 else None
+            before = race.clock.left
             outcome = outcome_from(*saved) if saved else run_job(job)
             if not saved:
+                slower = max(1.0, (before - race.clock.left) / max(fits[count], 1e-3))
                 race.run.keep(job.name, *outcome_record(outcome))
             if outcome.error:
                 return None
@@ -78,10 +104,9 @@ def _finish(
     return {"sizes": list(counts), "errors": (1 - right.mean(2)).tolist(), "right": right, "pool": pool}
 
 
-def affordable(seconds_at_all: float, counts: list[int], clock: Clock, share: float) -> int:
-    """How many draws of a whole curve fit into `share` of what is left; the cost is taken to grow with the rows."""
-    one_draw = seconds_at_all * sum(counts) / max(counts)
-    return int(min(DRAWS, (clock.left * share) // max(one_draw, 1e-3)))
+def affordable(fits: dict[int, float], clock: Clock, share: float) -> int:
+    """How many draws of a whole curve fit into `share` of what is left."""
+    return int(min(DRAWS, (clock.left * share) // max(sum(fits.values()), 1e-3)))
 
 
 def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) -> dict[str, Any]:
