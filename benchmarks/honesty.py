@@ -2,7 +2,7 @@
 
 By simulation, where the truth is known: nothing is trained. Rows have a hardness that all arms share (a Gaussian copula; right
 or wrong of two arms correlate by 0.3 to 0.6, as those of real models do). What is called is the product's own code:
-`corrected_winner`, `Race.drop` on a race without training, `labels_saved`. Each share stands with its own Wilson interval.
+`corrected_winner`, `elimination.drop` on a race without training, `labels_saved`. Each share stands with its own Wilson interval.
 A cell is met when its share lies in the range; the verdict never uses the interval to excuse a miss.
 Run: python benchmarks/honesty.py [--races 1500 --drops 400 --curves 1000]
 """
@@ -26,6 +26,7 @@ from basewise.stats.paired import mcnemar_midp
 from basewise.stats.selection import corrected_winner
 from basewise.stats.sequential import log_bar, log_e_value
 from basewise.stats.transfer import LearningCurve, labels_saved
+from basewise.steps.elimination import drop
 from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome
 from basewise.steps.race import Race
@@ -155,7 +156,7 @@ def run_race(
             entry.outcomes[look] = _SEEN
         fits += len(running)
         leader = race.leader()
-        race.drop()
+        drop(race)
         assert leader is not None
         proofs += [
             (race.entries.index(leader), race.entries.index(e)) for e in running if e.status == "dropped"

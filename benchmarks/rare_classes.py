@@ -3,7 +3,7 @@
 By simulation, where the truth is known: 70, 20, 7 and 3 % of the rows are of one class, the rarer the more often wrong; all arms are
 alike and share the hardness of rows. Aims: the winner's interval covers 93-98 %, two equal arms are said to differ in at most 6 %
 (5 % is asked of the test), one given arm is dropped from a race of five looks in at most 5 %. What is called is the product's own
-code (`corrected_winner`, `difference`, `Race.drop`, the files in parts/metrics). Beside it: one arm's own interval.
+code (`corrected_winner`, `difference`, `elimination.drop`, the files in parts/metrics). Beside it: one arm's own interval.
 Run: python benchmarks/rare_classes.py [--races 1000]
 """
 
@@ -21,6 +21,7 @@ from basewise.core.budget import Cost
 from basewise.core.task import Examples
 from basewise.stats.intervals import bootstrap_counts
 from basewise.stats.selection import corrected_winner
+from basewise.steps.elimination import drop
 from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome
 from basewise.steps.measures import difference, interval_of, scores_of
@@ -68,7 +69,7 @@ def drops_first(metric: str, labels: np.ndarray, said: np.ndarray) -> bool:
             if entry.status == "partial":
                 probabilities = as_probabilities(answers[race.folds == look])
                 entry.outcomes[look] = Outcome(probabilities=probabilities, cost=Cost(), choices={})
-        race.drop()
+        drop(race)
     return race.entries[0].status == "dropped"
 
 

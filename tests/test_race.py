@@ -12,6 +12,7 @@ from basewise.core.budget import Cost
 from basewise.core.task import Examples
 from basewise.steps import race as module
 from basewise.steps import worth
+from basewise.steps.elimination import drop, rescue
 from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome
 from basewise.steps.race import Race
@@ -134,7 +135,7 @@ def test_an_arm_that_only_time_ended_counts_where_it_leads(make: Any) -> None:
         for fold in range(3):
             race.go(entry, fold)
         race.skip(entry, 2)
-    race.rescue()
+    rescue(race)
     assert status(race) == {"control": "finished", "better": "finished", "worse": "dropped"}
     assert "3 of 5 folds" in better.why
     trials = {t.method: t for t in race.trials()}
@@ -201,7 +202,7 @@ def test_fewer_folds_are_planned_where_labels_are_many(make: Any) -> None:
     race.run_raced(race.entries)
     assert status(race) == {"trained": "dropped"}
     assert len(race.entries[0].outcomes) == 3
-    race.rescue()
+    rescue(race)
     assert status(race) == {"trained": "dropped"}, "alone it leads nobody"
 
 
@@ -227,7 +228,7 @@ def test_rows_that_belong_together_prove_less(make: Any, alike: int, left: str) 
             entry.outcomes[fold] = Outcome(
                 probabilities=np.eye(2)[guess] * 0.9 + 0.05, cost=Cost(seconds=1.0), choices={}
             )
-    race.drop()
+    drop(race)
     assert [e.status for e in race.entries] == ["partial", left]
     a, b = (replace(race.trial(e), status="finished") for e in race.entries)
     standing = stand([a, b])
@@ -273,3 +274,16 @@ def test_no_fit_of_a_curve_is_begun_that_the_time_left_does_not_hold(make: Any) 
     assert worth.curve(Arm(method="first"), rows, fits, 1, race, race.progress) is None
     assert race.clock.left == 5.0
     assert worth.affordable(fits, race.clock, 0.9) == 0
+
+
+def test_what_the_planned_folds_leave_goes_to_the_better_arm(make: Any) -> None:
+    """Two arms do not fit together beyond their planned folds: the worse one gives way, the better one goes on to the end."""
+    race, ran = make(150.0, {"good": (10.0, 0.75), "dear": (25.0, 0.725)})
+    race.planned_folds = 3
+    race.run_raced(race.entries)  # 45 s are left after three folds each: 20 and 13 s of the one, not 25 and 33 s more
+    assert status(race) == {"good": "finished", "dear": "dropped"}
+    assert ran.count("good") == 5
+    assert ran.count("dear") == 3
+    dear = next(e for e in race.entries if e.arm.method == "dear")
+    assert "gave way after" in dear.why
+    assert race.clock.left >= 13.0

@@ -28,6 +28,7 @@ from basewise.core.table import read_table
 from basewise.core.task import Task
 from basewise.engine.device import machine
 from basewise.steps.conclude import Setup, conclude
+from basewise.steps.elimination import drop_slow, rescue
 from basewise.steps.entries import Clock, Entry
 from basewise.steps.fetch import forward_seconds, get_bases
 from basewise.steps.jobs import Arm, feature_store
@@ -176,7 +177,7 @@ def _run(
         notes.append("Stopped by hand: this is the best so far; the same command goes on from here.")
         if not any(entry.status == "finished" for entry in race.entries):
             raise
-    race.rescue()
+    rescue(race)
     for entry in race.entries:
         if entry.status == "partial":
             entry.status, entry.why = (
@@ -184,7 +185,7 @@ def _run(
                 entry.why or "the race was stopped before it was scored in full",
             )
     if setup.budget.latency_seconds is not None:
-        race.drop_slow(setup.budget.latency_seconds)
+        drop_slow(race, setup.budget.latency_seconds)
     return conclude(task, race, ranks, notes, replace(setup, unfinished=unfinished))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 from basewise.engine.costs import PROCESS_BYTES, encode_seconds, network_memory
 from basewise.engine.meter import resident_bytes
-from basewise.stats.luck import Luck
+from basewise.steps.elimination import drop, give_way
 from basewise.steps.entries import Clock, Entry, limit_of, spare_of
 from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
 from basewise.steps.jobs import run as run_job
@@ -32,8 +31,6 @@ from basewise.steps.measures import scores_of
 
 FORWARD_SHARE = 1 / 3
 """Of the time left, what one forward pass of a further base may take."""
-LEAST_FOLDS = 2
-"""Folds on which an arm that ran out of time must have been scored to be compared all the same."""
 
 
 @dataclass
@@ -239,15 +236,15 @@ class Race:
                     running.append(entry)
             if not running:
                 break
+            give_way(self, running)
             for entry in sorted(running, key=lambda e: len(e.outcomes)):
                 if len(entry.outcomes) > min(len(e.outcomes) for e in running):
                     continue  # those who came later catch up first, so that all are compared on the same rows
-                extra = not self.planned(entry) and not self.fit_together(running)
-                if not extra and self.fits(entry, max(1, self.planned(entry))):
+                if self.fits(entry, max(1, self.planned(entry))):
                     self.go(entry, self.wanted[len(entry.outcomes)])
                 else:
                     self.skip(entry, len(self.wanted) - len(entry.outcomes))
-            self.drop(entries)
+            drop(self, entries)
         for entry in entries:
             if entry.status == "waiting":
                 self.skip(entry, len(self.wanted))
@@ -296,71 +293,6 @@ class Race:
             if gain > 0 or (gain == 0 and self.loss(entry, shared) < self.loss(best, shared)):
                 best = entry
         return best
-
-    def drop(self, among: list[Entry] | None = None) -> None:
-        """End arms proven worse than the leader: on the rows that both were scored on, and beyond the luck of training.
-
-        among: the arms that train alike, all when left out; they tell how large the luck is.
-        """
-        from basewise.stats.intervals import independent_rows
-        from basewise.stats.luck import worse_across_folds
-        from basewise.stats.paired import counted
-        from basewise.stats.sequential import proven_worse
-
-        if (leader := self.leader()) is None:
-            return
-        arms, looks = len(self.entries), max(1, len(self.wanted) - 1)  # one fold proves nothing
-        level = self.alpha / (max(1, arms - 1) * looks)
-        luck = None
-        for entry in self.entries:
-            shared = sorted(set(leader.outcomes) & set(entry.outcomes))
-            if entry is leader or entry.status != "partial" or len(shared) < 2:
-                continue
-            ours, theirs = self.common(leader, entry)
-            groups = [self.train.groups[self.folds == fold] for fold in shared]
-            worth = independent_rows(ours - theirs, np.concatenate(groups))
-            if self.metric == "accuracy":  # right and wrong can be counted, which is exact at every look
-                _, wins, losses = counted(ours, theirs, np.concatenate(groups))
-                if not proven_worse(wins, losses, arms, looks, self.alpha):
-                    continue
-            luck = luck or self.luck([leader, *(e for e in among or self.entries if e is not leader)])
-            p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, len(ours) / worth)
-            if p <= level:
-                entry.status = "dropped"
-                entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows of {len(shared)} folds"
-
-    def luck(self, entries: list[Entry]) -> Luck:
-        """Luck of training, pooled over these arms as far as each of them came."""
-        from basewise.stats.luck import luck_of_training
-
-        sizes = [int((self.folds == fold).sum()) for fold in self.wanted]
-        rights = []
-        for entry in entries:
-            done = list(takewhile(entry.outcomes.__contains__, self.wanted))
-            if done and entry.status != "failed":
-                rights.append(np.split(self.scores(entry, done), np.cumsum(sizes[: len(done)])[:-1]))
-        rights.sort(key=len, reverse=True)
-        longest = len(rights[0])
-        return luck_of_training([np.stack([r[j] for r in rights if j < len(r)]) for j in range(longest)])
-
-    def rescue(self) -> None:
-        """Let arms that only time ended count where they lead, on the rows they were scored on: finished is not better."""
-        leader = self.leader()
-        for entry in self.entries:
-            if leader is None or not entry.out_of_time or len(entry.outcomes) < LEAST_FOLDS:
-                continue
-            ours, theirs = self.common(entry, leader)
-            if ours.mean() > theirs.mean() and self.fits(entry, 0):
-                entry.status = "finished"
-                entry.why = f"scored on {len(entry.outcomes)} of {len(self.wanted)} folds: the time was short"
-
-    def drop_slow(self, most: float) -> None:
-        """End arms that take more than `most` seconds a row in use; the controls that guess are never that slow."""
-        for entry in self.entries:
-            each = self.trial(entry).cost.predict_seconds_per_row
-            if entry.outcomes and each > most:
-                entry.status = "dropped"
-                entry.why = f"{1e3 * each:.2f} ms a row is above the latency allowed, {1e3 * most:.2f} ms"
 
     def trials(self) -> list[Trial]:
         """Everything that ran, as evidence."""

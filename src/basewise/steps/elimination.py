@@ -1,0 +1,93 @@
+"""elimination: who leaves a race before its end, and why: proven worse, out of time, too slow in use; and who is let back in."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from basewise.stats.intervals import independent_rows
+from basewise.stats.luck import Luck, luck_of_training, worse_across_folds
+from basewise.stats.paired import counted
+from basewise.stats.sequential import proven_worse
+
+if TYPE_CHECKING:
+    from basewise.steps.entries import Entry
+    from basewise.steps.race import Race
+
+LEAST_FOLDS = 2
+"""Folds on which an arm that ran out of time must have been scored to be compared all the same."""
+
+
+def drop(race: Race, among: list[Entry] | None = None) -> None:
+    """End arms proven worse than the leader: on the rows that both were scored on, and beyond the luck of training.
+
+    among: the arms that train alike, all when left out; they tell how large the luck is.
+    """
+    if (leader := race.leader()) is None:
+        return
+    arms, looks = len(race.entries), max(1, len(race.wanted) - 1)  # one fold proves nothing
+    level = race.alpha / (max(1, arms - 1) * looks)
+    luck = None
+    for entry in race.entries:
+        shared = sorted(set(leader.outcomes) & set(entry.outcomes))
+        if entry is leader or entry.status != "partial" or len(shared) < 2:
+            continue
+        ours, theirs = race.common(leader, entry)
+        groups = [race.train.groups[race.folds == fold] for fold in shared]
+        worth = independent_rows(ours - theirs, np.concatenate(groups))
+        if race.metric == "accuracy":  # right and wrong can be counted, which is exact at every look
+            _, wins, losses = counted(ours, theirs, np.concatenate(groups))
+            if not proven_worse(wins, losses, arms, looks, race.alpha):
+                continue
+        luck = luck or luck_of(race, [leader, *(e for e in among or race.entries if e is not leader)])
+        p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, len(ours) / worth)
+        if p <= level:
+            entry.status = "dropped"
+            entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows of {len(shared)} folds"
+
+
+def luck_of(race: Race, entries: list[Entry]) -> Luck:
+    """Luck of training, pooled over these arms as far as each of them came."""
+    sizes = [int((race.folds == fold).sum()) for fold in race.wanted]
+    rights = []
+    for entry in entries:
+        done = list(takewhile(entry.outcomes.__contains__, race.wanted))
+        if done and entry.status != "failed":
+            rights.append(np.split(race.scores(entry, done), np.cumsum(sizes[: len(done)])[:-1]))
+    rights.sort(key=len, reverse=True)
+    longest = len(rights[0])
+    return luck_of_training([np.stack([r[j] for r in rights if j < len(r)]) for j in range(longest)])
+
+
+def give_way(race: Race, running: list[Entry]) -> None:
+    """Beyond the planned folds arms go on as long as they fit into the time left together; of those that do not, the worst gives way
+    to the better ones, so that what is left is used."""
+    beyond = sorted((e for e in running if not race.planned(e)), key=race.score)
+    while beyond and len(running) > 1 and not race.fit_together(running):
+        entry = beyond.pop(0)
+        running.remove(entry)
+        race.skip(entry, len(race.wanted) - len(entry.outcomes))
+        entry.why = f"gave way after {len(entry.outcomes)} of {len(race.wanted)} folds: the {max(0.0, race.clock.left):.0f} s left do not hold its fits beside those of better arms"
+
+
+def rescue(race: Race) -> None:
+    """Let arms that only time ended count where they lead, on the rows they were scored on: finished is not better."""
+    leader = race.leader()
+    for entry in race.entries:
+        if leader is None or not entry.out_of_time or len(entry.outcomes) < LEAST_FOLDS:
+            continue
+        ours, theirs = race.common(entry, leader)
+        if ours.mean() > theirs.mean() and race.fits(entry, 0):
+            entry.status = "finished"
+            entry.why = f"scored on {len(entry.outcomes)} of {len(race.wanted)} folds: the time was short"
+
+
+def drop_slow(race: Race, most: float) -> None:
+    """End arms that take more than `most` seconds a row in use; the controls that guess are never that slow."""
+    for entry in race.entries:
+        each = race.trial(entry).cost.predict_seconds_per_row
+        if entry.outcomes and each > most:
+            entry.status = "dropped"
+            entry.why = f"{1e3 * each:.2f} ms a row is above the latency allowed, {1e3 * most:.2f} ms"
