@@ -19,7 +19,7 @@ from basewise.engine.paths import Kept, PathState, State
 from basewise.engine.trie import Pass, Trie, common, plan, stop_of
 
 HEAD_BYTES = 2**27
-"""Of fp32 logits at once; their softmax needs as much again."""
+"""Of fp32 logits at once; their softmax is computed in their place."""
 LEAST_ROWS = 64
 LEAST_STEM = 48
 """Tokens from which on a shared beginning is worth a pass of its own, so that the next job can start behind it."""
@@ -147,7 +147,10 @@ def _judge(logits: torch.Tensor, place: np.ndarray, trie: Trie, where: slice, fo
     rows = torch.from_numpy(place.reshape(-1)).to(logits.device)
     wanted = torch.from_numpy(trie.query_token[where]).to(logits.device)
     best = logits.argmax(1)
-    values = logits[rows, wanted].double() - torch.logsumexp(logits, 1).double()[rows]
+    with torch.inference_mode():  # in place: fresh memory of this size costs more than the sums
+        top, asked = logits.gather(1, best[:, None]), logits[rows, wanted].double()
+        total = logits.sub_(top).exp_().sum(1).log_().double() + top[:, 0]
+        values = asked - total[rows]
     found.log_probability[where] = values.cpu().numpy()
     found.greedy[where] = (best[rows] == wanted).cpu().numpy()
     found.best[where] = best[rows].cpu().numpy()
