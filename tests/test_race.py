@@ -211,7 +211,7 @@ def test_on_many_rows_an_arm_as_often_right_is_tied_whatever_its_log_loss(rows: 
     right = np.ones((2, rows), bool)
     right[0, : rows // 10] = False
     right[1, rows // 10 : rows // 5] = False
-    assert _tied(right, np.array([0.3, 0.5]), 0.01, None) == tied
+    assert _tied(right, np.array([0.3, 0.5]), 0.01) == tied
 
 
 @pytest.mark.parametrize(("alike", "left"), [(1, "dropped"), (8, "partial")])
@@ -280,7 +280,9 @@ def test_what_the_planned_folds_leave_goes_to_the_better_arm(make: Any) -> None:
     """Two arms do not fit together beyond their planned folds: the worse one gives way, the better one goes on to the end."""
     race, ran = make(150.0, {"good": (10.0, 0.75), "dear": (25.0, 0.725)})
     race.planned_folds = 3
-    race.run_raced(race.entries)  # 45 s are left after three folds each: 20 and 13 s of the one, not 25 and 33 s more
+    race.run_raced(
+        race.entries
+    )  # 45 s are left after three folds each: 20 and 13 s of the one, not 25 and 33 s more
     assert status(race) == {"good": "finished", "dear": "dropped"}
     assert ran.count("good") == 5
     assert ran.count("dear") == 3

@@ -46,15 +46,16 @@ def show_decision(decision: Decision, console: Console) -> None:
             console.print(escape(f"{line['name']} ({line['status']}): {line['why']}"))
     if decision.winner:
         best = decision.winner
+        by = "" if decision.metric == "accuracy" else f"{escape(name_of(decision.metric))} "
         chance = best.get("probability_best")
         console.print(
-            f"Best in validation: {escape(best.get('name', decision.chosen))}, {100 * best['naive']:.1f} % as it looks,"
+            f"Best in validation: {escape(best.get('name', decision.chosen))}, {by}{100 * best['naive']:.1f} % as it looks,"
             f" {interval(best)} % corrected for having been picked; n = {best['n']:,},"
             f" probability of being best {_number(chance, '.2f')} among the arms that ran to their end.",
             markup=True,
         )
     if decision.test:
-        _show_test(decision.test, console)
+        _show_test(decision, console)
     show_metrics(decision, console)
     for saved in decision.labels_saved.values():
         console.print(escape(saved["sentence"]))
@@ -103,7 +104,9 @@ def leaderboard(decision: Decision) -> Table:
     return table
 
 
-def _show_test(test: dict[str, Any], console: Console) -> None:
+def _show_test(decision: Decision, console: Console) -> None:
+    test = decision.test
+    by = "" if decision.metric == "accuracy" else f"{name_of(decision.metric)} "
     looks = "look" if test["looks"] == 1 else "looks"
     to = f" to {escape(test['against'])}" if test.get("against") else ""
     groups = test.get("groups", test["n"])
@@ -113,7 +116,7 @@ def _show_test(test: dict[str, Any], console: Console) -> None:
         f" a true gap{to} of {100 * test['smallest_gap']:.1f} points is shown in 4 such tests of 5."
     )
     for score in test["scores"]:
-        console.print(f"  {escape(score['name'])}: {escape(interval(score))} %")
+        console.print(f"  {escape(score['name'])}: {escape(by + interval(score))} %")
 
 
 def show_metrics(decision: Decision, console: Console) -> None:

@@ -79,7 +79,10 @@ class Decision:
 
     @property
     def accuracy(self) -> tuple[Json, str]:
-        """(share right of the chosen arm as an interval, the rows it is from), by whatever metric it was chosen; ({}, "") without any."""
+        """(share right as an interval, the rows it is from), by whatever metric was chosen by; {} where nothing was scored.
+
+        Without test rows: the leader's, corrected for having been picked, where it was picked by accuracy; else the chosen arm's as it looks.
+        """
         if scores := self.test.get("scores"):
             return scores[0].get("metrics", {}).get("accuracy", scores[0]), "locked test rows"
         if self.metric == "accuracy":

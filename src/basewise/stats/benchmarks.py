@@ -8,6 +8,7 @@ passage are one cluster. Binary scores without clusters get Wilson's and Tango's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,37 +52,48 @@ def score_interval(scores: np.ndarray, clusters: np.ndarray, share: bool = False
     if _binary(scores):
         return clustered_mean(scores, clusters)
     found = _mean(scores, clusters)
-    return _of_odds(found) if share and 0 < found.estimate < 1 else found
+    return of_odds(found) if share and 0 < found.estimate < 1 else found
 
 
-def _of_odds(found: Interval) -> Interval:
+def of_odds(found: Interval) -> Interval:
     """The interval of a share from that of its log odds, with the same standard error by the delta method."""
     mean = found.estimate
+    if not 0 < mean < 1:
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
     half = (found.high - mean) / (mean * (1 - mean))
     low, high = (1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + side * half))) for side in (-1, 1))
-    return Interval(estimate=mean, low=float(low), high=float(high), n=found.n, method=found.method)
+    return replace(found, low=float(low), high=float(high))
+
+
+def by_student(values: np.ndarray, error: float, freedom: float) -> Interval:
+    """Mean of (n,) values with Student's interval of a given standard error."""
+    from scipy.stats import t
+
+    mean, half = float(np.mean(values)), float(t.ppf(0.975, freedom)) * error
+    return Interval(estimate=mean, low=mean - half, high=mean + half, n=len(values), method="clustered")
+
+
+def p_of_mean(values: np.ndarray, error: float, freedom: float) -> float:
+    """Two-sided p value of a mean of zero; 1 where nothing differs or the error is unknown."""
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    if not np.isfinite(error):
+        return 1.0
+    if error == 0:
+        return 1.0 if abs(mean) <= ROUNDING * max(1.0, float(np.abs(values).max())) else 0.0
+    return float(2 * t.sf(abs(mean) / error, freedom))
 
 
 def _mean(values: np.ndarray, clusters: np.ndarray) -> Interval:
     """Mean with Student's t over clusters; one cluster says nothing, so its interval is infinite."""
-    from scipy.stats import t
-
-    mean, error = float(values.mean()), standard_error(values, clusters)
-    groups = len(np.unique(clusters))
-    half = float(t.ppf(0.975, groups - 1)) * error if groups > 1 else float("inf")
-    return Interval(estimate=mean, low=mean - half, high=mean + half, n=len(values), method="clustered")
+    groups, error = len(np.unique(clusters)), standard_error(values, clusters)
+    return by_student(values, error, groups - 1) if groups > 1 else by_student(values, float("inf"), 1)
 
 
 def _p_of_zero(values: np.ndarray, clusters: np.ndarray) -> float:
     """Two-sided p value of a mean of zero: t over clusters; 1 where nothing differs or there is one cluster."""
-    from scipy.stats import t
-
-    error = standard_error(values, clusters)
-    if not np.isfinite(error):
-        return 1.0
-    if error == 0:
-        return 1.0 if abs(values.mean()) <= ROUNDING * max(1.0, float(np.abs(values).max())) else 0.0
-    return float(2 * t.sf(abs(values.mean()) / error, len(np.unique(clusters)) - 1))
+    return p_of_mean(values, standard_error(values, clusters), len(np.unique(clusters)) - 1)
 
 
 def gap(scores_a: np.ndarray, scores_b: np.ndarray, clusters: np.ndarray) -> tuple[Interval, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basewise.stats.intervals import Interval, bootstrap_counts, independent_rows, share_of
+from basewise.stats.intervals import Interval, bootstrap_counts, design_effect, share_of
 
 MOST_DRAWN = 20_000
 """Rows a bootstrap draws from; more tell how large the error is, not how it is spread."""
@@ -88,7 +88,7 @@ def ece_debiased(
 
 def _effect(confidence: np.ndarray, right: np.ndarray, clusters: np.ndarray | None) -> float:
     """How many times the variance of independent rows the groups make that of the gap."""
-    return len(right) / independent_rows(right - confidence, clusters) if len(right) else 1.0
+    return 1.0 if clusters is None or not len(right) else design_effect(right - confidence, clusters)
 
 
 def ece_interval(
@@ -102,18 +102,22 @@ def ece_interval(
 
     The bootstrap's world has the plain gap as its truth, noise and all, so its draws lie too high as they are: what they differ from
     the plain gap by is taken as the error of the squared estimate (the basic interval), and the root is taken last. Of many rows
-    some are drawn from, and the error is that of some times the root of their share, which is a little too wide.
+    some are drawn from, of many groups some whole ones, and the error is that of some times the root of their share, which is a little
+    too wide. One group says nothing: the interval is [0, 1].
     """
     right, n = np.asarray(right, float), len(right)
     effect = _effect(confidence, right, clusters)
     squared = np.subtract(*_squared_gap(confidence, right, bins, effect))
-    some = np.linspace(0, n - 1, min(n, MOST_DRAWN)).astype(int)
+    if clusters is not None and len(np.unique(clusters)) < 2:
+        return Interval(
+            estimate=float(np.sqrt(max(squared, 0.0))), low=0.0, high=1.0, n=n, method="one group"
+        )
+    some, shrink = _drawn_from(n, clusters)
     few, hits = confidence[some], right[some]
     plain, draws = _squared_gap(few, hits, bins, effect)[0], []
     for counts in bootstrap_counts(len(some), resamples, 0, None if clusters is None else clusters[some]):
         rows = np.repeat(np.arange(len(some)), counts.astype(int))
         draws.append(np.subtract(*_squared_gap(few[rows], hits[rows], bins, effect)))
-    shrink = np.sqrt(len(some) / n)
     low, high = (squared - shrink * (np.quantile(draws, q) - plain) for q in (0.975, 0.025))
     estimate, low, high = (float(np.sqrt(max(v, 0.0))) for v in (squared, low, high))
     return Interval(
@@ -123,6 +127,18 @@ def ece_interval(
         n=len(right),
         method="basic bootstrap",
     )
+
+
+def _drawn_from(n: int, clusters: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """(rows to draw from, root of their share): evenly spaced ones, or all rows of evenly spaced groups."""
+    if n <= MOST_DRAWN:
+        return np.arange(n), 1.0
+    if clusters is None:
+        return np.linspace(0, n - 1, MOST_DRAWN).astype(int), float(np.sqrt(MOST_DRAWN / n))
+    groups, number = np.unique(clusters, return_inverse=True)
+    kept = np.zeros(len(groups), bool)
+    kept[np.linspace(0, len(groups) - 1, max(2, len(groups) * MOST_DRAWN // n)).astype(int)] = True
+    return np.flatnonzero(kept[number]), float(np.sqrt(kept.mean()))
 
 
 @dataclass(frozen=True, kw_only=True)

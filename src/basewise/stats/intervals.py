@@ -141,6 +141,28 @@ def independent_rows(values: np.ndarray, clusters: np.ndarray | None) -> float:
     return float(n / (design_effect(values, clusters) * few))
 
 
+def class_error(
+    values: np.ndarray, labels: np.ndarray, clusters: np.ndarray | None = None
+) -> tuple[float, float]:
+    """(standard error, degrees of freedom) of the mean of (n,) values that weigh the classes of `labels` (n,) alike.
+
+    A rare class has few rows and all of its weight: where they all come out alike it looks certain and is not. So each class's share of
+    the variance is never less than one more row of it would make it (Agresti and Min 2005, by class), and the freedom is
+    Satterthwaite's over the classes: that of the rare class where it decides. Groups multiply it by their design effect.
+    """
+    values, n = np.asarray(values, float), len(values)
+    _, number, rows = np.unique(labels, return_inverse=True, return_counts=True)
+    squares = np.bincount(number, weights=(values - values.mean()) ** 2)
+    parts = squares / n**2 * rows / np.maximum(rows - 1, 1) + (1 / (len(rows) * (rows + 2))) ** 2
+    freedom = float(parts.sum() ** 2 / (parts**2 / np.maximum(rows - 1, 1)).sum())
+    effect = 1.0
+    if clusters is not None and (groups := len(np.unique(clusters))) < n:
+        if groups < 2:
+            return float("inf"), 1.0
+        effect, freedom = design_effect(values, clusters), min(freedom, groups - 1.0)
+    return float(np.sqrt(effect * parts.sum())), freedom
+
+
 def share_of(
     hits: np.ndarray,
     clusters: np.ndarray | None = None,

@@ -51,11 +51,16 @@ def luck_of_training(folds: Sequence[np.ndarray]) -> Luck:
 
 
 def worse_across_folds(
-    ours: np.ndarray, theirs: np.ndarray, sizes: Sequence[int], luck: Luck, effect: float = 1.0
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    sizes: Sequence[int],
+    luck: Luck,
+    of_rows: tuple[float, float] | None = None,
 ) -> float:
     """One-sided p value of "theirs, trained anew, is not worse than ours", from (n,) per-row scores, fold after fold.
 
-    sizes: rows of each fold, sum n; effect: how many times the variance of independent rows theirs is. The variance of the mean
+    sizes: rows of each fold, sum n; of_rows: (standard error of the mean difference by its rows, degrees of freedom), that of independent
+    rows when left out. The variance of the mean
     difference is that of the rows plus the luck of two trainings a fold, and never less than what the differences of this pair's
     own folds show (arms may differ in luck). Student's t, degrees of freedom
     by Satterthwaite: the rows' part is known well, that of luck only as well as the spread is. From one fold luck cannot be told: 1.
@@ -70,10 +75,11 @@ def worse_across_folds(
         2 * float((counts**2).sum()) / len(gap) ** 2
     )  # of the luck of one training in the mean of all folds
     by_fold = np.add.reduceat(gap, np.r_[0, np.cumsum(sizes)[:-1]]) / counts
+    error, rows_freedom = of_rows or (float(np.sqrt(gap.var() / len(gap))), np.inf)
     variance = max(
-        effect * float(gap.var()) / len(gap) + share * luck.variance,
+        error**2 + share * luck.variance,
         float(by_fold.var(ddof=1)) / len(counts),
         1e-12,
     )
     freedom = luck.freedom * (variance / max(share * luck.spread, 1e-12)) ** 2
-    return float(t.sf(gap.mean() / np.sqrt(variance), max(1.0, freedom)))
+    return float(t.sf(gap.mean() / np.sqrt(variance), max(1.0, min(freedom, rows_freedom))))

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basewise.stats.intervals import Interval, bootstrap_counts, independent_rows, normal_quantile
+from basewise.stats.intervals import (
+    Interval,
+    bootstrap_counts,
+    class_error,
+    independent_rows,
+    normal_quantile,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +42,12 @@ def corrected_winner(
     clusters: np.ndarray | None = None,
     resamples: int = 1_000,
     weights: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
 ) -> Corrected:
     """The best of (K, n) per-row scores, right and wrong or of another share, with its mean corrected for the choice.
 
-    weights: (resamples, n) bootstrap counts drawn before, where many races run over the same number of rows.
+    weights: (resamples, n) bootstrap counts drawn before, where many races run over the same number of rows. classes (n,): labels where
+    the scores weigh classes alike.
     """
     right = np.asarray(right, float)
     n = right.shape[1]
@@ -59,13 +67,12 @@ def corrected_winner(
     left = out.sum(1)
     seen = left > 0
     out_of_bag = (out @ right.T)[each, picked][seen] / left[seen] if seen.any() else np.array([estimate])
-    low, high = _ends(
-        float(np.clip(means[winner] - rise, 0, 1)),
-        float((missed**2).mean()),
-        independent_rows(right[winner], clusters),
-        normal_quantile(level),
-        None if np.isin(right[winner], (0.0, 1.0)).all() else float(right[winner].var()),
-    )
+    share, z = float(np.clip(means[winner] - rise, 0, 1)), normal_quantile(level)
+    loss = float((missed**2).mean())
+    if np.isin(right[winner], (0.0, 1.0)).all() and classes is None:
+        low, high = _ends(share, loss, independent_rows(right[winner], clusters), z)
+    else:
+        low, high = _plain_ends(share, loss, *_error(right[winner], clusters, classes, level))
     interval = Interval(
         estimate=estimate,
         low=min(low, estimate),
@@ -84,14 +91,34 @@ def corrected_winner(
     )
 
 
-def _ends(share: float, missed: float, n: float, z: float, spread: float | None) -> tuple[float, float]:
+def _error(
+    values: np.ndarray, clusters: np.ndarray | None, classes: np.ndarray | None, level: float
+) -> tuple[float, float]:
+    """(standard error of the mean, its quantile): by classes where they weigh alike, else of as many rows as these are worth."""
+    from scipy.stats import t
+
+    if classes is None:
+        return float(np.sqrt(values.var() / independent_rows(values, clusters))), normal_quantile(level)
+    error, freedom = class_error(values, classes, clusters)
+    return error, float(t.ppf(0.5 + level / 2, freedom))
+
+
+def _plain_ends(share: float, missed: float, error: float, z: float) -> tuple[float, float]:
+    """The interval of a mean that is no count, the lower end widened by `missed`; in log odds, so that it stays in 0..1."""
+    if not 0 < share < 1:
+        return max(0.0, share - z * np.hypot(error, np.sqrt(missed))), min(1.0, share + z * error)
+    scale, odds = z / (share * (1 - share)), np.log(share / (1 - share))
+    with np.errstate(over="ignore"):
+        low = 1 / (1 + np.exp(-(odds - scale * np.hypot(error, np.sqrt(missed)))))
+        high = 1 / (1 + np.exp(-(odds + scale * error)))
+    return float(low), float(high)
+
+
+def _ends(share: float, missed: float, n: float, z: float) -> tuple[float, float]:
     """Wilson's interval of a share of n rows, the lower end widened by `missed`, the mean square of what the pick misses.
 
-    Wilson's centre keeps small n and shares near 1 honest. spread: the variance of rows that are not right or wrong; theirs is the
-    plain interval.
+    Wilson's centre keeps small n and shares near 1 honest.
     """
-    if spread is not None:
-        return max(0.0, share - z * np.sqrt(spread / n + missed)), min(1.0, share + z * np.sqrt(spread / n))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     variance = (share * (1 - share) + z * z / (4 * n)) / n / (1 + z * z / n) ** 2
     return max(0.0, middle - z * np.sqrt(variance + missed)), min(1.0, middle + z * np.sqrt(variance))

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError
 from basewise.core.task import Examples, Task
+from basewise.steps.measures import check_metric
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
@@ -45,6 +46,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Classifier:
         """Fit on n texts and n labels; returns self."""
+        check_metric(self.metric)
         y = np.asarray(y)
         check_classification_targets(y)
         texts = as_texts(X)

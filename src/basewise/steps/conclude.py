@@ -20,14 +20,22 @@ from basewise.core.rundir import count_look
 from basewise.core.task import Task
 from basewise.engine.device import machine
 from basewise.stats import paired
-from basewise.stats.benchmarks import smallest_paired_gap
-from basewise.stats.intervals import independent_rows
+from basewise.stats.benchmarks import visible
+from basewise.stats.intervals import class_error, independent_rows
 from basewise.stats.power import smallest_gap
 from basewise.steps import evaluate as tables
 from basewise.steps import worth
 from basewise.steps.entries import SPARE_SHARE, Entry, limit_of
 from basewise.steps.jobs import Arm, Job, feature_store, fit
-from basewise.steps.measures import by_class, difference, interval_of, measured, name_of, scores_of
+from basewise.steps.measures import (
+    by_class,
+    classes_for,
+    difference,
+    interval_of,
+    measured,
+    name_of,
+    scores_of,
+)
 from basewise.steps.predict import cache_folder, save_predictor
 from basewise.steps.race import Race
 from basewise.steps.verdict import Standing, leaderboard, stand
@@ -131,18 +139,19 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
             answers[entry.arm.name] = control.probabilities(rows.texts)
     names = list(answers)
     scores = {name: scores_of(race.metric, answers[name], rows.labels) for name in names}
-    gaps = [difference(scores[names[0]], scores[name], rows.groups) for name in names[1:]]
+    known = rows.groups, classes_for(race.metric, rows.labels)
+    gaps = [difference(scores[names[0]], scores[name], *known) for name in names[1:]]
     adjusted = paired.holm(np.array([g["p"] for g in gaps])) if gaps else np.zeros(0)
     return {
         "n": len(rows),
         "groups": len(np.unique(rows.groups)),
         "looks": looks,
         "digest": task.test_digest(),
-        **power(scores, rows.groups, race.metric),
+        **power(scores, rows, race.metric),
         "scores": [
             {
                 "name": n,
-                **interval_of(scores[n], rows.groups),
+                **interval_of(scores[n], *known),
                 "metrics": measured(answers[n], rows.labels, rows.groups),
             }
             for n in names
@@ -154,17 +163,18 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
     }
 
 
-def power(scores: dict[str, np.ndarray], groups: np.ndarray, metric: str) -> dict[str, Any]:
+def power(scores: dict[str, np.ndarray], rows: Any, metric: str) -> dict[str, Any]:
     """How small a difference of the first arm to the best other one so many rows show, as the decision's schema has it."""
     first, *rest = scores
-    together = len(np.unique(groups))
+    groups, together = rows.groups, len(np.unique(rows.groups))
     if not rest:
         return {"worth": together, "smallest_gap": smallest_gap(together)}
     against = max(rest, key=lambda name: scores[name].mean())
     gap = scores[first] - scores[against]
     worth = independent_rows(gap, groups)
     if metric != "accuracy":
-        return {"against": against, "worth": worth, "smallest_gap": smallest_paired_gap(gap, groups)}
+        seen = min(1.0, visible(class_error(gap, rows.labels, groups)[0]))
+        return {"against": against, "worth": worth, "smallest_gap": seen}
     apart = max(float((gap != 0).mean()), 1.0 / len(gap))  # none that disagrees would promise too much
     return {
         "against": against,
@@ -195,7 +205,9 @@ def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str,
             )
             continue
         curve = worth.curve(arm, rows, fits, draws, race, race.progress)
-        if curve is not None:
+        if curve is None:
+            notes.append(f"The learning curve of {name} was given up: its fits took longer than planned.")
+        else:
             curves[name] = curve
     saved: dict[str, Any] = {}
     for control in ("words", "scratch"):
@@ -237,6 +249,7 @@ def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], un
 def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Trial]) -> list[str]:
     """What the reader must not miss. `on_bases`: the trials on a base that were scored."""
     notes = []
+    by = "" if standing.metric == "accuracy" else f" in {name_of(standing.metric)}"
     if not on_bases:
         notes.append("No base was tried, so whether one would help is open.")
     elif standing.verdict == "no base helps":
@@ -251,7 +264,7 @@ def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Tria
         if t.choices.get("nearest")
     ]
     notes += [
-        f"On the test rows the advantage over {gap['name']} is not proven:"
+        f"On the test rows the advantage over {gap['name']}{by} is not proven:"
         f" {100 * gap['estimate']:+.1f} points [{100 * gap['low']:.1f}, {100 * gap['high']:.1f}]."
         for gap in test.get("differences", [])
         if gap["low"] <= 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from basewise.stats.intervals import independent_rows
+from basewise.stats.intervals import class_error
 from basewise.stats.luck import Luck, luck_of_training, worse_across_folds
 from basewise.stats.paired import counted
 from basewise.stats.sequential import proven_worse
@@ -36,13 +36,16 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
             continue
         ours, theirs = race.common(leader, entry)
         groups = [race.train.groups[race.folds == fold] for fold in shared]
-        worth = independent_rows(ours - theirs, np.concatenate(groups))
+        gap, together = ours - theirs, np.concatenate(groups)
         if race.metric == "accuracy":  # right and wrong can be counted, which is exact at every look
-            _, wins, losses = counted(ours, theirs, np.concatenate(groups))
+            worth, wins, losses = counted(ours, theirs, together)
             if not proven_worse(wins, losses, arms, looks, race.alpha):
                 continue
+            of_rows = float(np.sqrt(gap.var() / worth)), np.inf
+        else:
+            of_rows = class_error(gap, race.labels(shared), together)
         luck = luck or luck_of(race, [leader, *(e for e in among or race.entries if e is not leader)])
-        p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, len(ours) / worth)
+        p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, of_rows)
         if p <= level:
             entry.status = "dropped"
             entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows of {len(shared)} folds"
@@ -63,13 +66,14 @@ def luck_of(race: Race, entries: list[Entry]) -> Luck:
 
 def give_way(race: Race, running: list[Entry]) -> None:
     """Beyond the planned folds arms go on as long as they fit into the time left together; of those that do not, the worst gives way
-    to the better ones, so that what is left is used."""
-    beyond = sorted((e for e in running if not race.planned(e)), key=race.score)
+    to the others, so that what is left is used. The leader stays."""
+    leader = race.leader()
+    beyond = sorted((e for e in running if not race.planned(e) and e is not leader), key=race.score)
     while beyond and len(running) > 1 and not race.fit_together(running):
         entry = beyond.pop(0)
         running.remove(entry)
         race.skip(entry, len(race.wanted) - len(entry.outcomes))
-        entry.why = f"gave way after {len(entry.outcomes)} of {len(race.wanted)} folds: the {max(0.0, race.clock.left):.0f} s left do not hold its fits beside those of better arms"
+        entry.why = f"gave way after {len(entry.outcomes)} of {len(race.wanted)} folds: the {max(0.0, race.clock.left):.0f} s left do not hold its fits beside those of the others"
 
 
 def rescue(race: Race) -> None:

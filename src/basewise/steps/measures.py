@@ -14,8 +14,8 @@ import numpy as np
 from basewise.core.errors import InputError
 from basewise.core.registry import keys, part
 from basewise.stats import paired
-from basewise.stats.benchmarks import gap, score_interval
-from basewise.stats.intervals import Interval, share_of
+from basewise.stats.benchmarks import by_student, gap, of_odds, p_of_mean, score_interval
+from basewise.stats.intervals import Interval, class_error, share_of
 
 Json = dict[str, Any]
 
@@ -61,14 +61,32 @@ def scores_of(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> np.
 def measured(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> Json:
     """Every metric with its interval, by key: {"estimate", "low", "high", "n"}."""
     return {
-        key: interval_of(scores_of(key, probabilities, labels), groups, is_share(key))
+        key: interval_of(
+            scores_of(key, probabilities, labels), groups, classes_for(key, labels), is_share(key)
+        )
         for key in keys("metrics")
     }
 
 
-def interval_of(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = True) -> Json:
-    """Mean of (n,) per-row scores with its 95 % interval: Wilson's for right and wrong, else by Student's t, of a share in log odds."""
+def classes_for(metric: str, labels: np.ndarray) -> np.ndarray | None:
+    """The labels where a metric weighs classes alike, so that its errors have to know them; else None."""
+    return labels if getattr(part("metrics", metric), "BY_CLASS", False) else None
+
+
+def interval_of(
+    values: np.ndarray,
+    clusters: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
+    share: bool = True,
+) -> Json:
+    """Mean of (n,) per-row scores with its 95 % interval: Wilson's for right and wrong, else by Student's t, of a share in log odds.
+
+    classes (n,): labels where the metric weighs classes alike (`classes_for`).
+    """
     values = np.asarray(values, float)
+    if classes is not None and len(values):
+        error, freedom = class_error(values, classes, clusters)
+        return plain(of_odds(by_student(values, error, freedom)))
     if np.isin(values, (0.0, 1.0)).all():
         return plain(share_of(values, clusters))
     return plain(score_interval(values, _own(values, clusters), share))
@@ -81,15 +99,32 @@ def plain(interval: Interval) -> Json:
     return {"estimate": value["estimate"], **ends, "n": value["n"]}
 
 
-def difference(a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None) -> Json:
-    """Paired difference a - b of (n,) per-row scores, its 95 % interval and p value: Tango's and McNemar's for right and wrong, else t."""
+def difference(
+    a: np.ndarray,
+    b: np.ndarray,
+    clusters: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
+) -> Json:
+    """Paired difference a - b of (n,) per-row scores, its 95 % interval and p value: Tango's and McNemar's for right and wrong, else t.
+
+    classes (n,): labels where the metric weighs classes alike (`classes_for`).
+    """
+    if classes is not None and len(a):
+        gaps = np.asarray(a, float) - np.asarray(b, float)
+        error, freedom = class_error(gaps, classes, clusters)
+        found, p = by_student(gaps, error, freedom), p_of_mean(gaps, error, freedom)
+        return {**plain(_bounded(found)), "p": p}
     if all(np.isin(x, (0.0, 1.0)).all() for x in (a, b)):
         a, b = np.asarray(a, bool), np.asarray(b, bool)
         value = plain(paired.paired_difference(a, b, clusters=clusters))
         return {**value, "p": float(paired.mcnemar_midp(a, b, clusters))}
     found, p = gap(a, b, _own(a, clusters))
-    bounded = replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))  # both are shares
-    return {**plain(bounded), "p": float(p)}
+    return {**plain(_bounded(found)), "p": float(p)}
+
+
+def _bounded(found: Interval) -> Interval:
+    """A difference of two shares."""
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def _own(values: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:
@@ -99,7 +134,7 @@ def _own(values: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:
 def by_class(
     labels: np.ndarray, guesses: np.ndarray, classes: Sequence[str], groups: np.ndarray | None = None
 ) -> list[Json]:
-    """One line a class that occurs, the worst F1 first: {"class", "n" true rows, "given" rows, "recall", "precision", "f1": interval | None}.
+    """One line a class that occurs, the worst F1 first, those without a true row last: {"class", "n" true rows, "given" rows, "recall", "precision", "f1": interval | None}.
 
     Recall is the share right of a class's rows, precision that of the rows given to it. F1 = 2 J / (1 + J), where J is the share of
     hits among the rows that are of the class or given to it, so its interval is J's (Wilson), carried over.
@@ -116,7 +151,7 @@ def by_class(
         f1 = {key: value if key == "n" else 2 * value / (1 + value) for key, value in jaccard.items()}
         counts = {"class": name, "n": int(true.sum()), "given": int(given.sum())}
         lines.append({**counts, "recall": recall, "precision": precision, "f1": f1})
-    return sorted(lines, key=lambda line: (line["f1"]["estimate"], line["class"]))
+    return sorted(lines, key=lambda line: (line["n"] == 0, line["f1"]["estimate"], line["class"]))
 
 
 def _among(hits: np.ndarray, rows: np.ndarray, groups: np.ndarray | None) -> Json | None:

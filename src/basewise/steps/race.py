@@ -271,9 +271,12 @@ class Race:
         """(n,) per-row scores, fold after fold, under the metric of the race if none is named: 1 where right, else 0, for accuracy."""
         if not folds:
             return np.zeros(0)
-        labels = [self.train.labels[self.folds == fold] for fold in folds]
-        probabilities = [entry.outcomes[fold].probabilities for fold in folds]
-        return scores_of(metric or self.metric, np.concatenate(probabilities), np.concatenate(labels))
+        probabilities = np.concatenate([entry.outcomes[fold].probabilities for fold in folds])
+        return scores_of(metric or self.metric, probabilities, self.labels(folds))
+
+    def labels(self, folds: list[int]) -> np.ndarray:
+        """(n,) labels of the rows of these folds, fold after fold."""
+        return np.concatenate([self.train.labels[self.folds == fold] for fold in folds])
 
     def loss(self, entry: Entry, folds: list[int]) -> float:
         """Log-loss, for breaking ties where rows are few."""

@@ -13,6 +13,7 @@ from basewise.core.files import read_json
 from basewise.core.gate import CheckResult, Json
 from basewise.core.rundir import looks_of
 from basewise.steps.gate import Candidate
+from basewise.steps.measures import name_of
 
 ALPHA = 0.1
 PRETRAINED = "pretraining.json"
@@ -30,9 +31,10 @@ def score_of(candidate: Candidate) -> Json:
 def controls_of(decision: Decision) -> list[Json]:
     """Differences to the controls on the locked rows."""
     n = decision.test.get("n")
+    by = "" if decision.metric == "accuracy" else f" ({name_of(decision.metric)})"
     return [
         {
-            "name": gap["name"],
+            "name": gap["name"] + by,
             **{k: gap[k] for k in ("estimate", "low", "high")},
             "n": n,
             "p_holm": gap.get("p_holm"),

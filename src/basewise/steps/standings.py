@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from basewise.core.files import write_json
-from basewise.steps.measures import interval_of
+from basewise.steps.measures import classes_for, interval_of
 
 if TYPE_CHECKING:
     from basewise.steps.entries import Entry
@@ -47,7 +47,7 @@ def arm_line(race: Race, entry: Entry) -> dict[str, Any]:
     score = None
     if folds:
         groups = np.concatenate([race.train.groups[race.folds == fold] for fold in folds])
-        score = interval_of(race.scores(entry, folds), groups)
+        score = interval_of(race.scores(entry, folds), groups, classes_for(race.metric, race.labels(folds)))
     return {
         "name": entry.arm.name,
         "method": entry.arm.method,

@@ -15,7 +15,7 @@ from basewise.core.errors import BudgetError
 from basewise.core.evidence import Trial
 from basewise.stats import paired, selection
 from basewise.stats.calibration import log_loss
-from basewise.steps.measures import difference, interval_of, measured, scores_of
+from basewise.steps.measures import classes_for, difference, interval_of, measured, scores_of
 
 CONTROLS = ("majority", "words", "scratch")
 MARGIN = 0.01
@@ -28,7 +28,7 @@ FEW_ROWS = 200
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """The race's outcome under `metric`. `rows`: ids of the rows all finalists predicted, `scores` (K, N) beside `finalists`, `groups`
-    (N,) of the rows or None."""
+    (N,) of the rows or None, `classes` (N,) their labels where the metric weighs classes alike."""
 
     verdict: str
     chosen: Trial
@@ -40,6 +40,7 @@ class Standing:
     winner: dict[str, Any]
     probability_best: dict[str, float]
     groups: np.ndarray | None
+    classes: np.ndarray | None
     metric: str
 
 
@@ -53,11 +54,19 @@ def common_rows(trials: list[Trial]) -> np.ndarray:
 
 def scores_on(trial: Trial, rows: np.ndarray, metric: str) -> np.ndarray:
     """(len(rows),) per-row scores of a trial on these rows, in their order."""
-    _, at, found = np.intersect1d(rows, trial.row_ids, return_indices=True)
-    assert len(found) == len(rows)
-    scores = np.empty(len(rows))
-    scores[at] = scores_of(metric, trial.probabilities[found], trial.labels[found])
-    return scores
+    found = _places(trial, rows)
+    return scores_of(metric, trial.probabilities[found], trial.labels[found])
+
+
+def labels_on(trial: Trial, rows: np.ndarray) -> np.ndarray:
+    """(len(rows),) true labels of these rows, in their order."""
+    return trial.labels[_places(trial, rows)]
+
+
+def _places(trial: Trial, rows: np.ndarray) -> np.ndarray:
+    ids, first = np.unique(trial.row_ids, return_index=True)
+    assert np.isin(rows, ids).all()
+    return first[np.searchsorted(ids, rows)]
 
 
 def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: str = "accuracy") -> Standing:
@@ -73,10 +82,11 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: st
     order = np.lexsort((losses, -scores.mean(1)))
     finalists, scores, losses = [finalists[i] for i in order], scores[order], losses[order]
     groups = finalists[0].groups_of(rows)
-    corrected = selection.corrected_winner(scores, seed=seed, clusters=groups)
+    classes = classes_for(metric, labels_on(finalists[0], rows))
+    corrected = selection.corrected_winner(scores, seed=seed, clusters=groups, classes=classes)
     best = paired.probability_best(scores, seed=seed, clusters=groups)
     leader = finalists[0]
-    tied = _tied(scores, losses, margin, groups)
+    tied = _tied(scores, losses, margin, (groups, classes))
     chosen_index = min(tied, key=lambda i: (_price(finalists[i]), i))
     verdict = "tie" if len(tied) > 1 else "winner"
     controls = [i for i, t in enumerate(finalists) if t.method in CONTROLS]
@@ -105,19 +115,22 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: st
         },
         probability_best={t.name: float(p) for t, p in zip(finalists, best, strict=True)},
         groups=groups,
+        classes=classes,
         metric=metric,
     )
 
 
-def _tied(scores: np.ndarray, losses: np.ndarray, margin: float, groups: np.ndarray | None) -> list[int]:
+def _tied(
+    scores: np.ndarray, losses: np.ndarray, margin: float, known: tuple[Any, Any] = (None, None)
+) -> list[int]:
     """Arms that the rows cannot tell from the leader and that cost less than `margin` against it.
 
     Not being proven worse is not enough: with 16 rows nothing is, and a cheap arm would always be taken. So an arm
     must also be within the margin in the metric, and on few rows within a twentieth of a nat in log-loss, which sees more
-    there. On many rows the metric speaks for itself: a control that is as often right is as good.
+    there. known: groups and classes of the rows, as `difference` takes them. On many rows the metric speaks for itself: a control that is as often right is as good.
     """
     few = scores.shape[1] < FEW_ROWS
-    adjusted = paired.holm(np.array([difference(scores[0], s, groups)["p"] for s in scores[1:]]))
+    adjusted = paired.holm(np.array([difference(scores[0], s, *known)["p"] for s in scores[1:]]))
     tied = [0]
     for i in range(1, len(scores)):
         close = scores[0].mean() - scores[i].mean() <= margin
@@ -145,7 +158,7 @@ def leaderboard(trials: list[Trial], standing: Standing, cards: dict[str, Any]) 
     differences: dict[str, Any] = {}
     for trial, scores in zip(standing.finalists, standing.scores, strict=True):
         if trial.name != standing.chosen.name:
-            differences[trial.name] = difference(chosen, scores, standing.groups)
+            differences[trial.name] = difference(chosen, scores, standing.groups, standing.classes)
     if differences:
         adjusted = paired.holm(np.array([d["p"] for d in differences.values()]))
         for value, p in zip(differences.values(), adjusted, strict=True):
@@ -172,7 +185,9 @@ def _entry(
         "base": trial.base,
         "status": trial.status,
         "why": trial.why,
-        "score": interval_of(scores, trial.groups) if scored else None,
+        "score": interval_of(scores, trial.groups, classes_for(standing.metric, trial.labels))
+        if scored
+        else None,
         "seeds": len(by_fold),
         "seed_spread": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
         "metrics": measured(trial.probabilities, trial.labels, trial.groups) if scored else {},

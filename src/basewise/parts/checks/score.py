@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from basewise.core.gate import FAIL, WARN, CheckResult, Json, Subject, interval, worst
+from basewise.core.registry import part
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "least": (0.0, "the lower end of the interval must reach this"),
@@ -32,12 +33,12 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     evidence: list[Json] = [interval(f"accuracy on {where}", score)]
     said: list[tuple[str, str]] = []
     metric = subject.decision.metric
-    by = "" if metric == "accuracy" else f" in {metric.replace('_', ' ')}"
+    by = "" if metric == "accuracy" else f" in {part('metrics', metric).NAME}"
     if score["low"] < limits["least"]:
         said.append((FAIL, f"its lower end is {score['low']:.3f}, the policy asks for {limits['least']:.3f}"))
     for gap in subject.decision.test.get("differences", []):
         evidence.append(
-            interval(f"minus {gap['name']}", {**gap, "n": score["n"]}, {"p_holm": gap.get("p_holm")})
+            interval(f"minus {gap['name']}{by}", {**gap, "n": score["n"]}, {"p_holm": gap.get("p_holm")})
         )
         if gap["low"] <= 0:
             grave = FAIL if gap["name"] == "majority" and limits["beat_controls"] else WARN
@@ -79,13 +80,30 @@ def _controls_in_validation(
     """Without locked rows: the paired difference to majority on the folds they share."""
     import numpy as np
 
+    from basewise.stats.benchmarks import by_student
+    from basewise.stats.intervals import class_error
     from basewise.stats.paired import paired_difference
 
     majority = next((t for t in subject.others if t.name == "majority"), None)
     if majority is None or subject.trial is None or not limits["beat_controls"]:
         return []
+    metric = subject.decision.metric
     ids = np.intersect1d(subject.trial.row_ids, majority.row_ids)
-    ours, theirs = (t.right_by_row(ids) > 0.5 for t in (subject.trial, majority))
-    gap = paired_difference(ours, theirs, clusters=subject.trial.groups_of(ids))
-    evidence.append(interval("minus majority, cross-validated", gap))
-    return [(FAIL, f"not shown to be better than majority ({gap})")] if gap.low <= 0 else []
+    (ours, labels), (theirs, _) = (_scores(metric, t, ids) for t in (subject.trial, majority))
+    groups = subject.trial.groups_of(ids)
+    if metric == "accuracy":
+        gap = paired_difference(ours > 0.5, theirs > 0.5, clusters=groups)
+    else:
+        gap = by_student(ours - theirs, *class_error(ours - theirs, labels, groups))
+    by = "" if metric == "accuracy" else f" in {part('metrics', metric).NAME}"
+    evidence.append(interval(f"minus majority{by}, cross-validated", gap))
+    return [(FAIL, f"not shown to be better than majority{by} ({gap})")] if gap.low <= 0 else []
+
+
+def _scores(metric: str, trial: Any, ids: Any) -> tuple[Any, Any]:
+    """Per-row scores of a trial on some of its rows, and their labels; of a repeated row the first."""
+    import numpy as np
+
+    known, first = np.unique(trial.row_ids, return_index=True)
+    rows = first[np.searchsorted(known, ids)]
+    return part("metrics", metric).score(trial.probabilities[rows], trial.labels[rows]), trial.labels[rows]

@@ -7,6 +7,7 @@ import numpy as np
 NAME = "balanced accuracy"
 HIGHER_IS_BETTER = True
 SHARE = True
+BY_CLASS = True
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
