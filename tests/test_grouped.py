@@ -131,3 +131,27 @@ def test_without_groups_the_sets_are_as_ever() -> None:
     assert conformal_quantile(truth) == down[89]
     assert conformal_quantile(truth, clusters=np.arange(99)) == down[89]
     assert conformal_quantile(truth[:5], 0.1) == 0.0
+
+
+def test_few_groups_do_not_hide_a_calibration_error() -> None:
+    """Rows that are too sure by 0.15 throughout, in groups that have nothing in common: the estimate does not fall with their number."""
+    rng = np.random.default_rng(0)
+    for groups in (3, 5, 10):
+        found = []
+        for _ in range(30):
+            confidence = rng.uniform(0.5, 1, 300)
+            right = rng.random(300) < confidence - 0.15
+            found.append(ece_debiased(confidence, right, 10, np.arange(300) % groups))
+        assert 0.12 < np.mean(found) < 0.17, groups
+    one = ece_interval(confidence, right, clusters=np.zeros(300))
+    assert (one.low, one.high) == (0.0, 1.0)
+
+
+def test_many_rows_in_groups_are_drawn_by_whole_groups() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(300), 200)
+    confidence = np.full(60_000, 0.8) + rng.uniform(-0.05, 0.05, 60_000)
+    right = rng.random(60_000) < np.clip(0.65 + 0.15 * rng.standard_normal(300), 0, 1)[groups]
+    found = ece_interval(confidence, right, 5, groups, resamples=150)
+    by_hand = 2 * 1.96 * 0.15 / np.sqrt(300)  # of the mean gap
+    assert found.high - found.low == pytest.approx(by_hand, rel=0.3)

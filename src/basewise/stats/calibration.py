@@ -88,7 +88,9 @@ def ece_debiased(
 
 def _effect(confidence: np.ndarray, right: np.ndarray, clusters: np.ndarray | None) -> float:
     """How many times the variance of independent rows the groups make that of the gap."""
-    return 1.0 if clusters is None or not len(right) else design_effect(right - confidence, clusters)
+    if clusters is None or len(np.unique(clusters)) == len(right):
+        return 1.0
+    return design_effect(right - confidence, clusters)
 
 
 def ece_interval(

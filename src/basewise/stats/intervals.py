@@ -148,19 +148,20 @@ def class_error(
 
     A rare class has few rows and all of its weight: where they all come out alike it looks certain and is not. So each class's share of
     the variance is never less than one more row of it would make it (Agresti and Min 2005, by class), and the freedom is
-    Satterthwaite's over the classes: that of the rare class where it decides. Groups multiply it by their design effect.
+    Satterthwaite's over the classes: that of the rare class where it decides. In groups the rows of a class are as many as they are worth by the design effect.
     """
     values, n = np.asarray(values, float), len(values)
+    groups = n if clusters is None else len(np.unique(clusters))
+    if groups < 2:
+        return float("inf"), 1.0
+    effect = 1.0 if clusters is None or groups == n else design_effect(values, clusters)
     _, number, rows = np.unique(labels, return_inverse=True, return_counts=True)
+    worth = rows / effect
+    few = np.maximum(worth - 1, 1)
     squares = np.bincount(number, weights=(values - values.mean()) ** 2)
-    parts = squares / n**2 * rows / np.maximum(rows - 1, 1) + (1 / (len(rows) * (rows + 2))) ** 2
-    freedom = float(parts.sum() ** 2 / (parts**2 / np.maximum(rows - 1, 1)).sum())
-    effect = 1.0
-    if clusters is not None and (groups := len(np.unique(clusters))) < n:
-        if groups < 2:
-            return float("inf"), 1.0
-        effect, freedom = design_effect(values, clusters), min(freedom, groups - 1.0)
-    return float(np.sqrt(effect * parts.sum())), freedom
+    parts = effect * squares / n**2 * worth / few + (1 / (len(rows) * (worth + 2))) ** 2
+    freedom = float(parts.sum() ** 2 / (parts**2 / few).sum())
+    return float(np.sqrt(parts.sum())), freedom if groups == n else min(freedom, groups - 1.0)
 
 
 def share_of(
