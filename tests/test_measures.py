@@ -296,6 +296,7 @@ def test_a_class_of_two_rows_is_never_certain(metric: str) -> None:
         assert 0 <= alone["low"] <= alone["estimate"] <= alone["high"] <= 1
     standing = stand([trial("full", RARE, RARE), trial("probe", RARE, np.zeros(197, int))], metric=metric)
     assert standing.winner["low"] < 0.75
+    assert 0.7 < standing.winner["probability_best"] < 0.999
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1"])

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from basewise.stats.intervals import Interval, bootstrap_counts, independent_rows, normal_quantile
+from basewise.stats.intervals import (
+    Interval,
+    bootstrap_counts,
+    class_error,
+    independent_rows,
+    normal_quantile,
+)
 
 
 def discordant(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int]:
@@ -115,11 +121,24 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
 
 
 def probability_best(
-    scores: np.ndarray, seed: int = 0, resamples: int = 2_000, clusters: np.ndarray | None = None
+    scores: np.ndarray,
+    seed: int = 0,
+    resamples: int = 2_000,
+    clusters: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(K,) share of bootstrap draws of the rows, or of whole groups, in which each arm of (K, n) scores is best; ties share."""
+    """(K,) share of bootstrap draws of the rows, or of whole groups, in which each arm of (K, n) scores is best; ties share.
+
+    classes (n,): labels where the scores weigh classes alike; the draws then hold the least error of a difference too, which rows of
+    a rare class that all come out alike do not show.
+    """
     scores = np.asarray(scores, float)
     weights = bootstrap_counts(scores.shape[1], resamples, seed, clusters)
     means = (weights @ scores.T) / weights.sum(1, keepdims=True)
+    if classes is not None:
+        unseen, freedom = class_error(np.zeros(scores.shape[1]), classes, clusters)
+        if np.isfinite(unseen):
+            luck = np.random.default_rng(seed).standard_t(freedom, means.shape)
+            means = means + unseen / np.sqrt(2) * luck
     best = means >= means.max(1, keepdims=True) - 1e-12
     return (best / best.sum(1, keepdims=True)).mean(0)

@@ -84,7 +84,7 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: st
     groups = finalists[0].groups_of(rows)
     classes = classes_for(metric, labels_on(finalists[0], rows))
     corrected = selection.corrected_winner(scores, seed=seed, clusters=groups, classes=classes)
-    best = paired.probability_best(scores, seed=seed, clusters=groups)
+    best = paired.probability_best(scores, seed=seed, clusters=groups, classes=classes)
     leader = finalists[0]
     tied = _tied(scores, losses, margin, (groups, classes))
     chosen_index = min(tied, key=lambda i: (_price(finalists[i]), i))
