@@ -134,9 +134,9 @@ def _own(values: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:
 def by_class(
     labels: np.ndarray, guesses: np.ndarray, classes: Sequence[str], groups: np.ndarray | None = None
 ) -> list[Json]:
-    """One line a class that occurs, the worst F1 first, those without a true row last: {"class", "n" true rows, "given" rows, "recall", "precision", "f1": interval | None}.
+    """One line a class that occurs, the worst F1 first, those without a true row last.
 
-    Recall is the share right of a class's rows, precision that of the rows given to it. F1 = 2 J / (1 + J), where J is the share of
+    {"class", "n": true rows, "given": rows given to it, "recall", "precision", "f1": interval | None}. Recall is the share right of a class's rows, precision that of the rows given to it. F1 = 2 J / (1 + J), where J is the share of
     hits among the rows that are of the class or given to it, so its interval is J's (Wilson), carried over.
     """
     lines = []
