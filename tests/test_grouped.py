@@ -96,7 +96,7 @@ def test_groups_widen_the_interval_of_the_calibration_error() -> None:
     assert ece_debiased(confidence, right) == ece_debiased(confidence, right, clusters=np.arange(300))
 
 
-def test_many_rows_take_no_more_memory_than_some() -> None:
+def test_many_rows_are_drawn_from_some_and_the_width_is_right() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.4, 1, 60_000)
     found = ece_interval(confidence, rng.random(60_000) < confidence - 0.1, resamples=200)

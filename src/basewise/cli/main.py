@@ -65,9 +65,8 @@ Split = Annotated[
 ]
 Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLite file.")]
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
-
-
 WORST_SHOWN = 3
+"""Classes that `evaluate` prints, the ones answered worst."""
 
 
 def _version(asked: bool) -> None:
@@ -252,7 +251,7 @@ def evaluate(
     out, score = console(), result["score"]
     together = f" in {result['groups']:,} groups" if result["groups"] < result["n"] else ""
     out.print(
-        f"{run}: right on {score['estimate']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}] of {result['n']:,} rows{together};"
+        f"{run}: right on {span(score)} of {result['n']:,} rows{together};"
         f" calibration error {span(result['calibration']['error'])}"
     )
     rest = {key: value for key, value in result["metrics"].items() if key != "accuracy"}
@@ -266,7 +265,7 @@ def evaluate(
     if result["against"]:
         other, gap = result["against"], result["against"]["difference"]
         out.print(
-            f"{other['run']}: {other['score']['estimate']:.3f} \\[{other['score']['low']:.3f}, {other['score']['high']:.3f}];"
+            f"{other['run']}: {span(other['score'])};"
             f" difference {gap['estimate']:+.3f} \\[{gap['low']:+.3f}, {gap['high']:+.3f}], p = {gap['p']:.3g} (McNemar mid-p)"
         )
 

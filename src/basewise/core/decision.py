@@ -30,7 +30,8 @@ class Decision:
                       "predicted_memory_bytes", "milliseconds_per_row", "size_bytes", "licence", "n_train", "choices": {...}}
     test              {"n", "groups": of rows that belong together, "worth": as how many independent rows n count in the difference to
                       "against", "looks", "digest", "smallest_gap", "against": best control, "discordance": share of rows that one of the
-                      two gets right and the other wrong (these two are missing without a control), "scores": [{"name", estimate, low, high, n, "metrics": {key: interval}}],
+                      two gets right and the other wrong (these two are missing without a control, this one by another metric than accuracy),
+                      "scores": [{"name", estimate, low, high, n, "metrics": {key: interval}}],
                       "differences": [{"name", estimate, low, high, p_holm}] of chosen minus each control} | {}
     ranks             one entry a base: {"base", "size", "neighbours", "probe", "logme", "hscore", "rank", "layer", "seconds",
                       "came_out": best score reached with it | null,
@@ -39,7 +40,7 @@ class Decision:
     labels_saved      {"words" | "scratch": {"factor", "low", "high", "censored", "catches_up_at", "at", "told": whether the curves say anything, "sentence"}}
     by_class          one line a class, the worst first: {"class", "n" true rows, "given" rows, "recall", "precision", "f1": interval | null}
     confusion         {"classes": [..], "counts": C x C, rows = true}
-    calibration       {"bins": [{"confidence", "accuracy", "low", "high", "n"}], "ece", "error": interval of it, "brier", "log_loss", "temperature"}
+    calibration       {"bins": [{"confidence", "accuracy", "low", "high", "n"}], "error": debiased calibration error, an interval, "temperature"}
     coverage          {"coverage": [..], "risk": [..], "threshold": p | null, "promised_risk", "covered"}
     slices            [{"name", "n", "error", "low", "high", "rest_error", "confirmed"}]
     lengths           [{"tokens_from", "tokens_to", "n", "accuracy", "low", "high", "cut"}], `cut`: rows that lost text
@@ -81,7 +82,8 @@ class Decision:
     def accuracy(self) -> tuple[Json, str]:
         """(share right as an interval, the rows it is from), by whatever metric was chosen by; {} where nothing was scored.
 
-        Without test rows: the leader's, corrected for having been picked, where it was picked by accuracy; else the chosen arm's as it looks.
+        Without test rows: the leader's, corrected for having been picked, where it was picked by accuracy; else the chosen arm's as
+        it looks.
         """
         if scores := self.test.get("scores"):
             return scores[0].get("metrics", {}).get("accuracy", scores[0]), "locked test rows"

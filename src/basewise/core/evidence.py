@@ -49,26 +49,17 @@ class Trial:
         """(n,) bool."""
         return self.probabilities.argmax(1) == self.labels if len(self.labels) else np.zeros(0, bool)
 
-    @property
-    def accuracy(self) -> float:
-        return float(self.right.mean()) if len(self.labels) else float("nan")
-
     def groups_of(self, row_ids: np.ndarray) -> np.ndarray | None:
         """(len(row_ids),) the group of each row that was scored; None where each stands alone."""
         if self.groups is None:
             return None
-        group = dict(zip(self.row_ids.tolist(), self.groups.tolist(), strict=True))
-        return np.array([group[int(r)] for r in row_ids])
+        return self.groups[self.places(row_ids)]
 
-    def right_by_row(self, row_ids: np.ndarray) -> np.ndarray:
-        """(len(row_ids),) share of seeds in which each row was right; NaN where the row was not scored."""
-        order = {int(r): i for i, r in enumerate(row_ids)}
-        total, count = np.zeros(len(row_ids)), np.zeros(len(row_ids))
-        for row, right in zip(self.row_ids, self.right, strict=True):
-            if (i := order.get(int(row))) is not None:
-                total[i] += right
-                count[i] += 1
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    def places(self, row_ids: np.ndarray) -> np.ndarray:
+        """(len(row_ids),) where these rows stand among those that were scored; of a repeated row the first."""
+        known, first = np.unique(self.row_ids, return_index=True)
+        assert np.isin(row_ids, known).all()
+        return first[np.searchsorted(known, row_ids)]
 
 
 def write_evidence(path: Path, trials: list[Trial]) -> None:

@@ -8,16 +8,18 @@ passage are one cluster. Binary scores without clusters get Wilson's and Tango's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from basewise.stats.intervals import (
     ROUNDING,
     Interval,
+    by_student,
     clustered_mean,
     design_effect,
     normal_quantile,
+    of_odds,
+    p_of_mean,
     standard_error,
     wilson,
 )
@@ -53,36 +55,6 @@ def score_interval(scores: np.ndarray, clusters: np.ndarray, share: bool = False
         return clustered_mean(scores, clusters)
     found = _mean(scores, clusters)
     return of_odds(found) if share and 0 < found.estimate < 1 else found
-
-
-def of_odds(found: Interval) -> Interval:
-    """The interval of a share from that of its log odds, with the same standard error by the delta method."""
-    mean = found.estimate
-    if not 0 < mean < 1:
-        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
-    half = (found.high - mean) / (mean * (1 - mean))
-    low, high = (1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + side * half))) for side in (-1, 1))
-    return replace(found, low=float(low), high=float(high))
-
-
-def by_student(values: np.ndarray, error: float, freedom: float) -> Interval:
-    """Mean of (n,) values with Student's interval of a given standard error."""
-    from scipy.stats import t
-
-    mean, half = float(np.mean(values)), float(t.ppf(0.975, freedom)) * error
-    return Interval(estimate=mean, low=mean - half, high=mean + half, n=len(values), method="clustered")
-
-
-def p_of_mean(values: np.ndarray, error: float, freedom: float) -> float:
-    """Two-sided p value of a mean of zero; 1 where nothing differs or the error is unknown."""
-    from scipy.stats import t
-
-    mean = float(np.mean(values))
-    if not np.isfinite(error):
-        return 1.0
-    if error == 0:
-        return 1.0 if abs(mean) <= ROUNDING * max(1.0, float(np.abs(values).max())) else 0.0
-    return float(2 * t.sf(abs(mean) / error, freedom))
 
 
 def _mean(values: np.ndarray, clusters: np.ndarray) -> Interval:

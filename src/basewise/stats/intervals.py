@@ -123,6 +123,36 @@ def clustered_mean(values: np.ndarray, clusters: np.ndarray, level: float = 0.95
     return Interval(estimate=mean, low=float(low), high=float(high), n=n, level=level, method="clustered")
 
 
+def of_odds(found: Interval) -> Interval:
+    """The interval of a share from that of its log odds, with the same standard error by the delta method."""
+    mean = found.estimate
+    if not 0 < mean < 1:
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    half = (found.high - mean) / (mean * (1 - mean))
+    low, high = (1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + side * half))) for side in (-1, 1))
+    return replace(found, low=float(low), high=float(high))
+
+
+def by_student(values: np.ndarray, error: float, freedom: float) -> Interval:
+    """Mean of (n,) values with Student's interval of a given standard error."""
+    from scipy.stats import t
+
+    mean, half = float(np.mean(values)), float(t.ppf(0.975, freedom)) * error
+    return Interval(estimate=mean, low=mean - half, high=mean + half, n=len(values), method="clustered")
+
+
+def p_of_mean(values: np.ndarray, error: float, freedom: float) -> float:
+    """Two-sided p value of a mean of zero; 1 where nothing differs or the error is unknown."""
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    if not np.isfinite(error):
+        return 1.0
+    if error == 0:
+        return 1.0 if abs(mean) <= ROUNDING * max(1.0, float(np.abs(values).max())) else 0.0
+    return float(2 * t.sf(abs(mean) / error, freedom))
+
+
 def independent_rows(values: np.ndarray, clusters: np.ndarray | None) -> float:
     """As how many independent rows (n,) values count for their mean when rows come in groups, `clusters` (n,); n without groups.
 
@@ -146,9 +176,10 @@ def class_error(
 ) -> tuple[float, float]:
     """(standard error, degrees of freedom) of the mean of (n,) values that weigh the classes of `labels` (n,) alike.
 
-    A rare class has few rows and all of its weight: where they all come out alike it looks certain and is not. So each class's share of
-    the variance is never less than one more row of it would make it (Agresti and Min 2005, by class), and the freedom is
-    Satterthwaite's over the classes: that of the rare class where it decides. In groups the rows of a class are as many as they are worth by the design effect.
+    A rare class has few rows and all of its weight: where they all come out alike it looks certain and is not. So each class's
+    share of the variance is never less than one more row of it would make it (Agresti and Min 2005, by class), and the freedom is
+    Satterthwaite's over the classes: that of the rare class where it decides. In groups the rows of a class are as many as they
+    are worth by the design effect.
     """
     values, n = np.asarray(values, float), len(values)
     groups = n if clusters is None else len(np.unique(clusters))

@@ -59,10 +59,9 @@ def worse_across_folds(
 ) -> float:
     """One-sided p value of "theirs, trained anew, is not worse than ours", from (n,) per-row scores, fold after fold.
 
-    sizes: rows of each fold, sum n; of_rows: (standard error of the mean difference by its rows, degrees of freedom), that of independent
-    rows when left out. The variance of the mean
-    difference is that of the rows plus the luck of two trainings a fold, and never less than what the differences of this pair's
-    own folds show (arms may differ in luck). Student's t, degrees of freedom
+    sizes: rows of each fold, sum n; of_rows: (standard error of the mean difference by its rows, degrees of freedom), that of
+    independent rows when left out. The variance of the mean difference is that of the rows plus the luck of two trainings a fold,
+    and never less than what the differences of this pair's own folds show (arms may differ in luck). Student's t, degrees of freedom
     by Satterthwaite: the rows' part is known well, that of luck only as well as the spread is. From one fold luck cannot be told: 1.
     """
     from scipy.stats import t

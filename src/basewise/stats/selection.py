@@ -20,6 +20,7 @@ from basewise.stats.intervals import (
     class_error,
     independent_rows,
     normal_quantile,
+    of_odds,
 )
 
 
@@ -105,13 +106,11 @@ def _error(
 
 def _plain_ends(share: float, missed: float, error: float, z: float) -> tuple[float, float]:
     """The interval of a mean that is no count, the lower end widened by `missed`; in log odds, so that it stays in 0..1."""
-    if not 0 < share < 1:
-        return max(0.0, share - z * np.hypot(error, np.sqrt(missed))), min(1.0, share + z * error)
-    scale, odds = z / (share * (1 - share)), np.log(share / (1 - share))
-    with np.errstate(over="ignore"):
-        low = 1 / (1 + np.exp(-(odds - scale * np.hypot(error, np.sqrt(missed)))))
-        high = 1 / (1 + np.exp(-(odds + scale * error)))
-    return float(low), float(high)
+    below, above = (
+        of_odds(Interval(estimate=share, low=share - half, high=share + half, n=0))
+        for half in (z * float(np.hypot(error, np.sqrt(missed))), z * error)
+    )
+    return below.low, above.high
 
 
 def _ends(share: float, missed: float, n: float, z: float) -> tuple[float, float]:

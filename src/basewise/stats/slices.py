@@ -1,7 +1,8 @@
 """Where a predictor is worse than elsewhere: slices found on one half of the rows, confirmed on the other.
 
-A group of rows that belong together lies in one half and counts as many rows as it is worth. All one-literal predicates are tried (length, class, a contained word, a metadata value), Fisher's exact test with
-Benjamini-Hochberg on the first half; only the second half's error and interval are reported (SliceFinder, Chung et al. 2019).
+All one-literal predicates are tried (length, class, a contained word, a metadata value), Fisher's exact test with
+Benjamini-Hochberg on the first half; only the second half's error and interval are reported (SliceFinder, Chung et al. 2019). A
+group of rows that belong together lies in one half and counts as many rows as it is worth.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     """A text classifier on a pretrained base.
 
     base: a name, or "auto" to choose; method: a key, or "auto" to choose; budget: seconds or "5m" (used when anything is
-    chosen); seed: an int; metric: what is chosen by ("accuracy", "balanced_accuracy", "macro_f1"). X: n texts (list, array, pandas column, or one-column table); y: n labels of any kind.
+    chosen); seed: an int; metric: what is chosen by ("accuracy", "balanced_accuracy", "macro_f1"). X: n texts (list, array,
+    pandas column, or one-column table); y: n labels of any kind.
     After fit: `classes_`, `n_features_in_` (1), `decision_` (what was chosen and why; None without a race).
     """
 

@@ -197,7 +197,7 @@ def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str,
     if scratch is not None and chosen.arm.base.card.family != "static":
         wanted.append(("scratch", scratch, 0.9))
     for name, arm, share in wanted:
-        fits = worth.planned_fits(arm, race, counts)
+        fits = worth.planned_fits(arm, rows, race, counts)
         draws = worth.affordable(fits, race.clock, share)
         if draws < 1:
             notes.append(

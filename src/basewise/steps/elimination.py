@@ -42,7 +42,7 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
             if not proven_worse(wins, losses, arms, looks, race.alpha):
                 continue
             of_rows = float(np.sqrt(gap.var() / worth)), np.inf
-        else:
+        else:  # careful whatever the metric weighs: a rare class may hold all of the difference
             of_rows = class_error(gap, race.labels(shared), together)
         luck = luck or luck_of(race, [leader, *(e for e in among or race.entries if e is not leader)])
         p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, of_rows)

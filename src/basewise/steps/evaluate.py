@@ -34,18 +34,11 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str,
 def calibration_table(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Reliability bins with intervals, debiased calibration error with its interval, Brier score and log-loss; rows may come in groups."""
+    """Reliability bins and the debiased calibration error, each with its interval; rows may come in groups."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     bins = calibrate.reliability(confidence, right, bins=10, clusters=groups)
-    error = plain(calibrate.ece_interval(confidence, right, bins=10, clusters=groups))
-    return {
-        "bins": [asdict(b) if not isinstance(b, dict) else b for b in bins],
-        "ece": error["estimate"],
-        "error": error,
-        "brier": float(calibrate.brier(probabilities, labels)),
-        "log_loss": float(calibrate.log_loss(probabilities, labels)),
-        "temperature": None,
-    }
+    error = calibrate.ece_interval(confidence, right, bins=10, clusters=groups)
+    return {"bins": [asdict(b) for b in bins], "error": plain(error), "temperature": None}
 
 
 def coverage_table(
@@ -159,8 +152,8 @@ def evaluate(
 
     rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
     count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
-    "calibration", "confusion", "against": {...}, "unknown_labels"}; written to `to` as JSON if given. Raises TargetError where the target column or all of its
-    labels are unknown to the predictor.
+    "calibration", "confusion", "against": {...}, "unknown_labels"}; written to `to` as JSON if given. Raises TargetError where the
+    target column or all of its labels are unknown to the predictor.
     """
     from basewise.core.table import read_table
     from basewise.steps.predict import load

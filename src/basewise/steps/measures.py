@@ -14,8 +14,8 @@ import numpy as np
 from basewise.core.errors import InputError
 from basewise.core.registry import keys, part
 from basewise.stats import paired
-from basewise.stats.benchmarks import by_student, gap, of_odds, p_of_mean, score_interval
-from basewise.stats.intervals import Interval, class_error, share_of
+from basewise.stats.benchmarks import gap, score_interval
+from basewise.stats.intervals import Interval, by_student, class_error, of_odds, p_of_mean, share_of
 
 Json = dict[str, Any]
 
@@ -49,6 +49,11 @@ def name_of(metric: str) -> str:
 def heading(metric: str) -> str:
     """The head of a column of scores: "% right", "macro F1, %"."""
     return "% right" if metric == "accuracy" else f"{name_of(metric)}, %"
+
+
+def said(metric: str) -> str:
+    """What stands before a score: "right", "macro F1"."""
+    return "right" if metric == "accuracy" else name_of(metric)
 
 
 def scores_of(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -136,8 +141,9 @@ def by_class(
 ) -> list[Json]:
     """One line a class that occurs, the worst F1 first, those without a true row last.
 
-    {"class", "n": true rows, "given": rows given to it, "recall", "precision", "f1": interval | None}. Recall is the share right of a class's rows, precision that of the rows given to it. F1 = 2 J / (1 + J), where J is the share of
-    hits among the rows that are of the class or given to it, so its interval is J's (Wilson), carried over.
+    {"class", "n": true rows, "given": rows given to it, "recall", "precision", "f1": interval | None}. Recall is the share right of
+    a class's rows, precision that of the rows given to it. F1 = 2 J / (1 + J), where J is the share of hits among the rows that are
+    of the class or given to it, so its interval is J's (Wilson), carried over.
     """
     lines = []
     for c, name in enumerate(classes):

@@ -54,19 +54,8 @@ def common_rows(trials: list[Trial]) -> np.ndarray:
 
 def scores_on(trial: Trial, rows: np.ndarray, metric: str) -> np.ndarray:
     """(len(rows),) per-row scores of a trial on these rows, in their order."""
-    found = _places(trial, rows)
-    return scores_of(metric, trial.probabilities[found], trial.labels[found])
-
-
-def labels_on(trial: Trial, rows: np.ndarray) -> np.ndarray:
-    """(len(rows),) true labels of these rows, in their order."""
-    return trial.labels[_places(trial, rows)]
-
-
-def _places(trial: Trial, rows: np.ndarray) -> np.ndarray:
-    ids, first = np.unique(trial.row_ids, return_index=True)
-    assert np.isin(rows, ids).all()
-    return first[np.searchsorted(ids, rows)]
+    places = trial.places(rows)
+    return scores_of(metric, trial.probabilities[places], trial.labels[places])
 
 
 def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: str = "accuracy") -> Standing:
@@ -82,7 +71,7 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: st
     order = np.lexsort((losses, -scores.mean(1)))
     finalists, scores, losses = [finalists[i] for i in order], scores[order], losses[order]
     groups = finalists[0].groups_of(rows)
-    classes = classes_for(metric, labels_on(finalists[0], rows))
+    classes = classes_for(metric, finalists[0].labels[finalists[0].places(rows)])
     corrected = selection.corrected_winner(scores, seed=seed, clusters=groups, classes=classes)
     best = paired.probability_best(scores, seed=seed, clusters=groups, classes=classes)
     leader = finalists[0]
@@ -127,7 +116,8 @@ def _tied(
 
     Not being proven worse is not enough: with 16 rows nothing is, and a cheap arm would always be taken. So an arm
     must also be within the margin in the metric, and on few rows within a twentieth of a nat in log-loss, which sees more
-    there. known: groups and classes of the rows, as `difference` takes them. On many rows the metric speaks for itself: a control that is as often right is as good.
+    there. On many rows the metric speaks for itself: a control that is as often right is as good. known: groups and classes of
+    the rows, as `difference` takes them.
     """
     few = scores.shape[1] < FEW_ROWS
     adjusted = paired.holm(np.array([difference(scores[0], s, *known)["p"] for s in scores[1:]]))

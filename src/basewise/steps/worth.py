@@ -39,24 +39,25 @@ def nested(examples: Examples, counts: list[int], seed: int) -> list[np.ndarray]
     return list(nested_subsets(examples.labels, counts, seed))
 
 
-def planned_fits(arm: Arm, race: Any, counts: list[int]) -> dict[int, float]:
+def planned_fits(
+    arm: Arm, examples: tuple[Examples, Examples], race: Any, counts: list[int]
+) -> dict[int, float]:
     """{row count: seconds of a fit}. Of an arm that was raced all counts, by what it took on all rows, growing with the rows; of another
     one on a base about three, each predicted by itself, since a training has a least number of steps however few the rows."""
-    train, held_out = race.rows_of(race.wanted[0])
     known = next((e for e in race.entries if e.arm.name == arm.name and e.outcomes), None)
     if known is not None:
         each = race.seconds_a_fold(known) / max(counts)
         return {count: each * count for count in counts}
-    some = (
-        counts[:: -max(1, len(counts) // 3)][::-1] if arm.base else counts
-    )  # the largest is the one that tells most
-    card = arm.base.card if arm.base else None
+    (train, held_out), card, some = examples, None, counts
+    if arm.base:  # the largest count is the one that tells most
+        card, some = arm.base.card, counts[:: -max(1, len(counts) // 3)][::-1]
     costs = [
         part("methods", arm.method).estimate(train.take(rows), card, race.machine_now(card))
         for rows in nested(train, some, 0)
     ]
-    answers = len(held_out)
-    return {n: c.seconds + answers * c.predict_seconds_per_row for n, c in zip(some, costs, strict=True)}
+    return {
+        n: c.seconds + len(held_out) * c.predict_seconds_per_row for n, c in zip(some, costs, strict=True)
+    }
 
 
 def curve(

@@ -13,7 +13,7 @@ from typing import Any
 
 from basewise.core.decision import Decision
 from basewise.core.files import write_text
-from basewise.steps.measures import name_of
+from basewise.steps.measures import said
 from basewise.web import by_metric, sections
 from basewise.web.leaderboard import leaderboard
 from basewise.web.style import CSS
@@ -72,7 +72,7 @@ def notes(lines: list[str]) -> str:
 def strip(decision: Decision) -> str:
     """The handful of numbers that matter, each with its interval and n."""
     cells: list[tuple[str, str, str]] = []
-    measure = "right" if decision.metric == "accuracy" else name_of(decision.metric)
+    measure = said(decision.metric)
     if decision.test:
         score = decision.test["scores"][0]
         cells.append((f"{measure} on test rows", *_score(score)))

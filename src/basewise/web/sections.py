@@ -9,7 +9,7 @@ from typing import Any
 
 from basewise.core import registry
 from basewise.core.decision import Decision
-from basewise.steps.measures import heading, name_of
+from basewise.steps.measures import heading, said
 from basewise.web import plots
 from basewise.web.plots import Axis
 
@@ -78,10 +78,9 @@ def pareto(d: Decision) -> str:
         return ""
     costs = [max(e["milliseconds_per_row"], 1e-3) for e in points]
     x = Axis(low=min(costs) / 2, high=max(costs) * 2, label="milliseconds a row (log scale)", log=True)
-    measure = "right" if d.metric == "accuracy" else name_of(d.metric)
     low, high = focus(points)
     above = high + 0.1 * (high - low)  # room for the best one's name
-    y = Axis(low=low, high=above, label=measure, percent=True)
+    y = Axis(low=low, high=above, label=said(d.metric), percent=True)
     best, front = -1.0, []
     for cost, e in sorted(zip(costs, points, strict=True), key=lambda item: item[0]):
         if e["score"]["estimate"] > best:
@@ -223,7 +222,8 @@ def calibration(d: Decision) -> str:
     marks = plots.line(x, y, [(0, 0), (1, 1)], 2)
     for b in c["bins"]:
         marks += plots.whisker(x, y, b["confidence"], (b["accuracy"], b["low"], b["high"]))
-    numbers = f"Debiased calibration error {span(c['error']) if c.get('error') else percent(c['ece'])} points, Brier {c['brier']:.3f}, log-loss {c['log_loss']:.3f}."
+    error = span(c["error"]) if "error" in c else percent(c["ece"])  # a run of before it had an interval
+    numbers = f"Debiased calibration error {error} points."
     text = "On the line, a row given 80 % is right in 80 of 100 cases; each dot holds a tenth of the rows. "
     return how(text + numbers) + plots.frame(x, y, "Calibration", marks)
 

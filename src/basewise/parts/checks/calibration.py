@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, interval
+from basewise.core.registry import part
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "most": (0.08, "calibration error it may have at most"),
@@ -34,8 +35,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         )
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     error = ece_interval(confidence, right, clusters=groups)
-    loss = -np.log(np.maximum(probabilities[np.arange(n), labels], 1e-12))
-    score = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(1)
+    others = [part("metrics", key) for key in ("log_loss", "brier")]
     verdict = FAIL if error.low > limits["most"] else WARN if error.estimate > limits["most"] else PASS
     gap = float(confidence.mean() - right.mean())
     side = "too sure" if gap > 0 else "not sure enough"
@@ -50,8 +50,10 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         ),
         evidence=(
             interval("calibration error", error),
-            interval("log-loss", score_interval(loss, groups)),
-            interval("Brier score", score_interval(score, groups)),
+            *(
+                interval(other.NAME, score_interval(other.score(probabilities, labels), groups))
+                for other in others
+            ),
         ),
         advice="choose again with more rows, or another method" if verdict == FAIL else "",
     )

@@ -80,8 +80,7 @@ def _controls_in_validation(
     """Without locked rows: the paired difference to majority on the folds they share."""
     import numpy as np
 
-    from basewise.stats.benchmarks import by_student
-    from basewise.stats.intervals import class_error
+    from basewise.stats.intervals import by_student, class_error
     from basewise.stats.paired import paired_difference
 
     majority = next((t for t in subject.others if t.name == "majority"), None)
@@ -89,8 +88,12 @@ def _controls_in_validation(
         return []
     metric = subject.decision.metric
     ids = np.intersect1d(subject.trial.row_ids, majority.row_ids)
-    (ours, labels), (theirs, _) = (_scores(metric, t, ids) for t in (subject.trial, majority))
-    groups = subject.trial.groups_of(ids)
+    places = [t.places(ids) for t in (subject.trial, majority)]
+    labels, groups = subject.trial.labels[places[0]], subject.trial.groups_of(ids)
+    score = part("metrics", metric).score
+    ours, theirs = (
+        score(t.probabilities[at], labels) for t, at in zip((subject.trial, majority), places, strict=True)
+    )
     if metric == "accuracy":
         gap = paired_difference(ours > 0.5, theirs > 0.5, clusters=groups)
     else:
@@ -98,12 +101,3 @@ def _controls_in_validation(
     by = "" if metric == "accuracy" else f" in {part('metrics', metric).NAME}"
     evidence.append(interval(f"minus majority{by}, cross-validated", gap))
     return [(FAIL, f"not shown to be better than majority{by} ({gap})")] if gap.low <= 0 else []
-
-
-def _scores(metric: str, trial: Any, ids: Any) -> tuple[Any, Any]:
-    """Per-row scores of a trial on some of its rows, and their labels; of a repeated row the first."""
-    import numpy as np
-
-    known, first = np.unique(trial.row_ids, return_index=True)
-    rows = first[np.searchsorted(known, ids)]
-    return part("metrics", metric).score(trial.probabilities[rows], trial.labels[rows]), trial.labels[rows]
