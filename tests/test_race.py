@@ -289,3 +289,24 @@ def test_what_the_planned_folds_leave_goes_to_the_better_arm(make: Any) -> None:
     dear = next(e for e in race.entries if e.arm.method == "dear")
     assert "gave way after" in dear.why
     assert race.clock.left >= 13.0
+
+
+def test_a_control_that_wins_by_time_alone_is_told(make: Any) -> None:
+    """An arm on a base was ahead on the rows it was scored on and ran out of time: the reader must not take it for no help."""
+    from types import SimpleNamespace
+
+    from basewise.steps.conclude import ahead_but_late
+
+    race, _ = make(1000.0, {"control": (1.0, 0.7), "late": (1.0, 0.8)})
+    control, late = race.entries
+    for fold in race.wanted:
+        race.go(control, fold)
+    race.go(late, 0)
+    late.arm = Arm(method="late", base=SimpleNamespace(key="minilm"))  # type: ignore[arg-type]
+    assert ahead_but_late(race, control) is None, "it was not time that ended it"
+    late.out_of_time = True
+    said = ahead_but_late(race, control)
+    assert said is not None
+    assert said.startswith("minilm + late was ahead of control on the 40 rows")
+    assert "(80.0 and 70.0 %)" in said
+    assert ahead_but_late(race, late) is None, "a base was chosen"

@@ -82,11 +82,13 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         )
     cards = {b.key: b.card for b in about.bases}
     board = leaderboard(trials, standing, cards)
+    if (ahead := ahead_but_late(race, chosen)) is not None:
+        notes.insert(0, ahead)
     notes = [*standing_notes(standing, test, [t for t in trials if t.base and len(t.row_ids)]), *notes]
     write_evidence(folder / "evidence.parquet", trials)
     decision = Decision(
         verdict="unfinished" if about.unfinished else standing.verdict,
-        sentence=sentence(standing, test, saved, about.unfinished),
+        sentence=sentence(standing, test, saved, about.unfinished or ahead is not None),
         chosen=standing.chosen.name,
         metric=race.metric,
         tied=standing.tied,
@@ -244,6 +246,22 @@ def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], un
         more = "at least " if factor["censored"] else "about "
         text += f"; where it has {factor['at']:.0f} labels, words alone would need {more}{factor['factor']:.1f} times as many"
     return text + "."
+
+
+def ahead_but_late(race: Race, chosen: Entry) -> str | None:
+    """The line that an arm on a base was ahead of a control that was chosen, and only time ended it; None where that is not so."""
+    if chosen.arm.base is not None:
+        return None
+    for entry in race.entries:
+        if entry.arm.base is None or not entry.out_of_time or not entry.outcomes:
+            continue
+        theirs, ours = race.common(entry, chosen)
+        if len(ours) and theirs.mean() > ours.mean():
+            return (
+                f"{entry.arm.name} was ahead of {chosen.arm.name} on the {len(ours):,} rows it was scored on"
+                f" ({100 * theirs.mean():.1f} and {100 * ours.mean():.1f} %) when the time ran out: a larger budget may decide otherwise."
+            )
+    return None
 
 
 def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Trial]) -> list[str]:
