@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from basewise.core.errors import OutOfMemory, UnknownName
-from basewise.engine.batches import CPU_TOKENS, batches, padding_factor
+from basewise.engine.batches import CPU_TOKENS, batches, padding_factor, room_for
 from basewise.engine.encoder import Encoder, HookedNetwork
 from basewise.engine.layers import View, default_layers, views
 from basewise.engine.lean_bert import LeanBert, fits
@@ -32,6 +32,17 @@ def test_every_row_is_in_one_batch_within_the_budget(lengths: np.ndarray, budget
 def test_little_padding_on_realistic_lengths() -> None:
     lengths = np.random.default_rng(0).lognormal(3.4, 0.7, 2000).astype(int).clip(3, 256)
     assert padding_factor(lengths, batches(lengths, CPU_TOKENS)) <= 1.1
+
+
+@given(st.integers(1, 70_000))
+def test_a_batch_is_rounded_up_by_little(tokens: int) -> None:
+    room = room_for(tokens)
+    assert tokens <= room <= max(tokens + 15, tokens * 17 / 16)
+    assert room_for(room) == room
+
+
+def test_batches_share_few_sizes() -> None:
+    assert len({room_for(tokens) for tokens in range(1, 4097)}) <= 80
 
 
 def test_views() -> None:
@@ -114,9 +125,10 @@ def test_equal_to_transformers(kind: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert", "mpnet"])
-def test_bf16_is_near(kind: str) -> None:
+@pytest.mark.parametrize("lengths", [RAGGED, [7] * 5, [16] * 4])  # with added rows and without
+def test_bf16_is_near(kind: str, lengths: list[int]) -> None:
     model = small_model(kind)
-    tokens = rows_of(RAGGED)
+    tokens = rows_of(lengths)
     exact = Encoder(LeanBert(model, "fp32", CPU)).encode(tokens, WANTED)
     near = Encoder(LeanBert(model, "bf16", CPU)).encode(tokens, WANTED)
     found = compare("bf16", exact, near)

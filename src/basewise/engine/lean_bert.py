@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from basewise.engine.batches import room_for
 from basewise.engine.encoder import DTYPES, Packed, Seen
 
 SHORT = 512
@@ -161,7 +162,7 @@ class LeanBert:
         """One batch, tokens packed; calls `seen` after every block."""
         layout = _Layout(batch, self.dtype, self.relative, self.heads)
         state = F.embedding(batch.flat, self.words) + F.embedding(layout.places + self.shift, self.places)
-        state = self.norm(state).to(self.dtype)
+        state = layout.widen(self.norm(state).to(self.dtype))
         for number, block in enumerate(self.blocks[:deepest], start=1):
             mixed = self._attend(block.qkv.run(state), layout)
             state = block.norm1(block.out.run(mixed).add_(state))
@@ -170,7 +171,7 @@ class LeanBert:
             seen(number, lambda how, here=here: layout.pool(here, how))  # type: ignore[misc]
 
     def _attend(self, qkv: torch.Tensor, layout: _Layout) -> torch.Tensor:
-        """(N, 3 D) to (N, D)."""
+        """(room, 3 D) to (room, D)."""
         rows, longest, heads = layout.rows, layout.longest, self.heads
         size = self.width // heads
         wide = layout.spread(qkv).view(rows, longest, 3, heads, size).permute(2, 0, 3, 1, 4)
@@ -248,11 +249,14 @@ class _Layout:
         self.relative = relative
         self.nothing = torch.zeros(1, dtype=dtype, device=device)
         self.ragged = self.rows * self.longest != len(batch.flat)
+        self.count = self.room = len(batch.flat)
+        if dtype == torch.bfloat16 and device.type == "cpu":
+            self.room = room_for(self.count)
         bias: torch.Tensor | None = None
         if self.ragged:
             steps = torch.arange(self.longest, device=device)
             self.into = (self.starts[:, None] + torch.minimum(steps, lengths[:, None] - 1)).view(-1)
-            self.back = self.row * self.longest + self.places
+            self.back = F.pad(self.row * self.longest + self.places, (0, self.room - self.count))
             bias = torch.zeros(self.rows, 1, 1, self.longest, dtype=dtype, device=device)
             self.real = (steps < lengths[:, None]).to(dtype)[:, None, :, None]
             bias.masked_fill_((steps >= lengths[:, None])[:, None, None], torch.finfo(dtype).min / 2)
@@ -267,16 +271,21 @@ class _Layout:
             shape = (self.rows, heads, bias.shape[2], self.longest)
             self.bias3 = bias.expand(shape).reshape(self.rows * heads, bias.shape[2], self.longest)
 
+    def widen(self, flat: torch.Tensor) -> torch.Tensor:
+        """Packed (count, W) to packed (room, W); nobody reads what stands in the added rows."""
+        return F.pad(flat, (0, 0, 0, self.room - self.count)) if self.room > self.count else flat
+
     def spread(self, flat: torch.Tensor) -> torch.Tensor:
-        """Packed (N, W) to rows side by side (b * T, W); places behind a row's end repeat its last token, masked."""
-        return flat.index_select(0, self.into) if self.ragged else flat
+        """Packed (room, W) to rows side by side (b * T, W); places behind a row's end repeat its last token, masked."""
+        return flat.index_select(0, self.into) if self.ragged else flat[: self.count]
 
     def gather(self, wide: torch.Tensor) -> torch.Tensor:
-        """Rows side by side back to packed."""
-        return wide.index_select(0, self.back) if self.ragged else wide
+        """Rows side by side back to packed (room, W)."""
+        return wide.index_select(0, self.back) if self.ragged else self.widen(wide)
 
     def pool(self, state: torch.Tensor, how: str) -> torch.Tensor:
-        """Packed (N, D) to (b, D) float32."""
+        """Packed (room, D) to (b, D) float32."""
+        state = state[: self.count]
         if how == "first":
             return state[self.starts].float()
         if how == "last":

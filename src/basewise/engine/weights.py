@@ -16,6 +16,7 @@ import torch
 
 from basewise.core.base import Base
 from basewise.core.errors import InputError, UnsafeWeights
+from basewise.engine.device import keep_memory
 
 
 def _quiet() -> None:
@@ -70,7 +71,7 @@ def load_network(base: Base, dtype: torch.dtype = torch.float32) -> Any:
     """The model in eval mode without a task head; encoders without their pooler."""
     from transformers import AutoModel
 
-    _quiet()
+    keep_memory()
     config = configuration(base)
     more = (
         {"add_pooling_layer": False}
@@ -130,6 +131,7 @@ def load_masked(base: Base) -> Any:
 def _with_output(kind: Any, base: Base, what: tuple[str, str], options: dict[str, Any]) -> Any:
     """A network of one of transformers' classes with an output matrix; `what`: its name, and what to do without that matrix."""
     name, instead = what
+    keep_memory()
     config = configuration(base)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

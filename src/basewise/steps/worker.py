@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from basewise.core import frames
 from basewise.core.errors import BasewiseError
@@ -138,4 +139,5 @@ def main(handle: int) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is the service's business, which then closes the socket
-    Worker(socket.socket(fileno=handle)).run()
+    with threadpool_limits(1, "blas"):  # heads are small, and numpy's threads would fight with the network's
+        Worker(socket.socket(fileno=handle)).run()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from basewise.core.errors import RunError
 from basewise.core.hashing import generator
@@ -187,7 +188,12 @@ class Watch:
         return file
 
     def _run(self) -> None:
-        """The writing thread: batches of rows, then a look at windows that are full."""
+        """The writing thread. Its small products take one core: a second one would be the worker's."""
+        with threadpool_limits(1):
+            self._write_until_stopped()
+
+    def _write_until_stopped(self) -> None:
+        """Batches of rows, then a look at windows that are full."""
         going = True
         while going:
             taken = [self._queue.get()]
