@@ -242,6 +242,41 @@ def test_contamination_finds_what_is_in_the_corpus(world: dict[str, str], tmp_pa
         share * line["gap"]["estimate"]
     )
     assert "Contamination" in (tmp_path / "run" / "bench.html").read_text(encoding="utf-8")
+    (corpus / "b.txt").write_text(" ... ".join(i.text for i in task.items[6:9]), encoding="utf-8")
+    again = run(world, tmp_path / "run", ["small"], ["piqa", "blimp"], options={"corpus": corpus})
+    assert {t["task"]: t for t in again.contamination["tasks"]}["piqa/piqa"]["matched"] == 9, (
+        "a corpus that grew"
+    )
+
+
+def test_the_items_do_not_depend_on_how_many_are_shown(world: dict[str, str]) -> None:
+    from basewise.steps.bench_items import draw
+
+    (task,) = find_tasks(["piqa"], Data(Path(world["sets"])))
+    drawn = [{i.digest for i in draw(task, shots, 12, 0).task.items} for shots in (0, 1, 2)]
+    assert len(drawn[0]) == 12
+    assert all(len(drawn[0] - other) <= 2 for other in drawn[1:]), "only those that are shown give way"
+
+
+def test_what_failed_is_asked_again(
+    world: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.core.errors import OutOfMemory
+    from basewise.steps.bench_ask import Asker
+
+    answer = Asker.answer
+
+    def fails(self: Asker, question: Any, *more: Any) -> Any:
+        if question.draw.task.name == "piqa/piqa":
+            raise OutOfMemory("memory ran out", "close something")
+        return answer(self, question, *more)
+
+    monkeypatch.setattr(Asker, "answer", fails)
+    first = run(world, tmp_path / "run", ["small"], ["piqa", "blimp"])
+    assert [(line["task"], line["failed"]) for line in first.skipped] == [("piqa/piqa", True)]
+    monkeypatch.setattr(Asker, "answer", answer)
+    second = run(world, tmp_path / "run", ["small"], ["piqa", "blimp"])
+    assert not second.skipped and "piqa/piqa" in {t["name"] for t in second.tasks}
 
 
 def test_two_runs_are_compared_item_by_item(world: dict[str, str], tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from basewise.core.suite import AUROC, BITS
 from basewise.stats.contamination import WORDS, longest_matches, longest_run
 from basewise.stats.duplicates import normalise
 
@@ -56,3 +60,58 @@ def test_an_item_shorter_than_the_window_cannot_match() -> None:
     item = " ".join("abcdefg")
     assert len(item.split()) == WORDS - 1
     assert longest_matches([item], [item])[0].tolist() == [0]
+
+
+def test_a_plain_file_is_read_in_pieces_that_cut_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.steps import bench_clean
+
+    monkeypatch.setattr(bench_clean, "PIECE", 40)
+    monkeypatch.setattr(bench_clean, "OVERLAP", 60)
+    words = [f"word{i}" for i in range(60)]
+    (tmp_path / "a.txt").write_text(" ".join(words), "utf-8")
+    items = [" ".join(words[i : i + WORDS]) for i in range(len(words) - WORDS + 1)]
+    runs, _ = longest_matches([*items, " ".join(reversed(words))], bench_clean.corpus_texts(tmp_path))
+    assert runs.tolist() == [WORDS] * len(items) + [0]
+
+
+def test_forgetting_words_changes_no_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    from basewise.stats import contamination
+
+    item = " ".join(f"word{i}" for i in range(12))
+    corpus = [f"other{i} thing{i}" for i in range(20)] + [f"before {item} after"]
+    monkeypatch.setattr(contamination, "MOST_WORDS", 5)
+    assert longest_matches([item], corpus)[0].tolist() == [12]
+
+
+@pytest.mark.parametrize("measure", [BITS, AUROC])
+def test_the_score_without_the_matches_is_that_of_the_others(measure: str) -> None:
+    """Long documents match more often, and a ratio of sums over the others is not the mean of what stood for them in all."""
+    from basewise.core.benchmark import Answers
+    from basewise.core.suite import BenchTask, Item
+    from basewise.steps.bench_clean import contamination
+    from basewise.steps.bench_scores import scores
+    from basewise.steps.bench_tables import Cell
+
+    n, leaked = 40, np.arange(40) < 8
+    sizes = np.where(leaked, 9_000.0, 1_000.0)[:, None]
+    rng = np.random.default_rng(0)
+    logs = -np.log(2) * np.where(leaked, 0.7, 1.0)[:, None] * sizes
+    if measure == AUROC:
+        logs, sizes = rng.normal(size=(n, 3)), np.ones((n, 3))
+    answers = Answers(
+        base="b", task="t", shots=0, way="asked", digests=tuple(map(str, range(n))), clusters=("",) * n,
+        right=np.where(np.arange(n) % 2, 0, -1), logs=logs, sizes=sizes,
+    )  # fmt: skip
+    items = tuple(Item(choices=("x", "y", "z"), answer=-1) for _ in range(n))
+    task = BenchTask(name="t", about="", measure=measure, items=items)
+    runs = np.where(leaked, 20, 0)
+    found = contamination([Cell.of(answers, task)], {"t": (runs, np.full(n, 50))}, Path("corpus"))
+    (line,) = found["cells"]
+    clean = scores(answers.take(~leaked), task).mean()
+    assert line["without"]["estimate"] == pytest.approx(clean)
+    assert line["gap"]["estimate"] == pytest.approx(scores(answers.take(leaked), task).mean() - clean)
+    if measure == BITS:
+        assert line["without"]["estimate"] == pytest.approx(1.0)
+        assert line["gap"]["estimate"] == pytest.approx(-0.3)

@@ -241,6 +241,14 @@ def test_the_encoder_gives_what_the_tokenizer_gives(tokenizer: object, texts: li
     assert [ids[a:b].tolist() for a, b in itertools.pairwise(begin)] == wanted
 
 
+def test_the_name_of_a_special_token_is_text(tokenizer: object) -> None:
+    """Also beside a character on whose class the two ways of cutting differ."""
+    special = {tokenizer.token_to_id(name) for name in bpe.SPECIAL.values()}  # type: ignore[attr-defined]
+    for text in ("a <|start|> b", "\U00010000 <|start|> b"):
+        ids, _ = bpe.Encoder(tokenizer).encode([text])
+        assert special.isdisjoint(ids.tolist())
+
+
 def test_a_smaller_vocabulary_is_a_prefix_of_a_larger_one(tokenizer: object) -> None:
     small = bpe.smaller(tokenizer, 400)
     direct = bpe.train(
@@ -519,6 +527,32 @@ def test_a_killed_build_goes_on(tmp_path: Path, moment: int) -> None:
     build(recipe_of(source), tmp_path / "killed")
     build(recipe_of(source), tmp_path / "whole")
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("harm", ["missing", "cut", "last missing"])
+def test_a_damaged_unit_is_made_again_with_those_after_it(tmp_path: Path, harm: str) -> None:
+    recipe = recipe_of(jsonl(tmp_path / "one.jsonl", documents(30, 4)))
+    left = 14  # in the middle of what follows the cleaning
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe, tmp_path / "hurt", progress)
+    units = sorted((tmp_path / "hurt" / "work" / "units").glob("*.main.*.arrow"))
+    assert len(units) > 3
+    hurt = units[-1] if harm == "last missing" else units[1]
+    if harm == "cut":
+        hurt.write_bytes(hurt.read_bytes()[:-200])
+    else:
+        hurt.unlink()
+    build(recipe, tmp_path / "hurt")
+    build(recipe, tmp_path / "whole")
+    assert content(tmp_path / "hurt") == content(tmp_path / "whole")
 
 
 def test_what_is_removed_scrubbed_and_matched_is_in_the_account(tmp_path: Path) -> None:

@@ -137,3 +137,15 @@ def test_another_precision_or_pass_is_another_job(
         causal.score_tokens(requests(), journal=run)
     assert causal.budget != budget
     assert len(list((tmp_path / "journal").iterdir())) == 2 * before
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped"])
+def test_a_damaged_job_counts_as_not_run(tmp_path: Path, harm: str) -> None:
+    with RunDir.open(tmp_path / "run", "one") as run_folder:
+        run_folder.keep("job", {"numbers": np.arange(1_000)}, {"seconds": 1.0})
+        (path,) = (tmp_path / "run" / "journal").glob("*.npz")
+        whole = bytearray(path.read_bytes())
+        whole[len(whole) // 3] ^= 0xFF
+        path.write_bytes(whole if harm == "flipped" else whole[: len(whole) // 2])
+        assert run_folder.saved("job") is None
+        assert not path.exists()

@@ -74,6 +74,15 @@ def test_files_start_the_same_command(
         assert word in written
 
 
+def test_skypilot_asks_for_the_name_of_the_accelerator() -> None:
+    from basewise.core.errors import InputError
+    from basewise.steps.plan_emit import _accelerator
+
+    assert _accelerator("NVIDIA H100 SXM") == "H100"
+    with pytest.raises(InputError, match="titled 'card'"):
+        _accelerator("card")
+
+
 def test_here_is_planned_and_the_journal_gives_the_past_error(recipe: Path, tmp_path: Path) -> None:
     first = tiny.command("plan", recipe)
     assert first.code == 0, first.err

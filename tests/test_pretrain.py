@@ -117,7 +117,8 @@ def test_a_sentence_encoder_on_top_of_a_mixed_base(tmp_path: Path) -> None:
     first = pretrain(tiny_corpus.recipe(text, objective="mixed", steps=6), to=tmp_path / "first")
     more = {"objective": "contrastive", "steps": 80, "rate": 0.01, "rate_head": 0.01, "batch_tokens": 512}
     recipe = tiny_corpus.recipe(text, name="on-top", start=first.bases["base"], **more)
-    result = pretrain(recipe, to=tmp_path / "run")
+    said: list[str] = []
+    result = pretrain(recipe, to=tmp_path / "run", options=Options(announce=said.append))
     opened, objective, losses = open_corpus(recipe, tmp_path), part("objectives", "contrastive"), []
     for start in (first.bases["base"], result.bases["base"]):
         network = objective.build(tiny_corpus.recipe(text, start=start, **more), opened)
@@ -130,6 +131,7 @@ def test_a_sentence_encoder_on_top_of_a_mixed_base(tmp_path: Path) -> None:
     states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     assert not torch.equal(states[0, 0], states[1, 0]), "the first token sees the last"
     assert read_json(Path(result.bases["base"]) / "card.json")["family"] == "encoder"
+    assert not [line for line in said if "memory" in line], "a step is one piece, and nothing ran out"
 
 
 def test_images_are_learned_from_by_their_hidden_patches(
@@ -509,9 +511,17 @@ def test_no_memory_proposes_what_fits(corpus: Path, tmp_path: Path, monkeypatch:
     said: list[str] = []
     pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "run", options=Options(announce=said.append))
     assert "write tokens_at_once = 32" in said[0]
+    obeyed = tiny_corpus.recipe(corpus, tokens_at_once=32)
+    assert pretrain(obeyed, to=tmp_path / "run").steps == 12, "the same run, in smaller pieces"
     most[0] = 0
     with pytest.raises(OutOfMemory, match="one row of 16 tokens"):
         pretrain(tiny_corpus.recipe(corpus, seed=3), to=tmp_path / "other")
+
+
+def test_a_set_that_is_not_there_is_said_before_the_training(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no downstream set nowhere"):
+        pretrain(tiny_corpus.recipe(corpus, downstream=("nowhere",)), to=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_number_of_processes_is_told(corpus: Path, tmp_path: Path) -> None:

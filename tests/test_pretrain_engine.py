@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import shutil
 from pathlib import Path
@@ -376,6 +377,20 @@ def test_a_run_that_was_shortened_may_grow_again_while_its_rates_are_flat(
     )
 
 
+def test_a_run_that_goes_on_falls_from_where_it_was() -> None:
+    """The steps that its seconds hold are known from before: not the planned ones until the pace is measured again."""
+    plan = loop.Plan(
+        steps=1000, seconds=100.0, schedule=lambda done, total: warm_stable_decay(done, total, 1, 0.4)
+    )
+    state, _, _ = state_of(107)
+    run = loop._Run(plan, plan.steps, 0)
+    run.resume(dataclasses.replace(state, total=110))
+    assert (run.step, run.total) == (107, 110)
+    assert run.factor() < 0.1
+    run.resume(dataclasses.replace(state, total=100))
+    assert run.total == 107, "what has been done is not undone"
+
+
 # ---------------------------------------------------------------- checkpoints
 
 
@@ -390,8 +405,9 @@ def state_of(step: int) -> tuple[loop.State, torch.nn.Module, torch.optim.Optimi
 
 def test_a_checkpoint_gives_back_every_bit(tmp_path: Path) -> None:
     state, model, optimiser = state_of(7)
-    checkpoint.write(tmp_path, state, {"stays": True})
+    checkpoint.write(tmp_path, dataclasses.replace(state, total=9), {"stays": True})
     again, facts = checkpoint.read(tmp_path / "step-00000007")
+    assert again.total == 9
     assert facts == {"stays": True}
     assert again.step == 7
     loop.restore(model, optimiser, again)

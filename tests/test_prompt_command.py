@@ -57,6 +57,14 @@ def test_choices_are_scored(folder: Path) -> None:
     assert "%" in plain.out and "tokens scored" in plain.err
 
 
+def test_a_text_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
+    from basewise.steps.prompt import read_prompts
+
+    rows = tmp_path / "p.jsonl"
+    rows.write_text('{"prompt": "one\u2028two"}\n"three\x85four"\r\n', "utf-8")
+    assert read_prompts(rows) == ["one\u2028two", "three\x85four"]
+
+
 def test_a_file_of_prompts(folder: Path, tmp_path: Path) -> None:
     lines = tmp_path / "p.txt"
     lines.write_text("the film\n\nquestion: red?\n", "utf-8")

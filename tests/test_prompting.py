@@ -158,6 +158,8 @@ def test_the_method_without_labels_and_with_little_time(causal: Causal) -> None:
     hurried = fitted(rows, causal.base, seconds=1e-3)
     np.testing.assert_allclose(hurried.probabilities(["x"]).sum(), 1)
     assert hurried.choices["shots_a_class"] == 0
+    few = fitted(some(3), causal.base)
+    assert few.choices["shots_a_class"] == 1, "too few to compare by, so they are shown"
     one = fitted(some(1), causal.base)
     assert one.choices["shots_a_class"] == 1 and one.choices["judged_rows"] == 0
     usual = fitted(rows, causal.base)

@@ -100,6 +100,16 @@ def test_no_spread_is_not_certainty() -> None:
     assert grouped.high > few.high
 
 
+def test_few_clusters_that_agree_are_no_certainty() -> None:
+    two = np.arange(10) // 5
+    found, p = b.over_chance(np.zeros(10), np.full(10, 0.1), two)
+    assert p > 0.3 and found.low < 0 < found.high
+    equal, p = b.gap(np.ones(10), np.ones(10), two)
+    assert p == 1.0 and equal.low < 0 < equal.high
+    many, _ = b.gap(np.ones(1_000), np.ones(1_000), np.arange(1_000) // 5)
+    assert many.high < 0.05 < equal.high
+
+
 def test_rounding_is_no_evidence() -> None:
     same = np.array([0.1, 0.7, 0.3, 0.9] * 5)
     noise = same * (1 + 1e-16 * np.arange(20)) - same + 1e-16

@@ -6,8 +6,9 @@ times in seconds.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 from basewise.core.files import atomic_path, read_json, write_json
 
 Json = dict[str, Any]
+LISTED = ("digests", "clusters", "texts", "targets")
+"""What answers keep as tuples, one entry an item (or none at all)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,11 @@ class Answers:
     precision: str = ""
     note: str = ""
 
+    def take(self, kept: np.ndarray) -> Answers:
+        """The answers of some items; kept (n,) bool."""
+        some: dict[str, Any] = {name: tuple(itertools.compress(getattr(self, name), kept)) for name in LISTED}
+        return replace(self, right=self.right[kept], logs=self.logs[kept], sizes=self.sizes[kept], **some)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
@@ -61,7 +69,7 @@ class Benchmark:
     scale         {"suite", "measure", "shots" | "gain", "bases", gap in score per tenfold parameters, "sentence"}
     contamination {"corpus", "n": window, "cells": [{"base", "task", "shots", "matched", "items", "all", "without",
                   "gap"}], "tasks": [{"task", "items", "matched", "short"}]} | {}
-    skipped       {"base", "task", "why"}
+    skipped       {"base", "task", "why", "failed": whether it was asked and is asked again by the same command}
     """
 
     status: str

@@ -58,6 +58,7 @@ def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         os.chmod(temporary, mode)
+        _sync(temporary)  # or a power cut may leave the name without the bytes
         os.replace(temporary, path)
     except OSError as error:
         raise explain_os_error(error, path) from error
@@ -66,12 +67,18 @@ def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a whole file or nothing."""
-    with atomic_path(path, mode) as temporary, open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with atomic_path(path, mode) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str, mode: int = 0o644) -> None:

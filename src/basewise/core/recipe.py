@@ -31,8 +31,9 @@ BESIDE = (
     "keep",
     "evaluate_every",
     "checkpoint_every",
+    "tokens_at_once",
 )
-"""Keys that do not change a weight: they may differ when a run is resumed."""
+"""Keys that do not change what is learned: they may differ when a run is resumed. Another `tokens_at_once` rounds sums in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ import io
 import json
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +54,12 @@ class RunDir:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError, EOFError, KeyError):
+            values = json.loads(bytes(arrays.pop("__values__")).decode())
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
             path.unlink()
             return None
-        values = json.loads(bytes(arrays.pop("__values__")).decode())
         return arrays, values
 
     def keep(self, name: str, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:

@@ -126,7 +126,7 @@ class Encoder:
         """((t,) ids, (n + 1,) where each text's begin)."""
         slow = self._disagreeing(texts)
         cut = _piece_pattern().findall
-        pieces = [[] if i in slow else cut(text) for i, text in enumerate(texts)]
+        pieces = [self._cut_slowly(text) if i in slow else cut(text) for i, text in enumerate(texts)]
         if len(self._pieces) > MOST_PIECES:
             self.__init__(self.tokenizer)  # type: ignore[misc]
         self._learn(itertools.chain.from_iterable(pieces))
@@ -136,8 +136,7 @@ class Encoder:
         sizes = self._begin[index + 1] - self._begin[index]
         ends = np.concatenate([[0], np.cumsum(sizes)])
         ids = self._ids[np.repeat(self._begin[index] - ends[:-1], sizes) + np.arange(ends[-1])]
-        begin = ends[np.concatenate([[0], np.cumsum(counts)])]
-        return self._with_slow(texts, slow, ids, begin) if slow else (ids, begin)
+        return ids, ends[np.concatenate([[0], np.cumsum(counts)])]
 
     def _learn(self, pieces: Iterable[str]) -> None:
         """Encode the pieces that were not met before, all in one batch."""
@@ -152,16 +151,9 @@ class Encoder:
         self._ids = np.concatenate([self._ids, flat])
         self._begin = np.concatenate([self._begin, self._begin[-1] + np.cumsum(sizes)])
 
-    def _with_slow(
-        self, texts: Sequence[str], slow: set[int], ids: np.ndarray, begin: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The ids with those of the texts that the tokenizer must cut itself put in their places."""
-        order = sorted(slow)
-        found = self.tokenizer.encode_batch([texts[i] for i in order], add_special_tokens=False)
-        parts = [ids[a:b] for a, b in itertools.pairwise(begin)]
-        for i, one in zip(order, found, strict=True):
-            parts[i] = np.array(one.ids, np.int64)
-        return np.concatenate(parts), np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+    def _cut_slowly(self, text: str) -> list[str]:
+        """The pieces as the tokenizer cuts them."""
+        return [text[a:b] for _, (a, b) in self.tokenizer.pre_tokenizer.pre_tokenize_str(text)]
 
     def _disagreeing(self, texts: Sequence[str]) -> set[int]:
         """Texts with a character that `re` and the tokenizer put into different classes."""

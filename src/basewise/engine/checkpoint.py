@@ -71,6 +71,7 @@ def write(folder: Path, state: State, facts: dict[str, Any]) -> Path:
             "drawn": state.drawn,
             "spent": state.spent,
             "recent": list(state.recent),
+            "total": state.total,
             "optimiser": shape,
             "shared": _shared(state.model),
             "digests": digests,
@@ -144,6 +145,7 @@ def read(path: Path) -> tuple[State, dict[str, Any]]:
             drawn=record["drawn"],
             spent=record["spent"],
             recent=tuple(record["recent"]),
+            total=record.get("total", 0),
         )
         return state, record["facts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:

@@ -73,7 +73,8 @@ class Outcome:
 class State:
     """All that a run is at a step: weights, optimiser, step, random numbers. A value that can be saved and restored.
 
-    `drawn`: batches taken from the source (more than `step` after a roll-back); `spent` seconds; `recent` losses.
+    `drawn`: batches taken from the source (more than `step` after a roll-back); `spent` seconds; `recent` losses;
+    `total`: steps that its seconds were then thought to hold, by which the rates fall; 0: as planned.
     """
 
     model: dict[str, torch.Tensor]
@@ -83,6 +84,7 @@ class State:
     drawn: int = 0
     spent: float = 0.0
     recent: tuple[float, ...] = ()
+    total: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +225,8 @@ class _Run:
     def resume(self, state: State) -> None:
         self.step, self.drawn, self.recent = state.step, state.drawn, state.recent
         self.began -= state.spent
+        if state.total:
+            self.total = max(state.step, min(self.total, state.total))
 
     def factor(self) -> float:
         if self.plan.schedule is not None:
@@ -322,7 +326,8 @@ def train(
 def _state(model: torch.nn.Module, optimiser: torch.optim.Optimizer, run: _Run) -> State:
     """A copy of everything now."""
     spent = time.perf_counter() - run.began
-    return replace(snapshot(model, optimiser, run.step), drawn=run.drawn, spent=spent, recent=run.recent)
+    kept = snapshot(model, optimiser, run.step)
+    return replace(kept, drawn=run.drawn, spent=spent, recent=run.recent, total=run.total)
 
 
 def _too_many(

@@ -150,7 +150,10 @@ def _best(
         loss = record["out_of_fold_log_loss"]
         tried[shots] = (np.inf if loss is None else loss, found, record, each)
         progress(number + 1, len(prompts), "prompt: choosing shots")
-    shots = min(tried, key=lambda k: (tried[k][0], k))
+    if all(np.isinf(found[0]) for found in tried.values()):
+        shots = max(k for k in tried if k <= 1)  # too few rows to compare by: what is known is shown
+    else:
+        shots = min(tried, key=lambda k: (tried[k][0], k))
     _, found, record, each = tried[shots]
     losses = record.pop("losses", np.zeros(0))
     record = {**record, "losses_by_shots": {str(k): v[0] for k, v in tried.items() if np.isfinite(v[0])}}

@@ -59,13 +59,21 @@ def score_interval(scores: np.ndarray, clusters: np.ndarray, share: bool = False
 
 def _mean(values: np.ndarray, clusters: np.ndarray) -> Interval:
     """Mean with Student's t over clusters; one cluster says nothing, so its interval is infinite."""
-    groups, error = len(np.unique(clusters)), standard_error(values, clusters)
+    groups, error = len(np.unique(clusters)), _error(values, clusters)
     return by_student(values, error, groups - 1) if groups > 1 else by_student(values, float("inf"), 1)
+
+
+def _error(values: np.ndarray, clusters: np.ndarray) -> float:
+    """Standard error of a mean difference; where counts are all alike, that of pseudo-counts: few clusters that agree are
+    no certainty."""
+    error = standard_error(values, clusters)
+    counts = bool(np.isin(values, (-1.0, 0.0, 1.0)).all())
+    return careful_error(values, clusters, paired=True) if error <= ROUNDING and counts else error
 
 
 def _p_of_zero(values: np.ndarray, clusters: np.ndarray) -> float:
     """Two-sided p value of a mean of zero: t over clusters; 1 where nothing differs or there is one cluster."""
-    return p_of_mean(values, standard_error(values, clusters), len(np.unique(clusters)) - 1)
+    return p_of_mean(values, _error(values, clusters), len(np.unique(clusters)) - 1)
 
 
 def gap(scores_a: np.ndarray, scores_b: np.ndarray, clusters: np.ndarray) -> tuple[Interval, float]:
@@ -97,6 +105,10 @@ def over_chance(scores: np.ndarray, chance: np.ndarray, clusters: np.ndarray) ->
     )
     if _binary(scores) and _alone(clusters):
         return moved, _guessing(int(scores.sum()), chance)
+    if _binary(scores) and not np.ptp(scores):  # less a chance they are no counts, and would look certain
+        return moved, p_of_mean(
+            scores - chance, careful_error(scores, clusters), len(np.unique(clusters)) - 1
+        )
     return moved, _p_of_zero(scores - chance, clusters)
 
 
@@ -110,10 +122,11 @@ def _guessing(right: int, chance: np.ndarray) -> float:
     return float(min(1.0, 2 * min(law[: right + 1].sum(), law[right:].sum())))
 
 
-def careful_error(values: np.ndarray, clusters: np.ndarray) -> float:
-    """Standard error of a mean that stays above zero where counts show no spread: few right or wrong answers, or few
-    disagreements, are not certainty (pseudo-counts of Agresti and Coull 1998 for shares, of Agresti and Min 2005 for paired
-    differences). Other values get the plain one, or nan where they do not differ at all.
+def careful_error(values: np.ndarray, clusters: np.ndarray, paired: bool = False) -> float:
+    """Standard error of a mean, or of a mean difference (`paired`), that stays above zero where counts show no spread.
+
+    Few right or wrong answers, or few disagreements, are not certainty (pseudo-counts of Agresti and Coull 1998 for shares, of
+    Agresti and Min 2005 for paired differences). Other values get the plain one, or nan where they do not differ at all.
     """
     values = np.asarray(values, float)
     error = standard_error(values, clusters)
@@ -121,7 +134,7 @@ def careful_error(values: np.ndarray, clusters: np.ndarray) -> float:
         return error or float("nan")
     n = len(values) / design_effect(values, clusters) if np.ptp(values) else len(np.unique(clusters))
     plus, minus = n * (values > 0).mean(), n * (values < 0).mean()
-    if _binary(values):
+    if _binary(values) and not paired:
         share = (plus + 2) / (n + 4)
         return max(error, float(np.sqrt(share * (1 - share) / (n + 4))))
     spread = plus + minus + 1 - (plus - minus) ** 2 / (n + 2)
@@ -146,7 +159,7 @@ def suite_gap(differences: Sequence[np.ndarray], clusters: Sequence[np.ndarray])
     from scipy.special import ndtr
 
     estimate = float(np.mean([np.mean(d) for d in differences]))
-    errors = [careful_error(d, c) for d, c in zip(differences, clusters, strict=True)]
+    errors = [careful_error(d, c, paired=True) for d, c in zip(differences, clusters, strict=True)]
     error = float(np.sqrt(np.square(errors).sum()) / len(errors))
     half = normal_quantile(0.95) * error if np.isfinite(error) else float("inf")
     n = int(sum(len(d) for d in differences))

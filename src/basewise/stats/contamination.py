@@ -18,8 +18,12 @@ WORDS = 8
 PRIME = np.uint64(1_099_511_628_211)
 
 
+MOST_WORDS = 1 << 20
+"""Distinct words whose numbers are kept: the web has no end of them."""
+
+
 class Words:
-    """64-bit numbers of words, each word hashed once."""
+    """64-bit numbers of words, each hashed once while it is kept."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
@@ -27,6 +31,8 @@ class Words:
     def numbers(self, text: str) -> np.ndarray:
         """(w,) uint64, one a word of the normalised text."""
         known = self._known
+        if len(known) > MOST_WORDS:
+            known.clear()
         out = np.empty(len(words := normalise(text).split()), np.uint64)
         for i, word in enumerate(words):
             number = known.get(word)

@@ -87,9 +87,20 @@ def bench(
     with RunDir.open(folder, identity) as run:
         if (folder / "bench.json").exists() and not options.again:
             known = Benchmark.load(folder / "bench.json")
-            if known.status == "finished":
+            if known.status == "finished" and not _outdated(known, options):
                 return replace(known, folder=str(folder))
         return _run(found, draws, wanted, run, options)
+
+
+def _outdated(known: Benchmark, options: BenchOptions) -> bool:
+    """Whether a finished run has something to do: a question that failed, or a corpus whose files have changed."""
+    if any(line.get("failed") for line in known.skipped):
+        return True
+    if options.corpus is None:
+        return False
+    from basewise.steps.bench_clean import corpus_state
+
+    return bool(known.contamination.get("state") != corpus_state(Path(options.corpus)))
 
 
 def check_numbers(shots: Sequence[int] | None, limit: int | None) -> tuple[int, ...] | None:
@@ -154,7 +165,7 @@ def _run(
         raise InputError(f"nothing could be asked: {skipped[0]['why']}", "take another base or other tasks")
     for base in bases:
         skipped += [
-            {"base": base.key, "task": d.task.name, "why": why_not(base, d.task)}
+            {"base": base.key, "task": d.task.name, "why": why_not(base, d.task), "failed": False}
             for d in draws
             if not way(base, d.task)
         ]
@@ -205,7 +216,8 @@ def _answer(
             try:
                 answers = asker.answer(question, part, run)
             except BasewiseError as error:
-                skipped.append({"base": base.key, "task": question.draw.task.name, "why": str(error)})
+                name = question.draw.task.name
+                skipped.append({"base": base.key, "task": name, "why": str(error), "failed": True})
             else:
                 run.keep(question.name, *as_record(answers))
                 kept.append(answers)
@@ -254,12 +266,14 @@ def conclude(
     )
     if options.corpus is None:
         return result
-    from basewise.steps.bench_clean import contamination, matches
+    from basewise.steps.bench_clean import contamination, corpus_state, matches
 
     options.progress(0, 0, "looking for the items in the corpus")
     asked = {c.task.name: c.task for c in cells}
     corpus = Path(options.corpus)
-    return replace(result, contamination=contamination(cells, matches(list(asked.values()), corpus), corpus))
+    state = corpus_state(corpus)  # before it is read: what changes meanwhile is looked at again
+    found = contamination(cells, matches(list(asked.values()), corpus), corpus)
+    return replace(result, contamination={**found, "state": state})
 
 
 def notes_of(result: Benchmark) -> list[str]:

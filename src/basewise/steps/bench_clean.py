@@ -15,15 +15,19 @@ import numpy as np
 
 from basewise.core.benchmark import Json
 from basewise.core.errors import TableError
+from basewise.core.hashing import digest_json
 from basewise.core.suite import AUROC, BenchTask
 from basewise.stats import benchmarks as stat
 from basewise.stats import intervals
 from basewise.stats.contamination import WORDS, longest_matches
 from basewise.stats.intervals import Interval
+from basewise.steps.bench_scores import scores
 from basewise.steps.bench_tables import Cell, plain
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".json", ".arrow", ".txt", ".md")
 BLOCK = 256
+PIECE, OVERLAP = 1 << 20, 4096
+"""Characters of a plain file that are read at once, and that are read again with the next piece."""
 
 
 def corpus_files(path: Path) -> list[Path]:
@@ -37,13 +41,31 @@ def corpus_files(path: Path) -> list[Path]:
     return files
 
 
+def corpus_state(path: Path) -> str:
+    """A digest of the names, sizes and times of the files: another one, another corpus."""
+    states = [(str(file), file.stat()) for file in corpus_files(path)]
+    return digest_json([[name, state.st_size, state.st_mtime_ns] for name, state in states])
+
+
 def corpus_texts(path: Path) -> Iterator[str]:
     """Texts of a corpus: the column "text", else the first column of words; plain files whole."""
     for file in corpus_files(path):
         if file.suffix in (".txt", ".md"):
-            yield file.read_text(encoding="utf-8", errors="replace")
+            yield from _pieces(file)
         else:
             yield from _table_texts(file)
+
+
+def _pieces(file: Path) -> Iterator[str]:
+    """A plain file in pieces, each after the end of the one before it, so that no run of words is cut in two."""
+    before = ""
+    with file.open(encoding="utf-8", errors="replace") as text:
+        while piece := text.read(PIECE):
+            before += piece
+            yield before
+            if len(before) > OVERLAP:
+                before = before[-OVERLAP:]
+                before = before[before.find(" ") + 1 :]  # from the beginning of a word
 
 
 def _table_texts(file: Path) -> Iterator[str]:
@@ -80,9 +102,9 @@ def contamination(cells: Sequence[Cell], found: dict[str, Any], corpus: Path) ->
     lines = []
     for cell in cells:
         matched = found[cell.task.name][0] > 0
-        if not matched.any() or matched.all():
+        dirty, clean = _part(cell, matched), _part(cell, ~matched)
+        if dirty is None or clean is None:
             continue
-        clean = ~matched
         lines.append(
             {
                 "base": cell.answers.base,
@@ -91,21 +113,30 @@ def contamination(cells: Sequence[Cell], found: dict[str, Any], corpus: Path) ->
                 "matched": int(matched.sum()),
                 "items": len(matched),
                 "all": plain(stat.score_interval(cell.scores, cell.clusters, cell.task.measure == AUROC)),
-                "without": plain(
-                    stat.score_interval(cell.scores[clean], cell.clusters[clean], cell.task.measure == AUROC)
-                ),
-                "gap": plain(_gap(cell, matched)),
+                "without": plain(stat.score_interval(*clean, cell.task.measure == AUROC)),
+                "gap": plain(_gap(dirty, clean)),
             }
         )
     return {"corpus": str(corpus), "n": WORDS, "tasks": tasks, "cells": lines}
 
 
-def _gap(cell: Cell, matched: np.ndarray) -> Interval:
-    """Mean score of matched less that of clean items; both kinds are different items, so their variances add."""
+def _part(cell: Cell, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(scores, clusters) of some items by themselves; None where they are no sample of the measure.
+
+    Scored anew: what stands for an item in an area under a curve or a ratio of sums is made of all items, and its mean over
+    some of them is not their number.
+    """
+    answers = cell.answers.take(kept)
+    if not kept.any() or (cell.task.measure == AUROC and len(np.unique(answers.right >= 0)) < 2):
+        return None
+    return scores(answers, cell.task), cell.clusters[kept]
+
+
+def _gap(matched: tuple[np.ndarray, np.ndarray], clean: tuple[np.ndarray, np.ndarray]) -> Interval:
+    """Score of matched less that of clean items; both kinds are different items, so their variances add."""
     from basewise.stats.intervals import normal_quantile
 
-    kinds = [(cell.scores[m], cell.clusters[m]) for m in (matched, ~matched)]
-    value = float(kinds[0][0].mean() - kinds[1][0].mean())
-    half = normal_quantile(0.95) * math.hypot(*(intervals.standard_error(s, c) for s, c in kinds))
+    value = float(matched[0].mean() - clean[0].mean())
+    half = normal_quantile(0.95) * math.hypot(*(intervals.standard_error(*kind) for kind in (matched, clean)))
     half = half if math.isfinite(half) else float("inf")
-    return Interval(estimate=value, low=value - half, high=value + half, n=len(matched))
+    return Interval(estimate=value, low=value - half, high=value + half, n=len(matched[0]) + len(clean[0]))

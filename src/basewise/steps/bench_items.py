@@ -89,11 +89,12 @@ def named(key: str, name: str, data: Data) -> BenchTask:
 
 def draw(task: BenchTask, shots: int, limit: int | None, seed: int) -> Draw:
     """The demonstrations for up to `shots`, and at most `limit` items (the task's share of it), whole clusters at a time."""
-    rng = generator("bench", seed, task.name)
+    rng = generator("bench shown", seed, task.name)
     own = not task.pool
     order = balanced(task.pool or task.items, rng)[:shots] if shots else []
     shown = tuple((task.pool or task.items)[i] for i in order)
     spent = set(order) if own else set()
+    rng = generator("bench items", seed, task.name)  # the items do not depend on how many are shown
     most = len(task.items) if limit is None else max(1, round(limit * task.share))
     clusters = [item.cluster for item in task.items]
     if task.measure == AUROC:  # both kinds of items, as many of each
@@ -131,12 +132,11 @@ def sample(clusters: Sequence[str], most: int, spent: set[int], rng: np.random.G
     """At most `most` indices that are not spent, whole clusters in a random order, the last one cut; in the items' order."""
     groups: dict[str, list[int]] = {}
     for i, name in enumerate(clusters):
-        if i not in spent:
-            groups.setdefault(name or f"\0{i}", []).append(i)
+        groups.setdefault(name or f"\0{i}", []).append(i)
     names = list(groups)
     picked: list[int] = []
     for k in rng.permutation(len(names)):
         if len(picked) >= most:
             break
-        picked += groups[names[int(k)]][: most - len(picked)]
+        picked += [i for i in groups[names[int(k)]] if i not in spent][: most - len(picked)]
     return sorted(picked)

@@ -24,7 +24,7 @@ from basewise.core.rundir import IDENTITY, RunDir
 from basewise.engine.corpus import FORMAT, MANIFEST, VERSION, Corpus, open_corpus
 from basewise.stats.scrub import Evaluation, Known
 from basewise.steps import corpus_tokens
-from basewise.steps.corpus_clean import clean_all, evaluations_of, read_unit, reader_of, units_of
+from basewise.steps.corpus_clean import BEGUN, clean_all, evaluations_of, read_unit, reader_of, units_of
 
 MOST_ORIGINS = 1000
 Json = dict[str, Any]
@@ -85,7 +85,9 @@ def _fingerprint(recipe: CorpusRecipe) -> list[Any]:
             there = Path(file)
             state = there.stat() if there.is_file() else None
             out.append([file, state.st_size, state.st_mtime_ns] if state else [file])
-    out += [[file, Path(file).stat().st_size] for file in files_of(recipe.decontaminate, reader_of)]
+    for file in files_of(recipe.decontaminate, reader_of):
+        there = Path(file)
+        out.append([file, there.stat().st_size] if there.is_file() else [file])
     return out
 
 
@@ -97,7 +99,7 @@ def _forget_failed(folder: Path) -> None:
 
 def _begun(work: Path) -> str:
     """When this corpus was begun, the same after a resume."""
-    path = work / "begun.json"
+    path = work / BEGUN
     if not path.exists():
         write_json(path, {"when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds")})
     return read_json(path)["when"]

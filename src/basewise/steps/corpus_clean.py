@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from basewise.core import registry
 from basewise.core.corpus_recipe import CorpusRecipe, Source, files_of
 from basewise.core.documents import Columns, Document, cut, plain
 from basewise.core.errors import InputError, RunError
-from basewise.core.files import Progress, atomic_path
+from basewise.core.files import Progress, atomic_path, write_text
 from basewise.core.language import guess_language
 from basewise.core.personal import replaced
 from basewise.stats.minhash import FUNCTIONS, signatures
@@ -142,6 +143,10 @@ def bytes_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+BEGUN = "begun.json"
+"""When the build was begun: the one file beside the units that does not follow from them."""
+
+
 def unit_path(work: Path, source: str, held: bool, number: int) -> Path:
     """The file of one unit; held-out units sort before the others of the same source."""
     return work / "units" / f"{source}.{'held' if held else 'main'}.{number:06d}.arrow"
@@ -196,7 +201,7 @@ def clean_all(recipe: CorpusRecipe, work: Path, known: Known, progress: Progress
     total, done = size_of(recipe), 0
     for source, held in itertools.product(recipe.sources, (True, False)):
         finished = work / "units" / f"{source.name}.{'held' if held else 'main'}.done"
-        existing = units_of(work, source.name, held)
+        existing = _unbroken(work, source.name, held, finished)
         counts = [read_unit(path, [])[1] for path in existing]
         done += sum(c["read"]["bytes"] for c in counts)
         if finished.exists() or (held and not source.held_out):
@@ -205,16 +210,44 @@ def clean_all(recipe: CorpusRecipe, work: Path, known: Known, progress: Progress
         skipped = sum(c["read"]["documents"] for c in counts)
         next(itertools.islice(documents, skipped, skipped), None)
         cleaner = Cleaner(recipe, known)
-        for number, unit in enumerate(_units(documents), len(existing)):
+        made = len(existing)
+        for unit in _units(documents):
             cleaned = cleaner.clean(unit)
             read = {"documents": len(unit), "bytes": sum(bytes_of(d.text) for d in unit)}
             write_unit(
-                unit_path(work, source.name, held, number), cleaned, {"read": read, **cleaner.take_counts()}
+                unit_path(work, source.name, held, made),
+                cleaned,
+                {"read": read, **cleaner.take_counts()},
             )
+            made += 1
             done += read["bytes"]
             progress(done >> 10, max(total, done) >> 10 if total else 0, "cleaning, KiB")
-        finished.parent.mkdir(parents=True, exist_ok=True)
-        finished.touch()
+        write_text(finished, f"{made}\n")
+
+
+def _unbroken(work: Path, source: str, held: bool, finished: Path) -> list[Path]:
+    """The units from the first on with none missing or damaged. Where one is, those after it are made again, with all that followed
+    from them: a source is read in order, and a unit does not say where in it the unit began."""
+    existing = units_of(work, source, held)
+    kept: list[Path] = []
+    for number, path in enumerate(existing):
+        try:
+            read_unit(path)
+        except RunError:
+            break
+        if path != unit_path(work, source, held, number):
+            break
+        kept.append(path)
+    made = finished.read_text(encoding="utf-8").strip() if finished.exists() else ""
+    if len(kept) < len(existing) or (made and int(made) != len(kept)):
+        for path in (*existing[len(kept) :], finished):
+            path.unlink(missing_ok=True)
+        for path in work.iterdir():
+            if path.is_dir() and path.name != "units":
+                shutil.rmtree(path)
+            elif path.is_file() and path.name != BEGUN:
+                path.unlink()
+    return kept
 
 
 def _units(documents: Iterator[Document]) -> Iterator[list[Document]]:

@@ -69,8 +69,19 @@ def _slurm(p: Planned, nodes: int, per_node: int) -> str:
     )
 
 
+def _accelerator(title: str) -> str:
+    """The second word of "NVIDIA H100 SXM", as SkyPilot calls it."""
+    words = title.split()
+    if len(words) < 2:
+        raise InputError(
+            f"SkyPilot asks for an accelerator by its name, and this hardware is titled {title!r}",
+            'give it a title such as "NVIDIA H100 SXM" in the hardware file',
+        )
+    return words[1]
+
+
 def _skypilot(p: Planned, nodes: int, per_node: int) -> str:
-    kind = p.machine.name.split()[1] if p.machine.device == "cuda" else ""
+    kind = _accelerator(p.machine.name) if p.machine.device == "cuda" else ""
     memory = "-80GB" if kind == "A100" else ""
     wants = f"  accelerators: {kind}{memory}:{per_node}\n" if kind else "  cpus: 2+\n"
     command = "".join(

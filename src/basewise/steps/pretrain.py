@@ -99,12 +99,22 @@ def pretrain(
         )
     folder = to or Path("runs") / made.name
     check_recipe(made)
+    if is_first():
+        check_sets(made)
     identity = made.digest() + (f"-cooldown-{branch[1]}" if branch else "")
     first = is_first()
     with RunDir.open(folder, identity) if first else contextlib.nullcontext():
         if (folder / RESULT).exists():
             return Pretrained(**read_json(folder / RESULT))
         return _run(made, folder, branch, options if first else Options())
+
+
+def check_sets(recipe: Recipe) -> None:
+    """Raise InputError for a downstream set that is not there: before the training, not after it."""
+    from basewise.steps.pretrain_worth import set_path
+
+    for name in recipe.downstream:
+        set_path(name)
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -260,6 +270,7 @@ def _train(
         peak=ranks.world * (max(here.bf16_peak, here.fp32_peak) if plan.bf16 else here.fp32_peak),
         announce=options.announce,
         bf16=plan.bf16,
+        tokens_at_once=plan.tokens,
         total=plan.steps,
         schedule=plan.schedule,
         branch=branch,

@@ -10,7 +10,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class PretrainWatch(Watch):
     peak: float
     announce: Callable[[str], None]
     bf16: bool = False
+    tokens_at_once: int = 0
+    """Of a micro-batch; 0: a step is computed whole, as its rows are each other's negatives."""
     total: int = 0
     schedule: Callable[[int, int], float] | None = None
     branch: tuple[Path, int] | None = None
@@ -58,7 +60,7 @@ class PretrainWatch(Watch):
         self._last = (0, 0.0)
         self._aside = self._aside_before = 0.0
         self._page = 0.0
-        self._budget = self.recipe.tokens_at_once // self.ranks.world
+        self._budget = self.tokens_at_once
         self._told: set[str] = set()
         self.began_at = 0
 
@@ -82,11 +84,13 @@ class PretrainWatch(Watch):
         """The newest checkpoint that holds; for a cooldown that has none of its own, the one it branches from."""
         found = latest(self.folder / CHECKPOINTS, self._say)
         if found is None and self.branch is not None:
-            found = at_step(self.branch[0] / CHECKPOINTS, self.branch[1])
+            of_another, facts = at_step(self.branch[0] / CHECKPOINTS, self.branch[1])
+            found = replace(of_another, total=0), facts
         if found is None:
             self._cut(0)
             return None
         state, facts = found
+        self.total = min(self.total, state.total or self.total)
         if facts.get("ranks", 1) != self.ranks.world:
             self._say(
                 f"the run was saved by {facts['ranks']} processes and goes on with {self.ranks.world}: the same rows in the same"
@@ -108,9 +112,7 @@ class PretrainWatch(Watch):
         if seen.verdict != "take":
             self._say(f"step {seen.step} was not learned from: loss {seen.loss:.4g} ({seen.verdict})")
         if seen.budget != self._budget:
-            self.announce(
-                f"memory ran out with {self._budget} tokens at once; {seen.budget} fit: write tokens_at_once = {seen.budget}"
-            )
+            self.announce(_less_memory(self._budget, seen.budget))
             self._budget = seen.budget
         self.total = seen.total
         if seen.step % r.evaluate_every == 0 and not last:
@@ -119,7 +121,7 @@ class PretrainWatch(Watch):
             self._write(line)
         stable = self._leaves_stable(seen)
         if (seen.step % r.checkpoint_every == 0 or last or stable) and seen.verdict == "take":
-            facts = {"ranks": self.ranks.world, "factor": seen.factor, "stays": stable, "total": seen.total}
+            facts = {"ranks": self.ranks.world, "factor": seen.factor, "stays": stable}
             now = state()  # gathered: all ranks take part
             if self.ranks.first:
                 self.writer.put(now, facts)
@@ -229,6 +231,16 @@ class PretrainWatch(Watch):
                 if "page" not in self._told:
                     self._told.add("page")
                     self.announce(f"the page could not be written: {error}")
+
+
+def _less_memory(before: int, now: int) -> str:
+    """What to write into the recipe after memory ran out."""
+    if before:
+        return f"memory ran out with {before} tokens at once; {now} fit: write tokens_at_once = {now}"
+    return (
+        f"memory ran out on a whole step, which is now cut into pieces of {now} tokens, so that each row is told apart"
+        f" from fewer others: write a smaller batch_tokens"
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -89,7 +89,7 @@ def split_precision(name: str, usual: str = "auto") -> tuple[str, str]:
 def read_prompts(path: Path) -> list[str]:
     """Prompts of a file: JSON lines (texts, or objects with prompt, text or question), else a line each; empty lines are none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the prompts in {path}: {error}", "give a text or JSON lines file"
