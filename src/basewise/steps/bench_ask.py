@@ -66,6 +66,11 @@ def why_not(base: Base, task: BenchTask) -> str:
     return f"{base.key} cannot {needed}, which {task.name} needs"
 
 
+def _bytes(part: str, task: BenchTask) -> int:
+    """Of a whole text all of it, of a choice what stands between its spaces, as lm-evaluation-harness counts both."""
+    return len((part if task.kind == ROLLING else part.strip()).encode())
+
+
 class Asker:
     """One base, opened when the first question is put to it."""
 
@@ -105,7 +110,7 @@ class Asker:
             clusters=tuple(item.cluster for item in items),
             right=np.array([item.answer for item in items], dtype=np.int64),
             logs=found[0],
-            sizes=ragged([[len(part.strip().encode()) for part in row] for row in parts]),
+            sizes=ragged([[_bytes(part, task) for part in row] for row in parts]),
             targets=tuple(item.target for item in items) if task.kind == GENERATE else (),
             seconds=time.perf_counter() - started,
             precision=self.precision,
