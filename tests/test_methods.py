@@ -226,6 +226,41 @@ def test_lora_opens_in_plain_peft(tiny: Base, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, fitted.probabilities(rows(1).texts), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("kind", ["without a pooler", "distilbert", "random"])
+def test_lora_keeps_every_layer_that_the_base_did_not_bring(kind: str, tmp_path: Path) -> None:
+    """A masked language model has no pooler, a distilled one has its own name for it, and a random base has nothing of its own."""
+    from dataclasses import replace
+
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForMaskedLM
+
+    from basewise.core.method import Context
+    from basewise.core.registry import part
+
+    folder = tiny_bases.base_folder(tmp_path / "base", masked=True)
+    if kind == "distilbert":
+        size = len(tiny_bases.vocabulary())
+        DistilBertForMaskedLM(DistilBertConfig(vocab_size=size, dim=32, n_layers=2, n_heads=2, hidden_dim=64)).save_pretrained(folder)  # fmt: skip
+    source = part("sources", "folder")
+    base = source.load(source.card_of(folder), None)
+    base = replace(base, random_seed=5) if kind == "random" else base
+    method, seed = part("methods", "lora"), 12345
+    fitted = method.fit(rows(4), base, Context(seed=seed))
+    fitted.save(tmp_path / "saved")
+    expected = fitted.probabilities(rows(2).texts)
+    again = method.load(tmp_path / "saved", base, Context())
+    np.testing.assert_allclose(again.probabilities(rows(2).texts), expected, atol=1e-6)
+    if kind == "random":
+        return
+    torch.manual_seed(1)
+    plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
+    model = PeftModel.from_pretrained(plain, tmp_path / "saved").eval()
+    fitted.network.model = model
+    np.testing.assert_allclose(fitted.probabilities(rows(2).texts), expected, atol=1e-5)
+
+
 def test_a_probe_that_runs_out_of_time_takes_the_usual_layers_and_says_so() -> None:
     from basewise.engine.probe import fit_probe
 

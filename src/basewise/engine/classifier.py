@@ -31,8 +31,10 @@ MOST_TOKENS = 256
 class Classifier:
     """A transformers model with a classification head, its tokeniser, and the head's last linear layer."""
 
-    def __init__(self, model: Any, tokeniser: Tokeniser) -> None:
+    def __init__(self, model: Any, tokeniser: Tokeniser, fresh: Sequence[str] = ()) -> None:
         self.model, self.tokenise = model, tokeniser
+        self.fresh = tuple(fresh)
+        """Names of the modules whose weights the base did not bring: the head, and for some bases a layer before it."""
         self.device = next(model.parameters()).device
         self.filler = int(getattr(model.config, "pad_token_id", None) or 0)
         self.layers = int(getattr(model.config, "num_hidden_layers", 1))
@@ -147,17 +149,18 @@ def new_classifier(base: Base, classes: Sequence[str], seed: int, scratch: bool 
         random = scratch or base.random_seed is not None
         with seeded(seed_from("classifier", seed, base.random_seed if random else "")):
             if random:
-                model = AutoModelForSequenceClassification.from_config(config)
+                model, fresh = AutoModelForSequenceClassification.from_config(config), set()
             else:
-                model = AutoModelForSequenceClassification.from_pretrained(
-                    base.folder, config=config, dtype=torch.float32
+                model, found = AutoModelForSequenceClassification.from_pretrained(
+                    base.folder, config=config, dtype=torch.float32, output_loading_info=True
                 )
+                fresh = {name.rpartition(".")[0] for name in found["missing_keys"]}
     finally:
         logging.set_verbosity(before)
         if bar:
             logging.enable_progress_bar()
     model = train_attention(model.float().to(_device()).eval())
-    return Classifier(model, Tokeniser(tokenizer, min(base.card.context, MOST_TOKENS)))
+    return Classifier(model, Tokeniser(tokenizer, min(base.card.context, MOST_TOKENS)), sorted(fresh))
 
 
 def open_classifier(folder: Any, base: Base) -> Classifier:

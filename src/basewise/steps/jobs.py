@@ -113,7 +113,7 @@ def fit(job: Job, progress: Progress = silent) -> tuple[Fitted, Any]:
 
 
 def run(job: Job, progress: Progress = silent) -> Outcome:
-    """Fit and score. An error that the user could mend is an outcome, not a crash: the other arms go on."""
+    """Fit and score. An error is an outcome, told beside the arm's name, not a crash: the other arms go on."""
     from basewise.engine.meter import Meter
 
     try:
@@ -122,6 +122,9 @@ def run(job: Job, progress: Progress = silent) -> Outcome:
             probabilities = np.asarray(fitted.probabilities(job.texts), dtype=np.float64)
     except BasewiseError as error:
         return Outcome(probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=str(error))
+    except Exception as error:  # noqa: BLE001 - a fault of ours or of a library, on one base with one method
+        said = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
+        return Outcome(probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=said)
     cost = Cost(
         seconds=fit_meter.seconds + meter.seconds,
         memory_bytes=max(fit_meter.peak_bytes, meter.peak_bytes),

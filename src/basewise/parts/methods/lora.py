@@ -42,6 +42,7 @@ class LoraTuned:
     classes: tuple[str, ...]
     network: Any
     base: Base
+    seed: int
     choices: dict[str, Any] = field(default_factory=dict)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
@@ -51,7 +52,8 @@ class LoraTuned:
     def save(self, folder: Path) -> None:
         """The adapter with its head as peft writes it, and lora.json."""
         self.network.model.save_pretrained(folder, save_embedding_layers=False)
-        record = {"classes": list(self.classes), "base": self.base.digest, "choices": self.choices}
+        record = {"classes": list(self.classes), "base": self.base.digest, "seed": self.seed}
+        record["choices"] = self.choices
         write_json(folder / "lora.json", record)
 
 
@@ -64,7 +66,10 @@ def _old_names() -> Iterator[None]:
 
 
 def _wrapped(network: Any, rank: int, n_rows: int) -> Any:
-    """The classifier with fresh adapters on all linear layers except the head, which is trained whole."""
+    """The classifier with fresh adapters on all linear layers except the head, which is trained and saved whole.
+
+    So is any other layer that the base did not bring: it is drawn at random, and nobody could draw it again.
+    """
     try:
         from peft import LoraConfig, TaskType, get_peft_model
     except ImportError as error:
@@ -75,17 +80,27 @@ def _wrapped(network: Any, rank: int, n_rows: int) -> Any:
     names = [name for name, module in network.model.named_modules() if isinstance(module, torch.nn.Linear)]
     head_name = next(name for name, module in network.model.named_modules() if module is head)
     whole = [head_name.split(".")[0]]
+    whole += [name for name in network.fresh if not _inside(name, whole)]
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=rank,
         lora_alpha=ALPHA,
         lora_dropout=0.05 if n_rows < 500 else 0.0,
-        target_modules=[name for name in names if name.split(".")[0] not in whole],
+        target_modules=[name for name in names if not _inside(name, whole)],
         modules_to_save=whole,
     )
-    with _old_names():
-        network.model = get_peft_model(network.model, config)
+    try:
+        with _old_names():
+            network.model = get_peft_model(network.model, config)
+    except (TypeError, ValueError) as error:
+        kind, reason = type(network.model).__name__, str(error).splitlines()[0][:200]
+        raise BasewiseError(f"peft cannot adapt a {kind}: {reason}", "use method full or probe") from error
     return network
+
+
+def _inside(name: str, modules: Sequence[str]) -> bool:
+    """Whether a module is one of these or lies in one."""
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
@@ -107,7 +122,8 @@ def fit(examples: Examples, base: Base | None, context: Context) -> LoraTuned:
     with seeded(context.seed):
         network = _wrapped(network, rank, len(examples))
     choices = finetune(network, examples, RECIPE, context)
-    return LoraTuned(examples.classes, network, base, {**choices, "rank": rank, "alpha": ALPHA})
+    choices = {**choices, "rank": rank, "alpha": ALPHA}
+    return LoraTuned(examples.classes, network, base, context.seed, choices)
 
 
 def load(folder: Path, base: Base | None, context: Context) -> LoraTuned:
@@ -120,10 +136,11 @@ def load(folder: Path, base: Base | None, context: Context) -> LoraTuned:
         raise MissingExtra.of("peft", "lora") from error
     assert base is not None
     record = read_json(folder / "lora.json")
-    network = new_classifier(base, record["classes"], 0)
+    seed = int(record.get("seed", 0))  # a base of random weights is drawn again
+    network = new_classifier(base, record["classes"], seed)
     with _old_names():
         saved = PeftModel.from_pretrained(network.model, folder)
     if not any("modules_to_save" in name for name, _ in saved.named_parameters()):
         raise BasewiseError(f"the adapter in {folder} has no head", "adapt the base again")
     network.model = saved.eval()
-    return LoraTuned(tuple(record["classes"]), network, base, record["choices"])
+    return LoraTuned(tuple(record["classes"]), network, base, seed, record["choices"])
