@@ -35,7 +35,7 @@ def texts_of(rows: str | list[contract.Row], inputs: list[str], most: int) -> li
             raise Refusal(
                 422, "no_column", f"row {i} lacks an input column; the task reads {', '.join(inputs)}"
             )
-        texts.append(join_inputs({k: None if v is None else str(v) for k, v in row.items()}, inputs))
+        texts.append(join_inputs(row, inputs))
     return texts
 
 
