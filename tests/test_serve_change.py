@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from basewise.core import frames
 from basewise.core.errors import BasewiseError, InputError, RunError, UnknownName
 from basewise.stats.harm import ODDS, Canary, Shadow, proven
 from basewise.steps.queueing import SLICE_TOKENS, STEP_TOKENS, Job, take
+from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
 from basewise.web.metrics import Metrics
+from basewise.web.predict_routes import Predicting, answers_of, packed
 from basewise.web.traffic import Traffic
 from basewise.web.watch import Watch
 from served import about, body, call, stood_in
@@ -228,6 +231,21 @@ def test_labels_reach_the_lane_once(tmp_path: Path) -> None:
     page = call(app, "GET", "/watch/tickets").text
     assert "0.667" in page
     service.watch.stop()
+
+
+def test_labels_of_answers_that_are_not_written_yet_are_refused_and_not_lost(tmp_path: Path) -> None:
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    watch.refer(about("v1"))
+    watch.start()
+    watch.answered("tickets", about("v1"), "r", np.eye(3)[[0, 0]], None)
+    assert watch.flush(60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "flush", lambda: False)
+        with pytest.raises(Refusal) as refused:
+            watch.truths("tickets", [("r-0", "a"), ("later-0", "a")])
+    assert refused.value.status == 503
+    assert len(watch.truths("tickets", [("r-0", "a"), ("later-0", "a")])[0]) == 1
+    watch.stop()
 
 
 def test_an_earlier_shadows_errors_are_no_evidence_against_a_later_one(tmp_path: Path) -> None:
@@ -454,6 +472,49 @@ def test_a_slow_body_holds_up_no_other_change(tmp_path: Path) -> None:
     assert service.traffic.lane("tickets").live == "v2"
 
 
+def test_a_task_that_is_removed_while_a_row_is_computed_answers_it(tmp_path: Path) -> None:
+    import asyncio
+
+    import httpx
+
+    service, app, worker = stood_in(tmp_path / "state")
+    headers = {"Authorization": f"Bearer {service.keys.add('boss', admin=True)}"}
+    worker.seconds = 0.3
+
+    async def both() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=headers
+        ) as client:
+            slow = asyncio.ensure_future(client.post("/v1/tasks/tickets/predict", content=body("1")))
+            await asyncio.sleep(0.1)
+            gone = await client.delete("/v1/admin/tasks/tickets")
+            service.about.clear()
+            return [gone.status_code, (await slow).status_code]
+
+    assert asyncio.run(both()) == [200, 200]
+    with pytest.raises(UnknownName):
+        asyncio.run(Predicting(service)("tickets", ["1"], 1.0, "r"))
+
+
+def test_answers_are_in_order_rounded_and_json_whatever_is_shown() -> None:
+    values = np.array([[0.2, 0.2, 0.6], [1 / 3, 1 / 3, 1 / 3], [0.98, 0.0, 0.02]])
+    told = {**about("v1"), "conformal": {"alpha": 0.1, "least": 0.5, "rows": 9}, "threshold": 0.5}
+    whole = answers_of(values, told, None, "r")
+    assert [a["label"] for a in whole] == ["c", "a", "a"]
+    assert [a["set"] for a in whole] == [["c"], ["a"], ["a"]]
+    assert [a["abstained"] for a in whole] == [False, True, False]
+    assert list(whole[0]["probabilities"]) == ["c", "a", "b"]
+    assert whole[1]["probability"] == 0.333333
+    found = json.loads(packed({"task": "t"}, answers_of(values, told, 1, "r")))
+    assert found["task"] == "t"
+    assert [a["probabilities"] for a in found["answers"]] == [{"c": 0.6}, {"a": 0.333333}, {"a": 0.98}]
+    many = np.random.default_rng(0).dirichlet(np.ones(150), 1_024)
+    began = time.thread_time()
+    packed({}, answers_of(many, {**told, "classes": [f"class {i}" for i in range(150)]}, None, "r"))
+    assert time.thread_time() - began < 1.5
+
+
 # --- messages and the queue
 
 
@@ -502,8 +563,6 @@ def test_a_batch_keeps_the_budget_and_starves_nobody(jobs: list[tuple[list[int],
 
 
 def test_jobs_that_wait_by_the_thousand_are_not_all_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     from basewise.steps import queueing
     from basewise.steps.hosting import Answered
 

@@ -17,6 +17,10 @@ from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
 from basewise.web.service import PREDICT, Service
 
+MOST_AT_ONCE = 5_000
+"""Probabilities of an answer beyond which it is put together in a thread: other requests would wait for it."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def texts_of(rows: str | list[contract.Row], inputs: list[str], most: int) -> list[str]:
     """One text a row; Refusal for too many rows or a column that is missing."""
@@ -44,25 +48,33 @@ def answers_of(
 ) -> list[dict[str, Any]]:
     """The answer of each row. `set`: the classes that hold the truth with 1 - alpha, None where no held-out rows are known."""
     classes, threshold = about["classes"], about["threshold"]
-    least = about["conformal"]["least"] if about["conformal"] else None
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    shown = order[:, :top]
+    best = probabilities.max(1)
+    unsure = np.zeros(len(best), bool) if threshold is None else best < threshold
+    held = None
+    if about["conformal"]:
+        held = np.maximum((probabilities >= about["conformal"]["least"]).sum(1), 1)
+    numbers = np.round(np.take_along_axis(probabilities, shown, 1), 6)
     out = []
-    for i, row in enumerate(probabilities):
-        order = np.argsort(-row, kind="stable")
-        shown = order if top is None else order[:top]
-        best = int(order[0])
-        p = float(row[best])
-        answer: dict[str, Any] = {
-            "id": f"{request_id}-{i}",
-            "label": classes[best],
-            "probability": round(p, 6),
-            "abstained": threshold is not None and p < threshold,
-            "set": None,
-            "probabilities": {classes[c]: round(float(row[c]), 6) for c in shown},
-        }
-        if least is not None:
-            answer["set"] = [classes[c] for c in order if row[c] >= least] or [classes[best]]
-        out.append(answer)
+    for i, (places, values) in enumerate(zip(shown.tolist(), numbers.tolist(), strict=True)):
+        out.append(
+            {
+                "id": f"{request_id}-{i}",
+                "label": classes[places[0]],
+                "probability": values[0],
+                "abstained": bool(unsure[i]),
+                "set": None if held is None else [classes[c] for c in order[i, : held[i]].tolist()],
+                "probabilities": {classes[c]: p for c, p in zip(places, values, strict=True)},
+            }
+        )
     return out
+
+
+def packed(found: dict[str, Any], answers: list[dict[str, Any]]) -> bytes:
+    """JSON of an answer, row by row: the encoder gives other threads no turn before it ends."""
+    rows = ",".join(map(_ENCODER.encode, answers))
+    return f'{_ENCODER.encode(found)[:-1]},"answers":[{rows}]}}'.encode("utf-8", "replace")
 
 
 class Predicting:
@@ -73,30 +85,34 @@ class Predicting:
 
     async def __call__(
         self, task: str, texts: list[str], seconds: float, request_id: str
-    ) -> tuple[np.ndarray, str, int]:
-        """((n, C) probabilities, version, tokens)."""
+    ) -> tuple[np.ndarray, dict[str, Any], int]:
+        """((n, C) probabilities, what is known of the version that gave them, tokens).
+
+        Lane and version may be gone whenever this has waited, so both are looked up before and after.
+        """
         service = self.service
-        lane = service.traffic.lanes[task]
+        lane = service.traffic.lane(task)
         version = lane.pick(texts[0])
+        about = service.about[version]
         try:
             values, features, tokens = await self._rows(version, texts, seconds)
         except WorkerError as error:
             if version != lane.canary or error.kind in ("Late", "TooManyTokens"):
                 raise
-            values, features, tokens = await self._rows(lane.live, texts, seconds)
+            live = service.traffic.lane(task).live
+            about = service.about[live]
+            values, features, tokens = await self._rows(live, texts, seconds)
             service.outcomes(task, [(version, False, None)])
-            version = lane.live
-        answers = values.argmax(1)
-        service.watch.answered(task, service.about[version], request_id, values, features)
-        if lane.shadow is not None and version == lane.live and service.room.rows < service.room.most // 2:
-            service.later(self._beside(task, lane.shadow, texts, seconds, request_id))
+            version = live
+        service.watch.answered(task, about, request_id, values, features)
+        now, quiet = service.traffic.lanes.get(task), service.room.rows < service.room.most // 2
+        if quiet and now is not None and now.shadow is not None and version == now.live:
+            service.later(self._beside(task, now.shadow, texts, seconds, request_id))
         metrics = service.metrics
         metrics.rows.labels(task, version).inc(len(texts))
-        threshold = service.about[version]["threshold"]
-        if threshold is not None:
-            unsure = int((values[np.arange(len(values)), answers] < threshold).sum())
-            metrics.abstained.labels(task).inc(unsure)
-        return values, version, tokens
+        if about["threshold"] is not None:
+            metrics.abstained.labels(task).inc(int((values.max(1) < about["threshold"]).sum()))
+        return values, about, tokens
 
     async def _rows(self, version: str, texts: list[str], seconds: float) -> Any:
         header = {"version": version, "texts": texts, "most_tokens": self.service.limits.tokens}
@@ -110,11 +126,14 @@ class Predicting:
         self, task: str, version: str, texts: list[str], seconds: float, request_id: str
     ) -> None:
         """The shadow's answers, for the watch alone; where it fails there is nothing to compare, and no evidence."""
+        about = self.service.about.get(version)
+        if about is None:
+            return
         try:
             values, _, _ = await self._rows(version, texts, seconds)
         except WorkerError:
             return
-        self.service.watch.shadowed(task, request_id, self.service.about[version], values)
+        self.service.watch.shadowed(task, request_id, about, values)
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
@@ -138,14 +157,18 @@ def add_routes(app: FastAPI, service: Service) -> None:
         service.room.enter(len(texts))
         try:
             work = predicting(name, texts, seconds, request_id)
-            values, version, tokens = await service.unless_gone(request, work)
+            values, about, tokens = await service.unless_gone(request, work)
         finally:
             service.room.leave(len(texts))
+        version = about["version"]
         state.task, state.version, state.rows, state.tokens = name, version, len(texts), tokens
         service.metrics.tokens.labels("predict").inc(tokens)
-        answers = answers_of(values, service.about[version], asked.top, request_id)
-        found = {"task": name, "version": version, "answers": answers, "tokens": tokens}
-        text = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        found = {"task": name, "version": version, "tokens": tokens}
+
+        def whole() -> bytes:
+            return packed(found, answers_of(values, about, asked.top, request_id))
+
+        text = await asyncio.to_thread(whole) if values.size > MOST_AT_ONCE else whole()
         return Response(text, media_type="application/json", headers={"X-Basewise-Version": version})
 
     service.predict = predict

@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from basewise.core.errors import RunError
 from basewise.core.hashing import generator
+from basewise.web.limits import Refusal
 from basewise.web.metrics import Metrics
 from basewise.web.windows import MOST_POOLED, WINDOW, Rows, look
 
@@ -103,22 +104,26 @@ class Watch:
         except queue.Full:
             self.metrics.lost.inc(len(rows))
 
-    def flush(self, seconds: float = 5.0) -> None:
-        """Until everything put so far is written."""
+    def flush(self, seconds: float = 5.0) -> bool:
+        """Until everything put so far is written; whether it was within this time."""
         if self._thread is None or not self._thread.is_alive():
-            return
-        done = threading.Event()
-        self._queue.put(("flush", done))
-        done.wait(seconds)
+            return True
+        done, until = threading.Event(), time.monotonic() + seconds
+        try:
+            self._queue.put(("flush", done), timeout=seconds)
+        except queue.Full:
+            return False
+        return done.wait(max(0.0, until - time.monotonic()))
 
     def truths(
         self, task: str, given: Sequence[tuple[str, str]], shadow: str | None = None
     ) -> tuple[list[tuple[str, bool, bool | None]], int]:
         """Keep labels by the id of their answer; ((version, right, shadow right or None) of each new one, how many ids are unknown).
 
+        Refusal (503) keeps none of them where an answer may only not be written yet.
         Only answers of the version `shadow` count: labels come late, and an earlier shadow's errors are no evidence against it.
         """
-        self.flush()
+        whole = self.flush()
         found: list[tuple[str, bool, bool | None]] = []
         unknown = 0
         try:
@@ -127,6 +132,10 @@ class Watch:
                     row = file.execute(
                         "select version, label from answers where id = ? and task = ?", (id_, task)
                     ).fetchone()
+                    if row is None and not whole:
+                        raise Refusal(
+                            503, "busy", "the latest answers are not written yet; post the labels again", 2.0
+                        )
                     if row is None:
                         unknown += 1
                         continue

@@ -56,13 +56,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
 async def _state(service: Service, name: str) -> dict[str, Any]:
     """All that is known of a task's traffic; shares as intervals with their n."""
     lane = service.traffic.lane(name)
+    about = service.about[lane.live]  # now: the version may be closed while the watch is read
     totals = await asyncio.to_thread(service.watch.totals, name)
     for line in totals.values():
         if isinstance(line, dict):
             line["abstention"] = _share(line["abstained"], line["rows"])
             line["accuracy"] = _share(line["right"], line["labelled"])
     windows = await asyncio.to_thread(service.watch.windows, name, lane.live)
-    about = service.about[lane.live]
     events = [e for e in service.traffic.events if e["task"] == name][-50:]
     return {
         "task": name,
