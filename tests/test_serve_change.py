@@ -111,8 +111,9 @@ def test_versions_that_cannot_be_opened_again_are_left_out_and_no_other(traffic:
     traffic.keep({"a", "c", "d"})
     lane = traffic.lane("t")
     assert (lane.live, lane.before, lane.canary, lane.shadow) == ("c", ("a",), "d", None)
-    assert set(traffic.lanes) == {"t"}
-    assert traffic.events[-2]["version"] == "b, s"
+    assert traffic.lane("u").live == "x", "its folder may be back at the next start"
+    assert Traffic(traffic.path).lanes == traffic.lanes
+    assert traffic.events[-1]["version"] == "b, s"
     traffic.roll_back("t")
     assert traffic.roll_back("t") == "a"
 
@@ -246,6 +247,31 @@ def test_labels_of_answers_that_are_not_written_yet_are_refused_and_not_lost(tmp
     assert refused.value.status == 503
     assert len(watch.truths("tickets", [("r-0", "a"), ("later-0", "a")])[0]) == 1
     watch.stop()
+
+
+def test_labels_of_a_version_that_is_gone_are_told_by_its_classes_or_left_out(tmp_path: Path) -> None:
+    first = Watch(tmp_path / "watch.db", Metrics())
+    first.refer(about("v1"))
+    first.start()
+    for version in ("v1", "v0"):  # v0 is of a time before classes were kept
+        first.answered("tickets", about(version), version, np.eye(3)[[0, 1]], None)
+    first.stop()
+    again = Watch(first.path, Metrics())
+    found, unknown = again.truths("tickets", [("v1-0", "a"), ("v0-0", "a")])
+    assert (found, unknown) == ([("v1", True, None)], 1)
+    assert again.totals("tickets")["v0"]["labelled"] == 0
+    assert again.classes("v1") == ["a", "b", "c"]
+
+
+def test_a_canary_does_not_clear_the_alarm_of_the_live_release() -> None:
+    metrics = Metrics()
+    read = metrics.registry.get_sample_value
+    metrics.watched("t", "live", {"alarms": 2, "p_values": {"joint": 0.005}})
+    metrics.watched("t", "canary", {"alarms": 0})
+    assert read("basewise_drift_alarms", {"task": "t", "version": "live"}) == 2
+    metrics.forget("live")
+    assert read("basewise_drift_alarms", {"task": "t", "version": "live"}) is None
+    assert read("basewise_drift_alarms", {"task": "t", "version": "canary"}) == 0
 
 
 def test_an_earlier_shadows_errors_are_no_evidence_against_a_later_one(tmp_path: Path) -> None:
@@ -513,6 +539,63 @@ def test_answers_are_in_order_rounded_and_json_whatever_is_shown() -> None:
     began = time.thread_time()
     packed({}, answers_of(many, {**told, "classes": [f"class {i}" for i in range(150)]}, None, "r"))
     assert time.thread_time() - began < 1.5
+
+
+def test_a_release_whose_folder_is_missing_at_a_start_is_refused_and_comes_back(tmp_path: Path) -> None:
+    import asyncio
+
+    service, _, _ = stood_in(tmp_path / "state")
+    service.traffic.live("tickets", "v2", "/releases/v2")
+    service.traffic.live("others", "v3", "/releases/v3")
+    service, app, worker = stood_in(tmp_path / "state", known=())
+    worker.gone = {"/releases/v2"}
+    asyncio.run(service.start())
+    assert call(app, "POST", "/v1/tasks/others/predict", content=body("0")).status_code == 200
+    for path in ("/v1/tasks/tickets/predict", "/ready"):
+        answer = call(app, "POST" if "predict" in path else "GET", path, content=body("0"))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_open")
+    assert call(app, "GET", "/v1/tasks").json()["tasks"][0]["open"] is False
+    assert call(app, "GET", "/v1/tasks/tickets/watch").status_code == 200
+    worker.gone.clear()
+    asyncio.run(service.mend())
+    assert call(app, "GET", "/ready").status_code == 200
+    answer = call(app, "POST", "/v1/tasks/tickets/predict", content=body("0"))
+    assert answer.json()["version"] == "v2"
+    assert service.traffic.lane("tickets").before == ("v1",)
+    asyncio.run(service.stop())
+
+
+def test_what_a_new_worker_cannot_open_is_refused_until_it_can(tmp_path: Path) -> None:
+    import asyncio
+
+    service, app, worker = stood_in(tmp_path / "state")
+    worker.failed = {"v1": "no folder", "base:tiny": "no folder"}
+    content = b'{"model": "tiny", "input": "a"}'
+    for method, path, sent in (
+        ("POST", "/v1/tasks/tickets/predict", body("0")),
+        ("POST", "/v1/embeddings", content),
+        ("GET", "/ready", None),
+    ):
+        assert call(app, method, path, content=sent).status_code == 503, path
+    asyncio.run(service.mend())
+    assert call(app, "POST", "/v1/tasks/tickets/predict", content=body("0")).status_code == 200
+
+
+def test_a_new_worker_says_what_it_could_not_open() -> None:
+    import asyncio
+
+    from basewise.web.link import Link
+
+    async def one() -> tuple[dict[int, str], Any]:
+        link = Link(failed={"v9": "no folder"})
+        link._reader = asyncio.StreamReader()
+        for header in ({"id": -2}, {"id": -3, "error": "RunError", "message": "no folder"}, {"id": -1}):
+            link._reader.feed_data(frames.pack(header))
+        with pytest.raises(WorkerError) as refused:
+            await link.ask({"op": "predict", "version": "v9"})
+        return await link._barrier(), refused.value.kind
+
+    assert asyncio.run(one()) == ({-3: "no folder"}, "NotOpen")
 
 
 # --- messages and the queue

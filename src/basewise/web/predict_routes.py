@@ -15,7 +15,8 @@ from basewise.web import contract
 from basewise.web.documents import ERRORS, body
 from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
-from basewise.web.service import PREDICT, Service
+from basewise.web.outermost import PREDICT
+from basewise.web.service import Service
 
 MOST_AT_ONCE = 5_000
 """Probabilities of an answer beyond which it is put together in a thread: other requests would wait for it."""
@@ -93,14 +94,16 @@ class Predicting:
         service = self.service
         lane = service.traffic.lane(task)
         version = lane.pick(texts[0])
-        about = service.about[version]
+        if version == lane.canary and not service.is_open(version):
+            version = lane.live
+        about = service.opened(version)
         try:
             values, features, tokens = await self._rows(version, texts, seconds)
         except WorkerError as error:
             if version != lane.canary or error.kind in ("Late", "TooManyTokens"):
                 raise
             live = service.traffic.lane(task).live
-            about = service.about[live]
+            about = service.opened(live)
             values, features, tokens = await self._rows(live, texts, seconds)
             service.outcomes(task, [(version, False, None)])
             version = live
@@ -126,9 +129,9 @@ class Predicting:
         self, task: str, version: str, texts: list[str], seconds: float, request_id: str
     ) -> None:
         """The shadow's answers, for the watch alone; where it fails there is nothing to compare, and no evidence."""
-        about = self.service.about.get(version)
-        if about is None:
+        if not self.service.is_open(version):
             return
+        about = self.service.about[version]
         try:
             values, _, _ = await self._rows(version, texts, seconds)
         except WorkerError:
@@ -148,7 +151,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             raise Refusal(404, "no_task", "no such task is served; see /v1/tasks")
         asked = contract.read(contract.Predict, await service.body(request))
         lane = service.traffic.lane(name)  # only now: a release may have been changed while the body came
-        about = service.about[lane.live]
+        about = service.opened(lane.live)
         texts = texts_of(asked.rows, about["inputs"], service.limits.rows)
         seconds = min(service.limits.seconds, (asked.deadline_ms or 600_000) / 1000)
         request_id, state = request.state.id, request.state
@@ -194,8 +197,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/ready", responses={503: ERRORS[503]}, tags=["state"])
     async def ready() -> dict[str, Any]:
         """Whether requests are answered at once: releases are open and a worker is there."""
-        if not service.link.ready.is_set():
-            raise Refusal(503, "not_ready", "a worker is being started; come again", 1.0)
+        service.check_ready()
         return {"status": "ready", "tasks": len(service.traffic.lanes)}
 
     @app.get("/metrics", tags=["state"], responses=ERRORS, response_class=Response)
@@ -217,7 +219,7 @@ def _digests(service: Service) -> dict[str, str]:
 
 def _line(service: Service, name: str) -> dict[str, Any]:
     lane = service.traffic.lanes[name]
-    about = service.about[lane.live]
+    about = service.about.get(lane.live, {"version": lane.live})
     shown = ("version", "method", "base", "base_digest", "classes", "inputs", "threshold", "conformal")
-    line = {"name": name, **{k: about[k] for k in shown}}
+    line = {"name": name, **{k: about.get(k) for k in shown}, "open": service.is_open(lane.live)}
     return {**line, "shadow": lane.shadow, "canary": lane.canary, "percent": lane.percent}

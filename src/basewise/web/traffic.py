@@ -154,10 +154,12 @@ class Traffic:
         self._put(task, None, "removed", {}, {})
 
     def keep(self, opened: Set[str]) -> None:
-        """Let go of versions that could not be opened: a lane without its live one, a canary, a shadow, one to go back to."""
+        """Let go of a canary, a shadow, a version to go back to that could not be opened.
+
+        A lane whose live version could not stays whole: the service refuses its rows until the folder is back.
+        """
         for task, lane in list(self.lanes.items()):
             if lane.live not in opened:
-                self.remove(task)
                 continue
             new = replace(lane, before=tuple(v for v in lane.before if v in opened))
             if lane.canary not in opened:

@@ -38,6 +38,7 @@ create table if not exists answers(
 create index if not exists by_task on answers(task, version, n);
 create table if not exists shadows(id text, version text, label integer, primary key(id, version));
 create table if not exists truths(id text primary key, label integer, at real);
+create table if not exists versions(version text primary key, classes text);
 create table if not exists windows(task text, version text, number integer, at real, last integer, found text,
   primary key(task, version, number));
 """
@@ -70,8 +71,9 @@ class Watch:
             self._thread.join(10)
 
     def refer(self, about: dict[str, Any]) -> None:
-        """A version that may answer."""
+        """A version that may answer; its classes are kept, because labels may come after it is gone."""
         self._versions[about["version"]] = about
+        self._put("versions", [(about["version"], json.dumps(about["classes"]))])
 
     def answered(
         self,
@@ -139,7 +141,11 @@ class Watch:
                     if row is None:
                         unknown += 1
                         continue
-                    truth = self._index(row[0], label)
+                    classes = self._classes(file, row[0])
+                    if not classes:  # of a time before classes were kept: the label says nothing
+                        unknown += 1
+                        continue
+                    truth = classes.index(label) if label in classes else -1  # -1: it cannot have been right
                     new = file.execute(
                         "insert or ignore into truths values (?, ?, ?)", (id_, truth, time.time())
                     )
@@ -148,7 +154,9 @@ class Watch:
                     beside = file.execute(
                         "select label from shadows where id = ? and version = ?", (id_, shadow)
                     ).fetchone()
-                    agrees = None if beside is None else beside[0] == self._index(shadow or "", label)
+                    agrees = None
+                    if beside is not None and (theirs := self._classes(file, shadow or "")):
+                        agrees = beside[0] == (theirs.index(label) if label in theirs else -1)
                     found.append((row[0], row[1] == truth, agrees))
         except sqlite3.Error as error:
             raise RunError(
@@ -156,10 +164,19 @@ class Watch:
             ) from error
         return found, unknown
 
-    def _index(self, version: str, label: str) -> int:
-        """Place of a class by its name; -1 for one that the version does not know, which is then wrong."""
-        classes = self._versions.get(version, {}).get("classes", ())
-        return classes.index(label) if label in classes else -1
+    def classes(self, version: str) -> list[str]:
+        """Names of the classes of a version, also of one that is no longer open; none where they are not known."""
+        try:
+            with closing(self._open()) as file:
+                return self._classes(file, version)
+        except sqlite3.Error:
+            return list(self._versions.get(version, {}).get("classes", ()))
+
+    def _classes(self, file: sqlite3.Connection, version: str) -> list[str]:
+        if version in self._versions:
+            return list(self._versions[version]["classes"])
+        found = file.execute("select classes from versions where version = ?", (version,)).fetchone()
+        return list(json.loads(found[0])) if found else []
 
     def windows(self, task: str, version: str, last: int = 50) -> list[dict[str, Any]]:
         """What the latest windows of a version showed, oldest first."""
@@ -207,12 +224,14 @@ class Watch:
         while going:
             taken = [self._queue.get()]
             stop = time.monotonic() + EVERY_SECONDS
-            while taken[-1][0] in ("answers", "shadows") and (left := stop - time.monotonic()) > 0:
+            while (
+                taken[-1][0] in ("answers", "shadows", "versions") and (left := stop - time.monotonic()) > 0
+            ):
                 try:
                     taken.append(self._queue.get(timeout=left))
                 except queue.Empty:
                     break
-            rows: dict[str, list[_Row]] = {"answers": [], "shadows": []}
+            rows: dict[str, list[_Row]] = {"answers": [], "shadows": [], "versions": []}
             for what, value in taken:
                 if what in rows:
                     rows[what].extend(value)
@@ -224,7 +243,7 @@ class Watch:
 
     def _write(self, rows: dict[str, list[_Row]]) -> None:
         """One transaction; a disk that is full or a file that is broken costs these rows."""
-        if not rows["answers"] and not rows["shadows"]:
+        if not any(rows.values()):
             return
         try:
             with closing(self._open()) as file:
@@ -235,6 +254,7 @@ class Watch:
                         rows["answers"],
                     )
                     file.executemany("insert or ignore into shadows values (?, ?, ?)", rows["shadows"])
+                    file.executemany("insert or replace into versions values (?, ?)", rows["versions"])
                 for key, count in Counter((r[1], r[2]) for r in rows["answers"]).items():
                     # counted here, so that the rows of a window are only read once they are all there
                     known = self._unjudged.get(key)
@@ -301,7 +321,7 @@ class Watch:
             file.execute("insert or replace into windows values (?, ?, ?, ?, ?, ?)", values)
             if number % 50 == 49:
                 self._trim(file, task)
-        self.metrics.watched(task, found)
+        self.metrics.watched(task, version, found)
         self._credit -= time.thread_time() - began
         return True
 

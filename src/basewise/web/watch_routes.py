@@ -56,7 +56,6 @@ def add_routes(app: FastAPI, service: Service) -> None:
 async def _state(service: Service, name: str) -> dict[str, Any]:
     """All that is known of a task's traffic; shares as intervals with their n."""
     lane = service.traffic.lane(name)
-    about = service.about[lane.live]  # now: the version may be closed while the watch is read
     totals = await asyncio.to_thread(service.watch.totals, name)
     for line in totals.values():
         if isinstance(line, dict):
@@ -67,7 +66,7 @@ async def _state(service: Service, name: str) -> dict[str, Any]:
     return {
         "task": name,
         "live": lane.live,
-        "classes": about["classes"],
+        "classes": service.watch.classes(lane.live),
         "lane": lane_line(service, name),
         "versions": totals,
         "windows": windows,
