@@ -375,3 +375,6 @@ def test_push_refuses_what_was_touched_and_tells_the_hubs_reason(
         push(released.released(), "o/r", endpoint=address, token="hf_test")
     with pytest.raises(InputError, match="owner/name"):
         push(released.released(), "../r", endpoint=address)
+    for name in ("o/a--b", "o/a..b", "o/a-"):
+        with pytest.raises(InputError, match="is no name of a repository"):
+            push(released.released(), name, endpoint=address)

@@ -565,6 +565,20 @@ def test_a_release_whose_folder_is_missing_at_a_start_is_refused_and_comes_back(
     asyncio.run(service.stop())
 
 
+def test_two_folders_of_one_task_are_refused_before_either_is_served(tmp_path: Path) -> None:
+    import asyncio
+
+    service, _, _ = stood_in(tmp_path / "state", known=())
+    service._folders = ("/one/v1", "/other/v2")
+    with pytest.raises(InputError, match="/releases/v1 and /releases/v2 are both served as tickets"):
+        asyncio.run(service.start())
+    assert not service.traffic.lanes
+    service._folders = ("/one/v1", "/one/v1")
+    asyncio.run(service.start())
+    assert service.traffic.lane("tickets").live == "v1"
+    asyncio.run(service.stop())
+
+
 def test_what_a_new_worker_cannot_open_is_refused_until_it_can(tmp_path: Path) -> None:
     import asyncio
 

@@ -21,7 +21,8 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 from basewise import __version__
-from basewise.core.errors import BasewiseError, RunError
+from basewise.core.errors import BasewiseError, InputError, RunError
+from basewise.core.files import lock
 from basewise.steps.serve import ServeOptions
 from basewise.web import documents
 from basewise.web.keys import Key, Keys
@@ -64,11 +65,22 @@ class Service:
             await self._reopen(version, folder)
         self.traffic.keep(set(self.about))
         self.later(self._mend_forever())
+        given: dict[str, dict[str, Any]] = {}
         for folder in self._folders:
             about = await self.open(folder)
+            other = given.setdefault(about["task"], about)
+            if other["version"] != about["version"]:
+                raise InputError(
+                    f"{other['folder']} and {about['folder']} are both served as {about['task']}",
+                    "rename one of the folders, or release it under another name",
+                )
+        for about in given.values():
             self.traffic.start(about["task"], about["version"], about["folder"])
         for name in self.options.bases:
-            found = await self.link.open_base(name)
+            try:
+                found = await self.link.open_base(name)
+            except WorkerError as error:
+                raise RunError(error.message if error.mendable else f"{name} cannot be opened", "") from error
             self.bases[found["key"]] = found
         self.watch.start()
 
@@ -268,7 +280,13 @@ def create_app(service: Service) -> Any:
 
 
 def run(folders: tuple[str, ...], options: ServeOptions) -> None:
-    """Serve until stopped; one JSON line a request on standard error unless quiet."""
+    """Serve until stopped; one JSON line a request on standard error unless quiet. RunError where the state folder is in use."""
+    # a second service would write its own traffic.json over that of the first
+    with lock(Path(options.state) / ".service.lock", wait=False, what="the state folder", option="--state"):
+        _serve(folders, options)
+
+
+def _serve(folders: tuple[str, ...], options: ServeOptions) -> None:
     import uvicorn
 
     handler = logging.StreamHandler(sys.stderr)
