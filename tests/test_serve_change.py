@@ -691,3 +691,53 @@ def test_jobs_that_wait_by_the_thousand_are_not_all_weighed(monkeypatch: pytest.
     assert set(finished) == set(range(5_000)) - set(errors) - {4_998}
     assert max(weighed) <= queueing.MOST_LOOKED_AT
     assert finished[0] == 4_999, "the earliest deadline comes first"
+
+
+def test_rows_beside_come_last_and_alone() -> None:
+    from basewise.steps import queueing
+    from basewise.steps.hosting import Answered
+
+    batches: list[list[str]] = []
+
+    def answer(parts: list[Any]) -> list[Answered]:
+        batches.append([p.version for p in parts])
+        if len(batches) == 2:  # a row that somebody waits for comes between those beside
+            queue.add(Job(9, "live", ["x"], None, np.array([9]), now + 1_000))
+        return [Answered(np.zeros((len(p.texts), 2))) for p in parts]
+
+    def finish(job: Job, answered: Answered) -> None:
+        finished.append(job.number)
+        if len(finished) == 5:
+            queue.close()
+
+    finished: list[int] = []
+    queue, now = queueing.Queue(answer, finish), time.monotonic()
+    for number, beside in enumerate((True, True, False, False)):
+        job = Job(number, "beside" if beside else "live", ["x"], None, np.array([900]), now + 10 + number)
+        job.beside = beside
+        queue.add(job)
+    queue.run()
+    assert batches == [["live", "live"], ["beside"], ["live"], ["beside"]]
+    assert finished == [2, 3, 0, 9, 1]
+
+
+def test_a_shadow_is_asked_for_no_more_rows_than_it_can_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    monkeypatch.setattr("basewise.web.predict_routes.MOST_BESIDE", 3)
+    service, _, worker = stood_in(tmp_path / "state")
+    service._known(about("v2"))
+    service.traffic.shadow("tickets", "v2", "/releases/v2")
+    predicting, worker.seconds = Predicting(service), 0.05
+
+    async def many() -> int:
+        await asyncio.gather(*(predicting("tickets", ["0", "1"], 9.0, f"r{i}") for i in range(3)))
+        most = predicting.beside
+        await asyncio.gather(*service.background)
+        return most
+
+    assert asyncio.run(many()) == 2
+    assert predicting.beside == 0
+    assert [h["beside"] for h in worker.asked if h["version"] == "v2"] == [True]

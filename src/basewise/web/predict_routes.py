@@ -20,6 +20,8 @@ from basewise.web.service import Service
 
 MOST_AT_ONCE = 5_000
 """Probabilities of an answer beyond which it is put together in a thread: other requests would wait for it."""
+MOST_BESIDE = 1_024
+"""Rows on their way to shadows, which answer while no others wait: what comes beyond them is not asked of a shadow."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -82,7 +84,7 @@ class Predicting:
     """From texts to answers: the version of the lane, the worker, the watch; a canary that fails gives way to the live one."""
 
     def __init__(self, service: Service) -> None:
-        self.service = service
+        self.service, self.beside = service, 0
 
     async def __call__(
         self, task: str, texts: list[str], seconds: float, request_id: str
@@ -108,35 +110,44 @@ class Predicting:
             service.outcomes(task, [(version, False, None)])
             version = live
         service.watch.answered(task, about, request_id, values, features)
-        now, quiet = service.traffic.lanes.get(task), service.room.rows < service.room.most // 2
-        if quiet and now is not None and now.shadow is not None and version == now.live:
-            service.later(self._beside(task, now.shadow, texts, seconds, request_id))
+        now = service.traffic.lanes.get(task)
+        if now is not None and now.shadow is not None and version == now.live:
+            self._later(task, now.shadow, texts, seconds, request_id)
         metrics = service.metrics
         metrics.rows.labels(task, version).inc(len(texts))
         if about["threshold"] is not None:
             metrics.abstained.labels(task).inc(int((values.max(1) < about["threshold"]).sum()))
         return values, about, tokens
 
-    async def _rows(self, version: str, texts: list[str], seconds: float) -> Any:
+    async def _rows(self, version: str, texts: list[str], seconds: float, beside: bool = False) -> Any:
         header = {"version": version, "texts": texts, "most_tokens": self.service.limits.tokens}
         self.service.using[version] += 1
         try:
-            return await self.service.link.rows({**header, "watched": True}, seconds)
+            return await self.service.link.rows({**header, "watched": True, "beside": beside}, seconds)
         finally:
             self.service.using[version] -= 1
+
+    def _later(self, task: str, version: str, texts: list[str], seconds: float, request_id: str) -> None:
+        """Ask the shadow too, unless rows that somebody waits for are many or the shadow has enough to do."""
+        busy = self.service.room.rows >= self.service.room.most // 2
+        if busy or (self.beside and self.beside + len(texts) > MOST_BESIDE):
+            return
+        self.beside += len(texts)
+        self.service.later(self._beside(task, version, texts, seconds, request_id))
 
     async def _beside(
         self, task: str, version: str, texts: list[str], seconds: float, request_id: str
     ) -> None:
         """The shadow's answers, for the watch alone; where it fails there is nothing to compare, and no evidence."""
-        if not self.service.is_open(version):
-            return
-        about = self.service.about[version]
         try:
-            values, _, _ = await self._rows(version, texts, seconds)
+            if self.service.is_open(version):
+                about = self.service.about[version]
+                values, _, _ = await self._rows(version, texts, seconds, beside=True)
+                self.service.watch.shadowed(task, request_id, about, values)
         except WorkerError:
             return
-        self.service.watch.shadowed(task, request_id, about, values)
+        finally:
+            self.beside -= len(texts)
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
