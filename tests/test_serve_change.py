@@ -125,15 +125,11 @@ def test_a_label_that_changes_no_evidence_writes_nothing(
     assert traffic.outcomes("t", [("a", True, None)]) is None
 
 
-def test_the_same_text_goes_the_same_way_while_the_share_grows(traffic: Traffic) -> None:
-    texts = [f"text {i}" for i in range(2000)]
-    before: set[str] = set()
+def test_a_canary_gets_its_share_of_the_requests(traffic: Traffic) -> None:
     for percent in (1, 5, 25):
         traffic.canary("t", "b", "/b", percent)
-        now = {t for t in texts if traffic.lane("t").pick(t) == "b"}
-        assert before <= now
-        assert len(now) == pytest.approx(20 * percent, abs=5 * np.sqrt(20 * percent) + 1)
-        before = now
+        now = sum(traffic.lane("t").pick(f"request {i}") == "b" for i in range(2000))
+        assert now == pytest.approx(20 * percent, abs=5 * np.sqrt(20 * percent) + 1)
 
 
 # --- harm
@@ -156,6 +152,51 @@ def test_a_harmful_canary_is_rolled_back_and_an_equal_one_is_not(traffic: Traffi
     assert "proven harm" in why
     assert traffic.lane("t").canary is None
     assert traffic.events[-1]["event"] == "rolled back"
+
+
+def test_a_canary_that_only_fails_is_rolled_back_at_every_share(traffic: Traffic) -> None:
+    for between in (0, 3, 99):
+        traffic.canary("t", "b", "/b", 1)
+        why, failures = None, 0
+        while why is None:
+            for _ in range(between):
+                traffic.answered("t", [("a", True)])
+            why, failures = traffic.answered("t", [("b", False), ("a", True)]), failures + 1
+            assert failures < 12
+        assert f"{failures} of {failures} requests not answered" in why
+        assert traffic.lane("t").canary is None
+        assert Traffic(traffic.path).lanes == traffic.lanes
+
+
+def test_a_canary_that_fails_as_often_as_the_live_release_stays(tmp_path: Path) -> None:
+    rng, gone = np.random.default_rng(0), 0
+    for i in range(60):
+        traffic = Traffic(tmp_path / f"{i}.json")
+        traffic.live("t", "a", "/a")
+        traffic.canary("t", "b", "/b", 25)
+        for _ in range(200):
+            version, well = "b" if rng.random() < 0.25 else "a", bool(rng.random() < 0.8)
+            if version == "a" or well:
+                traffic.answered("t", [(version, well)])
+            elif rng.random() < 0.8:  # else the live release cannot answer it either
+                traffic.answered("t", [("b", False), ("a", True)])
+        gone += traffic.lane("t").canary is None
+    assert gone <= 12
+
+
+def test_a_text_that_comes_often_proves_no_harm(traffic: Traffic) -> None:
+    """Nine of ten requests are one text that both releases get right; on the others both err alike."""
+    rng, gone = np.random.default_rng(0), 0
+    for round_ in range(40):
+        traffic.canary("t", "b", "/b", 25)
+        rows = []
+        for i in range(300):
+            right = bool(rng.random() < 0.9 or rng.random() < 0.7)
+            rows.append((traffic.lane("t").pick(f"{round_} {i}"), right, None))
+        gone += traffic.outcomes("t", rows) is not None
+        if traffic.lane("t").canary is not None:
+            traffic.roll_back("t")
+    assert gone <= 8
 
 
 def test_a_harmful_shadow_is_dropped(traffic: Traffic) -> None:
@@ -257,8 +298,7 @@ def test_labels_of_a_version_that_is_gone_are_told_by_its_classes_or_left_out(tm
         first.answered("tickets", about(version), version, np.eye(3)[[0, 1]], None)
     first.stop()
     again = Watch(first.path, Metrics())
-    found, unknown = again.truths("tickets", [("v1-0", "a"), ("v0-0", "a")])
-    assert (found, unknown) == ([("v1", True, None)], 1)
+    assert again.truths("tickets", [("v1-0", "a"), ("v0-0", "a")]) == ([("v1", True, None)], 1, 1)
     assert again.totals("tickets")["v0"]["labelled"] == 0
     assert again.classes("v1") == ["a", "b", "c"]
 
@@ -280,12 +320,24 @@ def test_an_earlier_shadows_errors_are_no_evidence_against_a_later_one(tmp_path:
     for version in ("v1", "s1", "s2"):
         watch.refer(about(version))
     watch.start()
-    watch.answered("tickets", about("v1"), "r", values, None)
-    watch.shadowed("tickets", "r", about("s1"), values[:, [1, 0, 2]])
-    found, _ = watch.truths("tickets", [("r-0", "a")], "s2")
-    assert found == [("v1", True, None)]
-    found, _ = watch.truths("tickets", [("r-1", "a")], "s1")
-    assert found == [("v1", True, False)]
+    for request in ("r", "q"):
+        watch.answered("tickets", about("v1"), request, values, None)
+        watch.shadowed("tickets", request, about("s1"), values[:, [1, 0, 2]])
+    assert watch.truths("tickets", [("r-0", "a")], "s2") == ([("v1", True, None)], 1, 0)
+    assert watch.truths("tickets", [("q-1", "a")], "s1") == ([("v1", True, False)], 1, 0)
+    watch.stop()
+
+
+def test_of_a_request_one_label_is_evidence_and_all_are_kept(tmp_path: Path) -> None:
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    watch.refer(about("v1"))
+    watch.start()
+    for request in ("r", "r1"):
+        watch.answered("tickets", about("v1"), request, np.eye(3)[[0] * 4], None)
+    given = [(f"{request}-{i}", "b") for i in (2, 0, 1) for request in ("r", "r1")]
+    assert watch.truths("tickets", given) == ([("v1", False, None)] * 2, 6, 0)
+    assert watch.truths("tickets", [*given, ("r-3", "b")]) == ([], 1, 0)
+    assert watch.totals("tickets")["v1"]["labelled"] == 7
     watch.stop()
 
 
@@ -430,12 +482,13 @@ def test_a_canary_that_fails_gives_way_to_the_live_release(tmp_path: Path) -> No
     service._known(about("v2"))
     service.traffic.canary("tickets", "v2", "/releases/v2", 25)
     worker.fails["v2"] = WorkerError("ValueError", "internal error", False)
-    answers = [call(app, "POST", "/v1/tasks/tickets/predict", content=body(f"1 text {i}")) for i in range(60)]
-    assert [a.status_code for a in answers] == [200] * 60
+    answers = [call(app, "POST", "/v1/tasks/tickets/predict", content=body("1 text")) for _ in range(120)]
+    assert [a.status_code for a in answers] == [200] * 120
     assert {a.json()["version"] for a in answers} == {"v1"}
     tried = {h["version"] for h in worker.asked if "version" in h}
     assert "v2" in tried
-    assert service.traffic.lane("tickets").canary_evidence.seen_new[1] > 0
+    assert service.traffic.lane("tickets").canary is None, "it has never answered"
+    assert "requests not answered" in service.traffic.events[-1]["why"]
 
 
 def test_changes_by_an_admin_key(tmp_path: Path) -> None:

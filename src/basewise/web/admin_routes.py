@@ -18,6 +18,7 @@ def lane_line(service: Service, name: str) -> dict[str, Any]:
     record = lane.to_dict()
     record["shadow_evidence"]["log_e"] = round(lane.shadow_evidence.log_e, 4)
     record["canary_evidence"]["log_e"] = round(lane.canary_evidence.log_e, 4)
+    record["failures"]["log_e"] = round(lane.failures.log_e, 4)
     return {"name": name, **record}
 
 

@@ -95,19 +95,24 @@ class Predicting:
         """
         service = self.service
         lane = service.traffic.lane(task)
-        version = lane.pick(texts[0])
+        version = lane.pick(request_id)
         if version == lane.canary and not service.is_open(version):
             version = lane.live
         about = service.opened(version)
         try:
             values, features, tokens = await self._rows(version, texts, seconds)
+            service.answered(task, [(version, True)])
         except WorkerError as error:
-            if version != lane.canary or error.kind in ("Late", "TooManyTokens"):
+            if error.kind in ("Late", "TooManyTokens"):
+                raise
+            if version != lane.canary:
+                service.answered(task, [(version, False)])
                 raise
             live = service.traffic.lane(task).live
             about = service.opened(live)
             values, features, tokens = await self._rows(live, texts, seconds)
-            service.outcomes(task, [(version, False, None)])
+            # a request that the live release cannot answer either says nothing of the canary
+            service.answered(task, [(version, False), (live, True)])
             version = live
         service.watch.answered(task, about, request_id, values, features)
         now = service.traffic.lanes.get(task)

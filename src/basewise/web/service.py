@@ -168,6 +168,13 @@ class Service:
             LOG.warning(json.dumps({"event": "evidence not kept", "task": task, "why": error.message}))
             return None
 
+    def answered(self, task: str, found: list[tuple[str, bool]]) -> None:
+        """Which versions could answer a request; as `outcomes` it costs no answer."""
+        try:
+            self.traffic.answered(task, found)
+        except BasewiseError as error:
+            LOG.warning(json.dumps({"event": "evidence not kept", "task": task, "why": error.message}))
+
     async def forget_unused(self) -> None:
         """Close versions that no lane names and no request uses any more."""
         for version in set(self.about) - set(self.traffic.folders):

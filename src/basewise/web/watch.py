@@ -119,15 +119,16 @@ class Watch:
 
     def truths(
         self, task: str, given: Sequence[tuple[str, str]], shadow: str | None = None
-    ) -> tuple[list[tuple[str, bool, bool | None]], int]:
-        """Keep labels by the id of their answer; ((version, right, shadow right or None) of each new one, how many ids are unknown).
+    ) -> tuple[list[tuple[str, bool, bool | None]], int, int]:
+        """Keep labels by the id of their answer; ((version, right, shadow right or None) of requests, labels kept, ids that are unknown).
 
-        Refusal (503) keeps none of them where an answer may only not be written yet.
-        Only answers of the version `shadow` count: labels come late, and an earlier shadow's errors are no evidence against it.
+        Refusal (503) keeps none of them where an answer may only not be written yet. Of a request the first label counts: its rows
+        go one way together, so they are one draw. Only answers of the version `shadow` count: labels come late, and an earlier
+        shadow's errors are no evidence against it.
         """
         whole = self.flush()
         found: list[tuple[str, bool, bool | None]] = []
-        unknown = 0
+        kept = unknown = 0
         try:
             with closing(self._open()) as file, file:
                 for id_, label in given:
@@ -146,10 +147,16 @@ class Watch:
                         unknown += 1
                         continue
                     truth = classes.index(label) if label in classes else -1  # -1: it cannot have been right
+                    request = id_.rpartition("-")[0]
+                    known = file.execute(
+                        "select 1 from truths where id >= ? and id < ? limit 1",
+                        (f"{request}-", f"{request}."),
+                    ).fetchone()
                     new = file.execute(
                         "insert or ignore into truths values (?, ?, ?)", (id_, truth, time.time())
                     )
-                    if not new.rowcount:
+                    kept += new.rowcount
+                    if known:
                         continue
                     beside = file.execute(
                         "select label from shadows where id = ? and version = ?", (id_, shadow)
@@ -162,7 +169,7 @@ class Watch:
             raise RunError(
                 f"the watch cannot keep labels: {error}", "free some space and post them again"
             ) from error
-        return found, unknown
+        return found, kept, unknown
 
     def classes(self, version: str) -> list[str]:
         """Names of the classes of a version, also of one that is no longer open; none where they are not known."""

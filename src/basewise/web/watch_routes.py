@@ -34,11 +34,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
         checked(name, request)
         asked = contract.read(contract.Labels, await service.body(request))
         given = [(one.id, one.label) for one in asked.labels]
-        found, unknown = await asyncio.to_thread(
+        found, kept, unknown = await asyncio.to_thread(
             service.watch.truths, name, given, service.traffic.lane(name).shadow
         )
         rolled_back = service.outcomes(name, found)
-        return {"kept": len(found), "unknown": unknown, "rolled_back": rolled_back}
+        return {"kept": kept, "unknown": unknown, "rolled_back": rolled_back}
 
     @app.get("/v1/tasks/{name}/watch", responses=ERRORS, tags=["watch"])
     async def watch(name: str, request: Request) -> dict[str, Any]:
