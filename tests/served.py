@@ -24,6 +24,7 @@ from basewise.core.files import write_json
 from basewise.core.method import Context
 from basewise.core.registry import part
 from basewise.core.task import Examples
+from basewise.web.link import WorkerError
 
 CLASSES = tuple(tiny.TOPICS)
 
@@ -129,6 +130,8 @@ class StandIn:
         self.ready.set()
         self.restarts, self.fails, self.seconds, self.asked = 0, {}, 0.0, []  # type: ignore[var-annotated]
         self.cancelled = 0
+        self.failed: dict[str, str] = {}
+        self.gone: set[str] = set()
 
     async def rows(self, header: dict[str, Any], seconds: float) -> Any:
         self.asked.append(header)
@@ -146,7 +149,18 @@ class StandIn:
         return values, np.zeros((n, 24), np.float32), n
 
     async def open(self, folder: str, version: str = "") -> dict[str, Any]:
+        if folder in self.gone:
+            raise WorkerError("InputError", f"no folder {folder}", True)
         return about(Path(folder).name)
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def mend(self) -> None:
+        self.failed.clear()
 
     async def close(self, version: str) -> None:
         self.asked.append({"closed": version})
@@ -169,16 +183,17 @@ def about(version: str, task: str = "tickets") -> dict[str, Any]:
     }
 
 
-def stood_in(state: Path, **limits: Any) -> tuple[Any, Any, StandIn]:
-    """(service, application, stand-in) with one live task `tickets`, version v1; nothing is started."""
+def stood_in(state: Path, known: tuple[str, ...] = ("v1",), **limits: Any) -> tuple[Any, Any, StandIn]:
+    """(service, application, stand-in) with one live task `tickets`, version v1 (or what the state says); nothing is started."""
     from basewise.steps.serve import Limits, ServeOptions
     from basewise.web.service import Service, create_app
 
     made = Service((), ServeOptions(state=state, limits=Limits(**limits)))
     worker = StandIn()
     made.link = worker  # type: ignore[assignment]
-    made._known(about("v1"))
-    made.traffic.live("tickets", "v1", "/releases/v1")
+    for version in known:
+        made._known(about(version))
+        made.traffic.live("tickets", version, f"/releases/{version}")
     return made, create_app(made), worker
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from basewise.stats import alarms
 from basewise.stats.drift import Said, _aucs, _chi2, _ks, compare
 from basewise.stats.unlabelled import estimated_accuracy, label_shift
+from basewise.web import windows
 
 
 def rows(
@@ -129,3 +132,17 @@ def test_label_shift_is_recovered() -> None:
     assert np.abs(found["now"] - now).max() < 0.05
     assert ((found["low"] <= now) & (now <= found["high"])).all()
     assert np.abs(label_shift(confusion, confusion.sum(1), rng)["now"] - found["before"]).max() < 0.01
+
+
+@pytest.mark.parametrize("classes", [windows.MOST_SHIFTED, 400])
+def test_a_window_of_many_classes_costs_little(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    confusion = (np.eye(classes) * 20 + rng.integers(0, 2, (classes, classes))).tolist()
+    reference = {"confusion": confusion, "confidence": rng.random(900).tolist(), "right": [1] * 900}
+    told = {"version": "v", "classes": [str(i) for i in range(classes)], "reference": reference}
+    lines = [(i, int(rng.integers(classes)), float(rng.random()), 0, None) for i in range(500)]
+    began = time.thread_time()
+    found = windows.look(told, windows.Rows(lines, lines, lines), 0, None)
+    assert ("shares" in found) == (classes <= windows.MOST_SHIFTED)
+    assert "estimated_accuracy" in found
+    assert time.thread_time() - began < 1.5

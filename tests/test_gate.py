@@ -195,6 +195,28 @@ class TestChecks:
         assert look("abstention", subject(tmp_path, trial=trial_of(tiny_task(), wrong=0.5))).verdict == WARN
         assert look("abstention", subject(tmp_path, trial=None)).verdict == WARN
 
+    def test_abstention_is_about_the_threshold_that_ships(self, tmp_path: Path) -> None:
+        n = 1_000
+        zeros, sure = np.zeros(n, np.int64), np.linspace(0.99, 0.6, n)
+        probabilities = np.stack([sure, (1 - sure) / 2, (1 - sure) / 2], 1)
+
+        def shipping(threshold: float, wrong: int = 0) -> Subject:
+            labels = np.where(np.arange(n) < n - wrong, 0, 1)
+            given = {"row_ids": np.arange(n), "labels": labels, "fold": zeros, "seed": zeros}
+            trial = Trial(method="words", base=None, probabilities=probabilities, n_train=n, **given)
+            coverage = {"threshold": threshold, "promised_risk": 0.05}
+            decision = Decision(verdict="winner", sentence="", chosen="words", coverage=coverage)
+            return subject(tmp_path, decision=decision, trial=trial)
+
+        assert look("abstention", shipping(0.9)).verdict == PASS
+        assert look("abstention", shipping(0.9, wrong=200)).verdict == PASS
+        weak = look("abstention", shipping(0.9), risk=0.01)
+        assert weak.verdict == FAIL and "promises a risk of 0.05" in weak.sentence
+        assert "risk = 0.05" in weak.advice
+        assert look("abstention", shipping(0.9), risk=0.1).verdict == PASS
+        broken = look("abstention", shipping(0.5, wrong=200))
+        assert broken.verdict == FAIL and "above the threshold that ships" in broken.sentence
+
     def test_abstention_sees_a_broken_promise(self) -> None:
         module = part("checks", "abstention")
         half = np.arange(1000) < 500

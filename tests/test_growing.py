@@ -197,3 +197,32 @@ def test_a_step_that_fails_fails_those_that_share_it_and_the_thread_goes_on(
     texts.add(2, asked("the film was", most_tokens=4))
     heard.wait({2})
     assert heard.ends[2]["tokens"] == 4
+
+
+def test_prompts_that_wait_are_read_once_and_in_their_order(
+    worker: tuple[Texts, Heard, Causal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, heard, _ = worker
+    read: list[str] = []
+    asked_for: list[int] = []
+    tokens, fits = Causal.prompt_tokens, Growing.fits
+
+    def counted(self: Causal, prompt: str, options: Sampling) -> Any:
+        read.append(prompt)
+        return tokens(self, prompt, options)
+
+    def one_at_a_time(self: Growing, prompt: Any, options: Sampling) -> bool:
+        asked_for.append(len(prompt))
+        return not self.live and fits(self, prompt, options)
+
+    monkeypatch.setattr(Causal, "prompt_tokens", counted)
+    monkeypatch.setattr(Growing, "fits", one_at_a_time)
+    prompts = ["the film was", "x", "question: red?", "the"]
+    with texts._changed:  # all at once
+        for number, prompt in enumerate(prompts):
+            texts.add(number, asked(prompt, most_tokens=6))
+    heard.wait(set(range(4)))
+    assert not heard.errors
+    assert read == prompts
+    assert list(heard.ends) == [0, 1, 2, 3]
+    assert len(asked_for) < 40, "only the first that waits is tried at each step"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,19 @@ def test_a_release_is_verified_before_it_is_opened_and_named_by_its_id(tmp_path:
     (tmp_path / "claims" / "release.json").write_text("{}")
     with pytest.raises(BasewiseError):
         Host().open(tmp_path / "claims")
+
+
+def test_a_release_whose_sets_hold_all_classes_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import released
+    from basewise.core.release import Release
+
+    folder = released.released(signed=False)
+    record = Release.load(folder)
+    all_classes = replace(record, conformal={**record.conformal, "least_probability": 0.0})
+    monkeypatch.setattr("basewise.steps.hosting.verified", lambda folder: all_classes)
+    assert Host().open(folder)["conformal"]["least"] == 0.0
 
 
 def test_a_row_that_was_held_out_by_several_seeds_counts_once(tmp_path: Path) -> None:

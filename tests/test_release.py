@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,20 @@ def test_an_incumbent_is_compared_on_the_locked_rows_and_the_look_is_counted(tmp
     made = release(run, to=tmp_path / "r", policy=tmp_path / "p.toml", options=options)
     assert any("minus the incumbent" in m["name"] and m["n"] == 24 for m in made.measures)
     assert len(json.loads((run / "looks.json").read_text())) == before + 1 == made.score["looks"]
+
+
+def test_an_incumbent_that_reads_other_columns_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.steps import gate
+
+    candidate = gate.open_run(released.run_folder())
+    other = replace(candidate.predictor, inputs=("subject", "text"))
+    monkeypatch.setattr(gate, "load", lambda folder: other)
+    looks = (candidate.run / "looks.json").read_text()
+    with pytest.raises(RunError, match="reads subject, text and this run text"):
+        gate.incumbent(candidate, tmp_path / "before")
+    assert (candidate.run / "looks.json").read_text() == looks, "nothing was looked at"
 
 
 def test_a_release_of_a_later_version_and_half_a_copy(tmp_path: Path) -> None:
@@ -360,3 +375,6 @@ def test_push_refuses_what_was_touched_and_tells_the_hubs_reason(
         push(released.released(), "o/r", endpoint=address, token="hf_test")
     with pytest.raises(InputError, match="owner/name"):
         push(released.released(), "../r", endpoint=address)
+    for name in ("o/a--b", "o/a..b", "o/a-"):
+        with pytest.raises(InputError, match="is no name of a repository"):
+            push(released.released(), name, endpoint=address)

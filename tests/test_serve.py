@@ -20,7 +20,9 @@ import pytest
 import tiny
 import tiny_decoders
 from basewise.core.errors import InputError
+from basewise.core.files import lock
 from basewise.steps.predict import load
+from basewise.steps.serve import read_limits
 from basewise.web.keys import Keys
 from served import CLASSES, Running, body, free_port, run_folder, service, start
 from tiny import command, refused
@@ -260,16 +262,36 @@ def test_what_a_user_can_mend_is_one_line(made: dict[str, Path], tmp_path: Path)
         refused(command("serve", made["words"], "--port", port, *state), "cannot listen")
     (tmp_path / "limits.toml").write_text("rowz = 3\n")
     refused(command("serve", made["words"], "--config", tmp_path / "limits.toml", *state), "rowz", "rows")
+    for line in (
+        "rows = 0.5",
+        "rows = inf",
+        "rows = nan",
+        "rows = 0",
+        "seconds = inf",
+        "seconds = nan",
+        "seconds = -1",
+    ):
+        (tmp_path / "limits.toml").write_text(line)
+        with pytest.raises(InputError, match=f"{line.split()[0]} in .* is .*; give "):
+            read_limits(tmp_path / "limits.toml")
     refused(command("access", "remove", "nobody", *state), "nobody")
 
 
-def test_a_folder_that_is_not_there_ends_the_service_with_one_line(tmp_path: Path) -> None:
-    words = ["-c", "from basewise.cli.main import main; main()", "serve", str(tmp_path / "nowhere")]
-    words += ["--port", str(free_port()), "--state", str(tmp_path / "state")]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "nowhere" in done.stderr.splitlines()[-1]
+def test_what_cannot_be_served_ends_the_service_with_one_line(tmp_path: Path) -> None:
+    def last_line(*words: str) -> str:
+        code = ["-c", "from basewise.cli.main import main; main()", "serve", *words]
+        code += ["--port", str(free_port()), "--state", str(tmp_path / "state")]
+        done = subprocess.run(
+            [sys.executable, *code], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr.splitlines()[-1]
+
+    assert "nowhere" in last_line(str(tmp_path / "nowhere"))
+    assert "nosuchbase" in last_line("--base", "nosuchbase")
+    with lock(tmp_path / "state" / ".service.lock"):
+        assert "in use by another process" in last_line()
 
 
 def test_an_upstream_is_passed_through(tmp_path: Path, running: Running) -> None:

@@ -88,6 +88,16 @@ def test_nul_emoji_and_empty_texts_are_texts(made: Any) -> None:
     assert call(app, "POST", PATH, content=body([])).json()["answers"] == []
 
 
+def test_numbers_and_booleans_are_the_texts_that_they_are_in_a_table() -> None:
+    from basewise.core.cells import cell
+    from basewise.web import contract
+    from basewise.web.predict_routes import texts_of
+
+    values = [5, 5.0, 2.5, 0, 1, True, False, None, "5.0", 12_345_678_901_234_567_890_123]
+    rows = contract.read(contract.Predict, body([{"n": v, "more": 1} for v in values])).rows
+    assert texts_of(rows, ["n"], 100) == [cell(v) or "" for v in values]
+
+
 def test_unknown_tasks_routes_and_methods(made: Any) -> None:
     _, app, _ = made
     for method, path, status in (

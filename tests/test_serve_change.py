@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from basewise.core import frames
 from basewise.core.errors import BasewiseError, InputError, RunError, UnknownName
 from basewise.stats.harm import ODDS, Canary, Shadow, proven
 from basewise.steps.queueing import SLICE_TOKENS, STEP_TOKENS, Job, take
+from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
 from basewise.web.metrics import Metrics
+from basewise.web.predict_routes import Predicting, answers_of, packed
 from basewise.web.traffic import Traffic
 from basewise.web.watch import Watch
 from served import about, body, call, stood_in
@@ -108,8 +111,9 @@ def test_versions_that_cannot_be_opened_again_are_left_out_and_no_other(traffic:
     traffic.keep({"a", "c", "d"})
     lane = traffic.lane("t")
     assert (lane.live, lane.before, lane.canary, lane.shadow) == ("c", ("a",), "d", None)
-    assert set(traffic.lanes) == {"t"}
-    assert traffic.events[-2]["version"] == "b, s"
+    assert traffic.lane("u").live == "x", "its folder may be back at the next start"
+    assert Traffic(traffic.path).lanes == traffic.lanes
+    assert traffic.events[-1]["version"] == "b, s"
     traffic.roll_back("t")
     assert traffic.roll_back("t") == "a"
 
@@ -121,15 +125,11 @@ def test_a_label_that_changes_no_evidence_writes_nothing(
     assert traffic.outcomes("t", [("a", True, None)]) is None
 
 
-def test_the_same_text_goes_the_same_way_while_the_share_grows(traffic: Traffic) -> None:
-    texts = [f"text {i}" for i in range(2000)]
-    before: set[str] = set()
+def test_a_canary_gets_its_share_of_the_requests(traffic: Traffic) -> None:
     for percent in (1, 5, 25):
         traffic.canary("t", "b", "/b", percent)
-        now = {t for t in texts if traffic.lane("t").pick(t) == "b"}
-        assert before <= now
-        assert len(now) == pytest.approx(20 * percent, abs=5 * np.sqrt(20 * percent) + 1)
-        before = now
+        now = sum(traffic.lane("t").pick(f"request {i}") == "b" for i in range(2000))
+        assert now == pytest.approx(20 * percent, abs=5 * np.sqrt(20 * percent) + 1)
 
 
 # --- harm
@@ -152,6 +152,51 @@ def test_a_harmful_canary_is_rolled_back_and_an_equal_one_is_not(traffic: Traffi
     assert "proven harm" in why
     assert traffic.lane("t").canary is None
     assert traffic.events[-1]["event"] == "rolled back"
+
+
+def test_a_canary_that_only_fails_is_rolled_back_at_every_share(traffic: Traffic) -> None:
+    for between in (0, 3, 99):
+        traffic.canary("t", "b", "/b", 1)
+        why, failures = None, 0
+        while why is None:
+            for _ in range(between):
+                traffic.answered("t", [("a", True)])
+            why, failures = traffic.answered("t", [("b", False), ("a", True)]), failures + 1
+            assert failures < 12
+        assert f"{failures} of {failures} requests not answered" in why
+        assert traffic.lane("t").canary is None
+        assert Traffic(traffic.path).lanes == traffic.lanes
+
+
+def test_a_canary_that_fails_as_often_as_the_live_release_stays(tmp_path: Path) -> None:
+    rng, gone = np.random.default_rng(0), 0
+    for i in range(60):
+        traffic = Traffic(tmp_path / f"{i}.json")
+        traffic.live("t", "a", "/a")
+        traffic.canary("t", "b", "/b", 25)
+        for _ in range(200):
+            version, well = "b" if rng.random() < 0.25 else "a", bool(rng.random() < 0.8)
+            if version == "a" or well:
+                traffic.answered("t", [(version, well)])
+            elif rng.random() < 0.8:  # else the live release cannot answer it either
+                traffic.answered("t", [("b", False), ("a", True)])
+        gone += traffic.lane("t").canary is None
+    assert gone <= 12
+
+
+def test_a_text_that_comes_often_proves_no_harm(traffic: Traffic) -> None:
+    """Nine of ten requests are one text that both releases get right; on the others both err alike."""
+    rng, gone = np.random.default_rng(0), 0
+    for round_ in range(40):
+        traffic.canary("t", "b", "/b", 25)
+        rows = []
+        for i in range(300):
+            right = bool(rng.random() < 0.9 or rng.random() < 0.7)
+            rows.append((traffic.lane("t").pick(f"{round_} {i}"), right, None))
+        gone += traffic.outcomes("t", rows) is not None
+        if traffic.lane("t").canary is not None:
+            traffic.roll_back("t")
+    assert gone <= 8
 
 
 def test_a_harmful_shadow_is_dropped(traffic: Traffic) -> None:
@@ -230,18 +275,69 @@ def test_labels_reach_the_lane_once(tmp_path: Path) -> None:
     service.watch.stop()
 
 
+def test_labels_of_answers_that_are_not_written_yet_are_refused_and_not_lost(tmp_path: Path) -> None:
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    watch.refer(about("v1"))
+    watch.start()
+    watch.answered("tickets", about("v1"), "r", np.eye(3)[[0, 0]], None)
+    assert watch.flush(60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "flush", lambda: False)
+        with pytest.raises(Refusal) as refused:
+            watch.truths("tickets", [("r-0", "a"), ("later-0", "a")])
+    assert refused.value.status == 503
+    assert len(watch.truths("tickets", [("r-0", "a"), ("later-0", "a")])[0]) == 1
+    watch.stop()
+
+
+def test_labels_of_a_version_that_is_gone_are_told_by_its_classes_or_left_out(tmp_path: Path) -> None:
+    first = Watch(tmp_path / "watch.db", Metrics())
+    first.refer(about("v1"))
+    first.start()
+    for version in ("v1", "v0"):  # v0 is of a time before classes were kept
+        first.answered("tickets", about(version), version, np.eye(3)[[0, 1]], None)
+    first.stop()
+    again = Watch(first.path, Metrics())
+    assert again.truths("tickets", [("v1-0", "a"), ("v0-0", "a")]) == ([("v1", True, None)], 1, 1)
+    assert again.totals("tickets")["v0"]["labelled"] == 0
+    assert again.classes("v1") == ["a", "b", "c"]
+
+
+def test_a_canary_does_not_clear_the_alarm_of_the_live_release() -> None:
+    metrics = Metrics()
+    read = metrics.registry.get_sample_value
+    metrics.watched("t", "live", {"alarms": 2, "p_values": {"joint": 0.005}})
+    metrics.watched("t", "canary", {"alarms": 0})
+    assert read("basewise_drift_alarms", {"task": "t", "version": "live"}) == 2
+    metrics.forget("live")
+    assert read("basewise_drift_alarms", {"task": "t", "version": "live"}) is None
+    assert read("basewise_drift_alarms", {"task": "t", "version": "canary"}) == 0
+
+
 def test_an_earlier_shadows_errors_are_no_evidence_against_a_later_one(tmp_path: Path) -> None:
     watch = Watch(tmp_path / "watch.db", Metrics())
     values = np.eye(3)[[0, 0]]
     for version in ("v1", "s1", "s2"):
         watch.refer(about(version))
     watch.start()
-    watch.answered("tickets", about("v1"), "r", values, None)
-    watch.shadowed("tickets", "r", about("s1"), values[:, [1, 0, 2]])
-    found, _ = watch.truths("tickets", [("r-0", "a")], "s2")
-    assert found == [("v1", True, None)]
-    found, _ = watch.truths("tickets", [("r-1", "a")], "s1")
-    assert found == [("v1", True, False)]
+    for request in ("r", "q"):
+        watch.answered("tickets", about("v1"), request, values, None)
+        watch.shadowed("tickets", request, about("s1"), values[:, [1, 0, 2]])
+    assert watch.truths("tickets", [("r-0", "a")], "s2") == ([("v1", True, None)], 1, 0)
+    assert watch.truths("tickets", [("q-1", "a")], "s1") == ([("v1", True, False)], 1, 0)
+    watch.stop()
+
+
+def test_of_a_request_one_label_is_evidence_and_all_are_kept(tmp_path: Path) -> None:
+    watch = Watch(tmp_path / "watch.db", Metrics())
+    watch.refer(about("v1"))
+    watch.start()
+    for request in ("r", "r1"):
+        watch.answered("tickets", about("v1"), request, np.eye(3)[[0] * 4], None)
+    given = [(f"{request}-{i}", "b") for i in (2, 0, 1) for request in ("r", "r1")]
+    assert watch.truths("tickets", given) == ([("v1", False, None)] * 2, 6, 0)
+    assert watch.truths("tickets", [*given, ("r-3", "b")]) == ([], 1, 0)
+    assert watch.totals("tickets")["v1"]["labelled"] == 7
     watch.stop()
 
 
@@ -386,12 +482,13 @@ def test_a_canary_that_fails_gives_way_to_the_live_release(tmp_path: Path) -> No
     service._known(about("v2"))
     service.traffic.canary("tickets", "v2", "/releases/v2", 25)
     worker.fails["v2"] = WorkerError("ValueError", "internal error", False)
-    answers = [call(app, "POST", "/v1/tasks/tickets/predict", content=body(f"1 text {i}")) for i in range(60)]
-    assert [a.status_code for a in answers] == [200] * 60
+    answers = [call(app, "POST", "/v1/tasks/tickets/predict", content=body("1 text")) for _ in range(120)]
+    assert [a.status_code for a in answers] == [200] * 120
     assert {a.json()["version"] for a in answers} == {"v1"}
     tried = {h["version"] for h in worker.asked if "version" in h}
     assert "v2" in tried
-    assert service.traffic.lane("tickets").canary_evidence.seen_new[1] > 0
+    assert service.traffic.lane("tickets").canary is None, "it has never answered"
+    assert "requests not answered" in service.traffic.events[-1]["why"]
 
 
 def test_changes_by_an_admin_key(tmp_path: Path) -> None:
@@ -454,6 +551,120 @@ def test_a_slow_body_holds_up_no_other_change(tmp_path: Path) -> None:
     assert service.traffic.lane("tickets").live == "v2"
 
 
+def test_a_task_that_is_removed_while_a_row_is_computed_answers_it(tmp_path: Path) -> None:
+    import asyncio
+
+    import httpx
+
+    service, app, worker = stood_in(tmp_path / "state")
+    headers = {"Authorization": f"Bearer {service.keys.add('boss', admin=True)}"}
+    worker.seconds = 0.3
+
+    async def both() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=headers
+        ) as client:
+            slow = asyncio.ensure_future(client.post("/v1/tasks/tickets/predict", content=body("1")))
+            await asyncio.sleep(0.1)
+            gone = await client.delete("/v1/admin/tasks/tickets")
+            service.about.clear()
+            return [gone.status_code, (await slow).status_code]
+
+    assert asyncio.run(both()) == [200, 200]
+    with pytest.raises(UnknownName):
+        asyncio.run(Predicting(service)("tickets", ["1"], 1.0, "r"))
+
+
+def test_answers_are_in_order_rounded_and_json_whatever_is_shown() -> None:
+    values = np.array([[0.2, 0.2, 0.6], [1 / 3, 1 / 3, 1 / 3], [0.98, 0.0, 0.02]])
+    told = {**about("v1"), "conformal": {"alpha": 0.1, "least": 0.5, "rows": 9}, "threshold": 0.5}
+    whole = answers_of(values, told, None, "r")
+    assert [a["label"] for a in whole] == ["c", "a", "a"]
+    assert [a["set"] for a in whole] == [["c"], ["a"], ["a"]]
+    assert [a["abstained"] for a in whole] == [False, True, False]
+    assert list(whole[0]["probabilities"]) == ["c", "a", "b"]
+    assert whole[1]["probability"] == 0.333333
+    found = json.loads(packed({"task": "t"}, answers_of(values, told, 1, "r")))
+    assert found["task"] == "t"
+    assert [a["probabilities"] for a in found["answers"]] == [{"c": 0.6}, {"a": 0.333333}, {"a": 0.98}]
+    many = np.random.default_rng(0).dirichlet(np.ones(150), 1_024)
+    began = time.thread_time()
+    packed({}, answers_of(many, {**told, "classes": [f"class {i}" for i in range(150)]}, None, "r"))
+    assert time.thread_time() - began < 1.5
+
+
+def test_a_release_whose_folder_is_missing_at_a_start_is_refused_and_comes_back(tmp_path: Path) -> None:
+    import asyncio
+
+    service, _, _ = stood_in(tmp_path / "state")
+    service.traffic.live("tickets", "v2", "/releases/v2")
+    service.traffic.live("others", "v3", "/releases/v3")
+    service, app, worker = stood_in(tmp_path / "state", known=())
+    worker.gone = {"/releases/v2"}
+    asyncio.run(service.start())
+    assert call(app, "POST", "/v1/tasks/others/predict", content=body("0")).status_code == 200
+    for path in ("/v1/tasks/tickets/predict", "/ready"):
+        answer = call(app, "POST" if "predict" in path else "GET", path, content=body("0"))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_open")
+    assert call(app, "GET", "/v1/tasks").json()["tasks"][0]["open"] is False
+    assert call(app, "GET", "/v1/tasks/tickets/watch").status_code == 200
+    worker.gone.clear()
+    asyncio.run(service.mend())
+    assert call(app, "GET", "/ready").status_code == 200
+    answer = call(app, "POST", "/v1/tasks/tickets/predict", content=body("0"))
+    assert answer.json()["version"] == "v2"
+    assert service.traffic.lane("tickets").before == ("v1",)
+    asyncio.run(service.stop())
+
+
+def test_two_folders_of_one_task_are_refused_before_either_is_served(tmp_path: Path) -> None:
+    import asyncio
+
+    service, _, _ = stood_in(tmp_path / "state", known=())
+    service._folders = ("/one/v1", "/other/v2")
+    with pytest.raises(InputError, match="/releases/v1 and /releases/v2 are both served as tickets"):
+        asyncio.run(service.start())
+    assert not service.traffic.lanes
+    service._folders = ("/one/v1", "/one/v1")
+    asyncio.run(service.start())
+    assert service.traffic.lane("tickets").live == "v1"
+    asyncio.run(service.stop())
+
+
+def test_what_a_new_worker_cannot_open_is_refused_until_it_can(tmp_path: Path) -> None:
+    import asyncio
+
+    service, app, worker = stood_in(tmp_path / "state")
+    worker.failed = {"v1": "no folder", "base:tiny": "no folder"}
+    content = b'{"model": "tiny", "input": "a"}'
+    for method, path, sent in (
+        ("POST", "/v1/tasks/tickets/predict", body("0")),
+        ("POST", "/v1/embeddings", content),
+        ("GET", "/ready", None),
+    ):
+        assert call(app, method, path, content=sent).status_code == 503, path
+    asyncio.run(service.mend())
+    assert call(app, "POST", "/v1/tasks/tickets/predict", content=body("0")).status_code == 200
+
+
+def test_a_new_worker_says_what_it_could_not_open() -> None:
+    import asyncio
+
+    from basewise.web.link import Link
+
+    async def one() -> tuple[dict[int, str], Any]:
+        link = Link(failed={"v9": "no folder"})
+        link._reader = asyncio.StreamReader()
+        for header in ({"id": -2}, {"id": -3, "error": "RunError", "message": "no folder"}, {"id": -1}):
+            link._reader.feed_data(frames.pack(header))
+        with pytest.raises(WorkerError) as refused:
+            await link.ask({"op": "predict", "version": "v9"})
+        return await link._barrier(), refused.value.kind
+
+    assert asyncio.run(one()) == ({-3: "no folder"}, "NotOpen")
+
+
 # --- messages and the queue
 
 
@@ -502,8 +713,6 @@ def test_a_batch_keeps_the_budget_and_starves_nobody(jobs: list[tuple[list[int],
 
 
 def test_jobs_that_wait_by_the_thousand_are_not_all_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     from basewise.steps import queueing
     from basewise.steps.hosting import Answered
 
@@ -535,3 +744,53 @@ def test_jobs_that_wait_by_the_thousand_are_not_all_weighed(monkeypatch: pytest.
     assert set(finished) == set(range(5_000)) - set(errors) - {4_998}
     assert max(weighed) <= queueing.MOST_LOOKED_AT
     assert finished[0] == 4_999, "the earliest deadline comes first"
+
+
+def test_rows_beside_come_last_and_alone() -> None:
+    from basewise.steps import queueing
+    from basewise.steps.hosting import Answered
+
+    batches: list[list[str]] = []
+
+    def answer(parts: list[Any]) -> list[Answered]:
+        batches.append([p.version for p in parts])
+        if len(batches) == 2:  # a row that somebody waits for comes between those beside
+            queue.add(Job(9, "live", ["x"], None, np.array([9]), now + 1_000))
+        return [Answered(np.zeros((len(p.texts), 2))) for p in parts]
+
+    def finish(job: Job, answered: Answered) -> None:
+        finished.append(job.number)
+        if len(finished) == 5:
+            queue.close()
+
+    finished: list[int] = []
+    queue, now = queueing.Queue(answer, finish), time.monotonic()
+    for number, beside in enumerate((True, True, False, False)):
+        job = Job(number, "beside" if beside else "live", ["x"], None, np.array([900]), now + 10 + number)
+        job.beside = beside
+        queue.add(job)
+    queue.run()
+    assert batches == [["live", "live"], ["beside"], ["live"], ["beside"]]
+    assert finished == [2, 3, 0, 9, 1]
+
+
+def test_a_shadow_is_asked_for_no_more_rows_than_it_can_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    monkeypatch.setattr("basewise.web.predict_routes.MOST_BESIDE", 3)
+    service, _, worker = stood_in(tmp_path / "state")
+    service._known(about("v2"))
+    service.traffic.shadow("tickets", "v2", "/releases/v2")
+    predicting, worker.seconds = Predicting(service), 0.05
+
+    async def many() -> int:
+        await asyncio.gather(*(predicting("tickets", ["0", "1"], 9.0, f"r{i}") for i in range(3)))
+        most = predicting.beside
+        await asyncio.gather(*service.background)
+        return most
+
+    assert asyncio.run(many()) == 2
+    assert predicting.beside == 0
+    assert [h["beside"] for h in worker.asked if h["version"] == "v2"] == [True]

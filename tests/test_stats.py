@@ -285,6 +285,12 @@ def test_promised_risk_is_kept() -> None:
     assert conformal.threshold_for_risk(np.ones(5), np.ones(5)) is None
 
 
+def test_rows_that_are_equally_sure_are_promised_for_together() -> None:
+    confidence, right = np.repeat([0.9, 0.6], 500), np.arange(1_000) < 700  # sorted by class, as tables are
+    assert conformal.threshold_for_risk(confidence, right) == (0.9, 0.5)
+    assert conformal.threshold_for_risk(np.full(1_000, 0.7), right) is None
+
+
 def test_groups_promise_less() -> None:
     confidence, right = np.linspace(1, 0, 600), np.arange(600) < 480
     alone, grouped = (

@@ -109,8 +109,8 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def lock(path: Path, wait: bool = True) -> Iterator[None]:
-    """An advisory lock that dies with its process. With `wait=False`, a lock in use raises RunError."""
+def lock(path: Path, wait: bool = True, what: str = "the run folder", option: str = "--to") -> Iterator[None]:
+    """An advisory lock that dies with its process. With `wait=False`, a lock in use raises RunError about `what`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
@@ -121,8 +121,7 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise RunError(
-                f"the run folder {path.parent} is in use by another process",
-                "wait for it or give another --to",
+                f"{what} {path.parent} is in use by another process", f"wait for it or give another {option}"
             ) from None
         yield
     finally:

@@ -39,6 +39,7 @@ def threshold_for_risk(
     if n == 0:
         return None
     order = np.argsort(-np.asarray(confidence), kind="stable")
+    down = np.asarray(confidence, float)[order]
     wrong = np.cumsum(1 - np.asarray(right, int)[order])
     worth = independent_rows(right, clusters) / n
     tries = max(1, int(np.ceil(np.log2(n))) + 1)
@@ -46,16 +47,19 @@ def threshold_for_risk(
     for _ in range(tries):
         if low > high:
             break
-        size = (low + high) // 2
+        middle = (low + high) // 2
+        size = int(
+            np.searchsorted(-down, -down[middle - 1], side="right")
+        )  # with all rows as confident as this
         errors, rows = worth * wrong[size - 1], worth * size
         upper = 1.0 if errors == rows else float(beta.ppf(1 - delta / tries, errors + 1, rows - errors))
         if upper <= risk:
             best, low = size, size + 1
         else:
-            high = size - 1
+            high = middle - 1
     if best is None:
         return None
-    value = float(np.asarray(confidence)[order][best - 1])
+    value = float(down[best - 1])
     return value, float((np.asarray(confidence) >= value).mean())
 
 

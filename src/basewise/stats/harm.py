@@ -1,9 +1,10 @@
 """Whether a new release does harm, at every look: e-values for rows that both answered and for shares of the traffic.
 
-Shadow: old and new answer the same rows, so discordant pairs decide (`stats/sequential.log_e_value`). Canary: each row is answered by
-one of them. Given the outcomes of the old release since the new one's last outcome, and how many of all of them were wrong, the
-new one's outcome is a draw without replacement where both err alike; a bet on higher odds of error, mixed over four odds, is an
-e-process whatever the common rate is and however it drifts between blocks. Reaching 20 happens by chance with probability at most 1/20.
+Shadow: old and new answer the same rows, so discordant pairs decide (`stats/sequential.log_e_value`). Canary: each request is answered
+by one of them, drawn anew, so that what comes often comes to both. Given the outcomes of the old release since the new one's last
+outcome, and how many of all of them were wrong, the new one's outcome is a draw without replacement where both err alike; a bet on
+higher odds of error, mixed over four odds, is an e-process whatever the common rate is and however it drifts between blocks.
+Reaching 20 happens by chance with probability at most 1/20.
 """
 
 from __future__ import annotations

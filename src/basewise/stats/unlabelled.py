@@ -68,9 +68,11 @@ def label_shift(confusion: np.ndarray, counts: np.ndarray, rng: np.random.Genera
     confusion, counts = np.asarray(confusion, float), np.asarray(counts, float)
     draws = np.empty((DRAWS, len(counts)))
     cells, n = confusion.sum(), counts.sum()
+    filled = np.nonzero(confusion)  # few of many: the others are never drawn
+    again = np.zeros_like(confusion)
     for i in range(DRAWS):
-        again = rng.multinomial(int(cells), confusion.ravel() / cells).reshape(confusion.shape)
-        draws[i] = _shares(again.astype(float), rng.multinomial(int(n), counts / n).astype(float))
+        again[filled] = rng.multinomial(int(cells), confusion[filled] / cells)
+        draws[i] = _shares(again, rng.multinomial(int(n), counts / n).astype(float))
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
     now = _shares(confusion, counts)

@@ -179,6 +179,11 @@ def incumbent(candidate: Candidate, against: str | Path) -> Json:
     other = load(against)
     if set(other.classes) != set(ours.classes):
         raise RunError(f"{against} predicts other classes", "compare releases of the same task")
+    if other.inputs != ours.inputs:  # it would be asked about texts that it was never made for, and lose
+        raise RunError(
+            f"{against} reads {', '.join(other.inputs)} and this run {', '.join(ours.inputs)}, so they cannot be compared",
+            "release without an incumbent, or compare with a release that reads the same columns",
+        )
     rows = task.test()
     rows = rows.take(rows.labels >= 0)
     looks = count_look(candidate.run, task.test_digest(), f"release: against {against}")

@@ -133,7 +133,7 @@ class Host:
         about = describe(folder, predictor, found)
         if record is not None:
             about["task"] = address_of(record.name)
-            if least := record.conformal.get("least_probability"):
+            if (least := record.conformal.get("least_probability")) is not None:  # 0.0: all classes
                 about["conformal"] = {
                     "alpha": record.conformal["alpha"],
                     "least": least,

@@ -31,7 +31,12 @@ def push(
     record = Release.load(folder)
     from httpx import HTTPError
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     api = HfApi(endpoint=endpoint, token=token)
     try:
@@ -43,6 +48,10 @@ def push(
             commit_message=f"{record.name} {record.id[:12]}",
             delete_patterns="*",
         )
+    except HFValidationError as error:
+        raise InputError(
+            f"{repo!r} is no name of a repository", "leave out --, .. and an end in - or ."
+        ) from error
     except LocalTokenNotFoundError as error:
         raise RunError("the hub asks who you are", "log in with: hf auth login") from error
     except (HfHubHTTPError, HTTPError, OSError, OfflineModeIsEnabled) as error:

@@ -1,7 +1,8 @@
 """The queue of a worker: rows of many requests to batches by tokens, deadlines first kept, nobody waiting for a full batch.
 
 An idle worker takes what is there at once, so a single client waits for nothing; while a batch is computed the next one gathers
-by itself. A request with many rows is taken in slices between those of others, so it cannot hold them up.
+by itself. A request with many rows is taken in slices between those of others, so it cannot hold them up. Rows that nobody waits for
+(`beside`) are computed while no others wait, in batches of a slice.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Job:
     lengths: np.ndarray
     deadline: float
     watched: bool = False
+    beside: bool = False
     done: int = 0
     cancelled: bool = False
     parts: list[Answered] = field(default_factory=list)
@@ -86,15 +88,15 @@ class Queue:
         self._answer, self._finish = answer, finish
         self._jobs: dict[int, Job] = {}
         self._came = itertools.count()
-        self._order: list[tuple[float, int, Job]] = []
-        """A heap by deadline; jobs that are done or cancelled stay in it until they come to its top."""
+        self._order: list[tuple[bool, float, int, Job]] = []
+        """A heap by deadline, those beside last; jobs that are done or cancelled stay in it until they come to its top."""
         self._ready = threading.Condition()
         self._closed = False
 
     def add(self, job: Job) -> None:
         with self._ready:
             self._jobs[job.number] = job
-            heapq.heappush(self._order, (job.deadline, next(self._came), job))
+            heapq.heappush(self._order, (job.beside, job.deadline, next(self._came), job))
             self._ready.notify()
 
     def cancel(self, number: int) -> None:
@@ -116,7 +118,8 @@ class Queue:
                 if self._closed:
                     return
                 late, first = self._first(time.monotonic())
-                batch = take(first)
+                asked = [job for job in first if not job.beside]
+                batch = take(asked) if asked else take(first, SLICE_TOKENS)
             for job in late:
                 self._finish(job, Answered(error=Late()))
             if batch:
@@ -125,10 +128,10 @@ class Queue:
     def _first(self, now: float) -> tuple[list[Job], list[Job]]:
         """(jobs that are too late, which are let go of; the jobs whose deadlines come next)."""
         late: list[Job] = []
-        first: list[tuple[float, int, Job]] = []
+        first: list[tuple[bool, float, int, Job]] = []
         while self._order and len(first) < MOST_LOOKED_AT:
             entry = heapq.heappop(self._order)
-            deadline, _, job = entry
+            _, deadline, _, job = entry
             if self._jobs.get(job.number) is not job:
                 continue
             if deadline < now:
@@ -137,7 +140,7 @@ class Queue:
                 first.append(entry)
         for entry in first:
             heapq.heappush(self._order, entry)
-        return late, [job for _, _, job in first]
+        return late, [job for _, _, _, job in first]
 
     def _step(self, batch: list[tuple[Job, int]]) -> None:
         """Compute one batch and finish the jobs that are whole."""

@@ -19,6 +19,9 @@ from typing import Any
 from basewise.core.errors import BasewiseError, InputError, MissingExtra, UnknownName
 from basewise.core.files import home
 
+MOST_SECONDS = 86_400.0
+"""A day: the longest time that a limit may give a request."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -65,8 +68,14 @@ def read_limits(path: Path | None) -> Limits:
     for key, value in values.items():
         if key not in known:
             raise UnknownName.of("limit", key, known)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise InputError(f"{key} in {path} is {value!r}", "give a number above 0")
+        whole = isinstance(known[key], int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            right = False
+        else:
+            right = value >= 1 if whole else 0 < value <= MOST_SECONDS
+        if not right:
+            fix = "a whole number from 1 on" if whole else f"seconds above 0, at most {MOST_SECONDS:g}"
+            raise InputError(f"{key} in {path} is {value!r}", f"give {fix}")
     return Limits(**{k: type(known[k])(v) for k, v in values.items()})
 
 

@@ -93,7 +93,9 @@ class Worker:
             raise TooManyTokens(count, header["most_tokens"])
         lengths = tokens.lengths if tokens is not None else np.array([1 + len(t) // 4 for t in texts])
         deadline = time.monotonic() + header["seconds"]
-        self.queue.add(Job(number, version, texts, tokens, lengths, deadline, header.get("watched", False)))
+        job = Job(number, version, texts, tokens, lengths, deadline, header.get("watched", False))
+        job.beside = header.get("beside", False)
+        self.queue.add(job)
 
     def _finish(self, job: Job, answered: Answered) -> None:
         if answered.error is not None:

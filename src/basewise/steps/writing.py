@@ -16,20 +16,22 @@ from basewise.core.base import Base
 from basewise.steps.queueing import Late
 
 if TYPE_CHECKING:
-    from basewise.engine.causal import Causal
-    from basewise.engine.generate import Answer
+    import numpy as np
+
+    from basewise.engine.generate import Answer, Sampling
     from basewise.engine.growing import Growing, Grown
 
 
 @dataclass
 class _Text:
-    """One request: what was asked, what of it has been sent, and its deadline on the monotonic clock."""
+    """One request: what was asked, its deadline on the monotonic clock, its prompt once it is read, what of it has been sent."""
 
     number: int
     header: dict[str, Any]
     deadline: float
-    asked: int = 0
-    stop: tuple[str, ...] = ()
+    prompt: str = ""
+    tokens: np.ndarray | None = None
+    sampling: Sampling | None = None
     shown: str = ""
 
 
@@ -77,37 +79,50 @@ class Texts:
                 self._open -= cancelled
             for number in cancelled & self._live.keys():
                 self._forget(number)
-            kept = [text for text in waiting if text.number not in cancelled and not self._begin(text)]
+            full: set[str] = set()
+            kept = [text for text in waiting if text.number not in cancelled and not self._begin(text, full)]
             with self._changed:
                 self._waiting = [*kept, *self._waiting]
             for name in list(self._growing):
                 self._step(name)
 
-    def _begin(self, text: _Text) -> bool:
-        """Read the prompt of a text; False where there is no room for it yet."""
+    def _begin(self, text: _Text, full: set[str]) -> bool:
+        """Let a text in; False where there is no room for it yet, and then for none behind it on the same base (`full`)."""
         from basewise.engine.causal import opened
-        from basewise.engine.generate import Sampling
 
-        name, options = text.header["name"], text.header["options"]
+        name = text.header["name"]
         try:
             if time.monotonic() > text.deadline:
                 raise Late
-            causal: Causal = opened(self._base_named(name))
-            prompt = (
-                causal.chat(text.header["messages"]) if "messages" in text.header else text.header["prompt"]
-            )
-            sampling = Sampling(**{**options, "stop": tuple(options.get("stop", ()))})
-            tokens = causal.prompt_tokens(prompt, sampling)
-            growing = self._growing.setdefault(name, causal.growing())
-            if not growing.fits(tokens, sampling):
+            if name in full:
                 return False
-            text.asked, text.stop = len(tokens), sampling.stop
+            tokens, sampling = self._read(text)
+            if name not in self._growing:
+                self._growing[name] = opened(self._base_named(name)).growing()
+            growing = self._growing[name]
+            if not growing.fits(tokens, sampling):
+                full.add(name)
+                return False
             self._live[text.number] = text
-            self._tell(*growing.add(text.number, tokens, sampling, prompt))
+            self._tell(*growing.add(text.number, tokens, sampling, text.prompt))
         except Exception as error:  # noqa: BLE001 - one text's failure is its own
             self._live.pop(text.number, None)
             self._end(text.number, error)
         return True
+
+    def _read(self, text: _Text) -> tuple[np.ndarray, Sampling]:
+        """Tokens of a prompt and how to go on: made once, however many steps the text waits for."""
+        from basewise.engine.causal import opened
+        from basewise.engine.generate import Sampling
+
+        if text.tokens is None or text.sampling is None:
+            header = text.header
+            causal = opened(self._base_named(header["name"]))
+            text.prompt = causal.chat(header["messages"]) if "messages" in header else header["prompt"]
+            options = header["options"]
+            text.sampling = Sampling(**{**options, "stop": tuple(options.get("stop", ()))})
+            text.tokens = causal.prompt_tokens(text.prompt, text.sampling)
+        return text.tokens, text.sampling
 
     def _step(self, name: str) -> None:
         """A token more for every text of a base; the base is let go of with the last of them."""
@@ -131,12 +146,13 @@ class Texts:
         from basewise.engine.generate import news
 
         known = self._live[number]
-        piece = news(known.shown, text, answer is not None, known.stop)
+        tokens, sampling = self._read(known)
+        piece = news(known.shown, text, answer is not None, sampling.stop)
         known.shown += piece
         end = None
         if answer is not None:
             ended = "length" if answer.ended == "length" else "stop"
-            end = {"ended": ended, "prompt_tokens": known.asked, "tokens": answer.tokens}
+            end = {"ended": ended, "prompt_tokens": len(tokens), "tokens": answer.tokens}
         if piece or end:
             self._send({"id": number, "piece": piece, **({"end": end} if end else {})})
         if end is not None:

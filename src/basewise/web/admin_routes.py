@@ -18,6 +18,7 @@ def lane_line(service: Service, name: str) -> dict[str, Any]:
     record = lane.to_dict()
     record["shadow_evidence"]["log_e"] = round(lane.shadow_evidence.log_e, 4)
     record["canary_evidence"]["log_e"] = round(lane.canary_evidence.log_e, 4)
+    record["failures"]["log_e"] = round(lane.failures.log_e, 4)
     return {"name": name, **record}
 
 
@@ -35,7 +36,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     described = body(contract.Change)
 
     async def opened(asked: contract.Change, name: str | None) -> dict[str, Any]:
-        live = None if name is None else service.about[service.traffic.lane(name).live]
+        live = None if name is None else service.about.get(service.traffic.lane(name).live)
         about = await service.open(asked.folder)
         if live is not None and about["inputs"] != live["inputs"]:
             await service.forget_unused()
@@ -93,6 +94,9 @@ def _add_backwards(app: FastAPI, service: Service) -> None:
         """Take back the canary, else the shadow, else the live release; what was before is open still."""
         service.admit(request, admin=True)
         async with service.changing:
+            lane = service.traffic.lane(name)
+            if lane.canary is None and lane.shadow is None and lane.before:
+                service.opened(lane.before[-1])
             service.traffic.roll_back(name)
             return lane_line(service, name)
 

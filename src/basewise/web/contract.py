@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from basewise.web.limits import Refusal
 
-Cell = str | float | bool | None
+Cell = str | bool | int | float | None
 Row = str | dict[str, Cell]
 Body = TypeVar("Body", bound=BaseModel)
 

@@ -55,6 +55,8 @@ class Link:
     on_restart: Any = None
     restarts: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    failed: dict[str, str] = field(default_factory=dict)
+    """What the present worker could not open again, by its name in `_opened`, and why."""
     _process: subprocess.Popen[bytes] | None = None
     _writer: asyncio.StreamWriter | None = None
     _waiting: dict[int, _Waiting] = field(default_factory=dict)
@@ -103,18 +105,32 @@ class Link:
         ]
         found = about["version"]
         self._opened[found] = {"op": "open", "folder": folder, "version": found}
+        self.failed.pop(found, None)
         return about
+
+    async def mend(self) -> None:
+        """Try once more to open what a new worker could not."""
+        for name in list(self.failed):
+            message = self._opened.get(name)
+            try:
+                if message is not None:
+                    await self.ask(message)
+                self.failed.pop(name, None)
+            except WorkerError as error:
+                self.failed[name] = error.message
 
     async def open_base(self, name: str) -> dict[str, Any]:
         """Open a base for embeddings and generation."""
         message = {"op": "open_base", "name": name}
         about: dict[str, Any] = (await self.ask(message))[0]["about"]
-        self._opened[f"base:{name}"] = message
+        self._opened[f"base:{about['key']}"] = message
+        self.failed.pop(f"base:{about['key']}", None)
         return about
 
     async def close(self, version: str) -> None:
         """Let the worker forget a version."""
         self._opened.pop(version, None)
+        self.failed.pop(version, None)
         await self.ask({"op": "close", "version": version})
 
     async def rows(self, header: dict[str, Any], seconds: float) -> tuple[np.ndarray, np.ndarray | None, int]:
@@ -168,6 +184,10 @@ class Link:
         if waiting.sent >= MOST_SENDINGS:
             gone = {"error": "WorkerGone", "message": "the worker died on this request", "mendable": False}
             waiting.answers.put_nowait((gone, b""))
+            return
+        if waiting.header["op"] == "predict" and waiting.header.get("version") in self.failed:
+            said = "the release could not be opened again; its operator must put its folder back"
+            waiting.answers.put_nowait(({"error": "NotOpen", "message": said, "mendable": False}, b""))
             return
         if self._writer is None or not self.ready.is_set():
             return  # a new worker is on its way and will be given it once its releases are open
@@ -240,10 +260,12 @@ class Link:
             self.on_restart()
         await self._spawn()
         assert self._writer is not None
-        for message in self._opened.values():
-            self._writer.write(frames.pack({**message, "id": -1}))
-        self._writer.write(frames.pack({"op": "barrier", "id": -2}))
-        await self._barrier()
+        names = list(self._opened)
+        for place, name in enumerate(names):
+            self._writer.write(frames.pack({**self._opened[name], "id": -2 - place}))
+        self._writer.write(frames.pack({"op": "barrier", "id": -1}))
+        found = await self._barrier()
+        self.failed = {name: found[-2 - i] for i, name in enumerate(names) if -2 - i in found}
         self.ready.set()
         for waiting in list(self._waiting.values()):
             if waiting.header.get("answered"):
@@ -251,13 +273,16 @@ class Link:
             waiting.made = 0
             self._write(waiting)
 
-    async def _barrier(self) -> None:
-        """Until everything opened before is open."""
+    async def _barrier(self) -> dict[int, str]:
+        """Until everything opened before is open, or is known not to: why, by the number of its message."""
+        failed: dict[int, str] = {}
         while True:
             header_size, body_size = frames.sizes(await self._reader.readexactly(frames.LENGTHS.size))
             header = frames.header_of((await self._reader.readexactly(header_size + body_size))[:header_size])
-            if header["id"] == -2:
-                return
+            if header["id"] == -1:
+                return failed
+            if "error" in header:
+                failed[header["id"]] = header["message"]
 
 
 def _unseen(waiting: _Waiting, header: dict[str, Any]) -> dict[str, Any] | None:

@@ -16,7 +16,8 @@ from basewise.web import contract
 from basewise.web.documents import ERRORS, body
 from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
-from basewise.web.service import LOG, Service, refusal_of
+from basewise.web.outermost import LOG, refusal_of
+from basewise.web.service import Service
 from basewise.web.upstream import Upstream
 
 DEFAULT_TOKENS = 128
@@ -53,6 +54,7 @@ async def _embed(service: Service, request: Request, name: str, texts: list[str]
     """(n, width) unit rows and the tokens they took."""
     if name not in service.bases:
         raise Refusal(404, "no_model", "no such base is served; see /v1/models")
+    service.check_base(name)
     if len(texts) > service.limits.rows:
         most = service.limits.rows
         raise Refusal(
@@ -131,6 +133,7 @@ def _add_texts(app: FastAPI, service: Service, upstream: Upstream | None) -> Non
             raise Refusal(404, "no_model", "no such base is served; see /v1/models")
         if "generate" not in known["provides"]:
             raise Refusal(422, "cannot_generate", "this base cannot generate; use a decoder, see /v1/models")
+        service.check_base(asked.model)
         made = Texting(service, asked, chat, request.state.id)
         if asked.stream:
             return StreamingResponse(made.events(request), media_type="text/event-stream", headers=SSE)

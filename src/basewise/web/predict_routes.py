@@ -15,7 +15,14 @@ from basewise.web import contract
 from basewise.web.documents import ERRORS, body
 from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
-from basewise.web.service import PREDICT, Service
+from basewise.web.outermost import PREDICT
+from basewise.web.service import Service
+
+MOST_AT_ONCE = 5_000
+"""Probabilities of an answer beyond which it is put together in a thread: other requests would wait for it."""
+MOST_BESIDE = 1_024
+"""Rows on their way to shadows, which answer while no others wait: what comes beyond them is not asked of a shadow."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def texts_of(rows: str | list[contract.Row], inputs: list[str], most: int) -> list[str]:
@@ -35,7 +42,7 @@ def texts_of(rows: str | list[contract.Row], inputs: list[str], most: int) -> li
             raise Refusal(
                 422, "no_column", f"row {i} lacks an input column; the task reads {', '.join(inputs)}"
             )
-        texts.append(join_inputs({k: None if v is None else str(v) for k, v in row.items()}, inputs))
+        texts.append(join_inputs(row, inputs))
     return texts
 
 
@@ -44,77 +51,108 @@ def answers_of(
 ) -> list[dict[str, Any]]:
     """The answer of each row. `set`: the classes that hold the truth with 1 - alpha, None where no held-out rows are known."""
     classes, threshold = about["classes"], about["threshold"]
-    least = about["conformal"]["least"] if about["conformal"] else None
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    shown = order[:, :top]
+    best = probabilities.max(1)
+    unsure = np.zeros(len(best), bool) if threshold is None else best < threshold
+    held = None
+    if about["conformal"]:
+        held = np.maximum((probabilities >= about["conformal"]["least"]).sum(1), 1)
+    numbers = np.round(np.take_along_axis(probabilities, shown, 1), 6)
     out = []
-    for i, row in enumerate(probabilities):
-        order = np.argsort(-row, kind="stable")
-        shown = order if top is None else order[:top]
-        best = int(order[0])
-        p = float(row[best])
-        answer: dict[str, Any] = {
-            "id": f"{request_id}-{i}",
-            "label": classes[best],
-            "probability": round(p, 6),
-            "abstained": threshold is not None and p < threshold,
-            "set": None,
-            "probabilities": {classes[c]: round(float(row[c]), 6) for c in shown},
-        }
-        if least is not None:
-            answer["set"] = [classes[c] for c in order if row[c] >= least] or [classes[best]]
-        out.append(answer)
+    for i, (places, values) in enumerate(zip(shown.tolist(), numbers.tolist(), strict=True)):
+        out.append(
+            {
+                "id": f"{request_id}-{i}",
+                "label": classes[places[0]],
+                "probability": values[0],
+                "abstained": bool(unsure[i]),
+                "set": None if held is None else [classes[c] for c in order[i, : held[i]].tolist()],
+                "probabilities": {classes[c]: p for c, p in zip(places, values, strict=True)},
+            }
+        )
     return out
+
+
+def packed(found: dict[str, Any], answers: list[dict[str, Any]]) -> bytes:
+    """JSON of an answer, row by row: the encoder gives other threads no turn before it ends."""
+    rows = ",".join(map(_ENCODER.encode, answers))
+    return f'{_ENCODER.encode(found)[:-1]},"answers":[{rows}]}}'.encode("utf-8", "replace")
 
 
 class Predicting:
     """From texts to answers: the version of the lane, the worker, the watch; a canary that fails gives way to the live one."""
 
     def __init__(self, service: Service) -> None:
-        self.service = service
+        self.service, self.beside = service, 0
 
     async def __call__(
         self, task: str, texts: list[str], seconds: float, request_id: str
-    ) -> tuple[np.ndarray, str, int]:
-        """((n, C) probabilities, version, tokens)."""
+    ) -> tuple[np.ndarray, dict[str, Any], int]:
+        """((n, C) probabilities, what is known of the version that gave them, tokens).
+
+        Lane and version may be gone whenever this has waited, so both are looked up before and after.
+        """
         service = self.service
-        lane = service.traffic.lanes[task]
-        version = lane.pick(texts[0])
+        lane = service.traffic.lane(task)
+        version = lane.pick(request_id)
+        if version == lane.canary and not service.is_open(version):
+            version = lane.live
+        about = service.opened(version)
         try:
             values, features, tokens = await self._rows(version, texts, seconds)
+            service.answered(task, [(version, True)])
         except WorkerError as error:
-            if version != lane.canary or error.kind in ("Late", "TooManyTokens"):
+            if error.kind in ("Late", "TooManyTokens"):
                 raise
-            values, features, tokens = await self._rows(lane.live, texts, seconds)
-            service.outcomes(task, [(version, False, None)])
-            version = lane.live
-        answers = values.argmax(1)
-        service.watch.answered(task, service.about[version], request_id, values, features)
-        if lane.shadow is not None and version == lane.live and service.room.rows < service.room.most // 2:
-            service.later(self._beside(task, lane.shadow, texts, seconds, request_id))
+            if version != lane.canary:
+                service.answered(task, [(version, False)])
+                raise
+            live = service.traffic.lane(task).live
+            about = service.opened(live)
+            values, features, tokens = await self._rows(live, texts, seconds)
+            # a request that the live release cannot answer either says nothing of the canary
+            service.answered(task, [(version, False), (live, True)])
+            version = live
+        service.watch.answered(task, about, request_id, values, features)
+        now = service.traffic.lanes.get(task)
+        if now is not None and now.shadow is not None and version == now.live:
+            self._later(task, now.shadow, texts, seconds, request_id)
         metrics = service.metrics
         metrics.rows.labels(task, version).inc(len(texts))
-        threshold = service.about[version]["threshold"]
-        if threshold is not None:
-            unsure = int((values[np.arange(len(values)), answers] < threshold).sum())
-            metrics.abstained.labels(task).inc(unsure)
-        return values, version, tokens
+        if about["threshold"] is not None:
+            metrics.abstained.labels(task).inc(int((values.max(1) < about["threshold"]).sum()))
+        return values, about, tokens
 
-    async def _rows(self, version: str, texts: list[str], seconds: float) -> Any:
+    async def _rows(self, version: str, texts: list[str], seconds: float, beside: bool = False) -> Any:
         header = {"version": version, "texts": texts, "most_tokens": self.service.limits.tokens}
         self.service.using[version] += 1
         try:
-            return await self.service.link.rows({**header, "watched": True}, seconds)
+            return await self.service.link.rows({**header, "watched": True, "beside": beside}, seconds)
         finally:
             self.service.using[version] -= 1
+
+    def _later(self, task: str, version: str, texts: list[str], seconds: float, request_id: str) -> None:
+        """Ask the shadow too, unless rows that somebody waits for are many or the shadow has enough to do."""
+        busy = self.service.room.rows >= self.service.room.most // 2
+        if busy or (self.beside and self.beside + len(texts) > MOST_BESIDE):
+            return
+        self.beside += len(texts)
+        self.service.later(self._beside(task, version, texts, seconds, request_id))
 
     async def _beside(
         self, task: str, version: str, texts: list[str], seconds: float, request_id: str
     ) -> None:
         """The shadow's answers, for the watch alone; where it fails there is nothing to compare, and no evidence."""
         try:
-            values, _, _ = await self._rows(version, texts, seconds)
+            if self.service.is_open(version):
+                about = self.service.about[version]
+                values, _, _ = await self._rows(version, texts, seconds, beside=True)
+                self.service.watch.shadowed(task, request_id, about, values)
         except WorkerError:
             return
-        self.service.watch.shadowed(task, request_id, self.service.about[version], values)
+        finally:
+            self.beside -= len(texts)
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
@@ -129,7 +167,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             raise Refusal(404, "no_task", "no such task is served; see /v1/tasks")
         asked = contract.read(contract.Predict, await service.body(request))
         lane = service.traffic.lane(name)  # only now: a release may have been changed while the body came
-        about = service.about[lane.live]
+        about = service.opened(lane.live)
         texts = texts_of(asked.rows, about["inputs"], service.limits.rows)
         seconds = min(service.limits.seconds, (asked.deadline_ms or 600_000) / 1000)
         request_id, state = request.state.id, request.state
@@ -138,14 +176,18 @@ def add_routes(app: FastAPI, service: Service) -> None:
         service.room.enter(len(texts))
         try:
             work = predicting(name, texts, seconds, request_id)
-            values, version, tokens = await service.unless_gone(request, work)
+            values, about, tokens = await service.unless_gone(request, work)
         finally:
             service.room.leave(len(texts))
+        version = about["version"]
         state.task, state.version, state.rows, state.tokens = name, version, len(texts), tokens
         service.metrics.tokens.labels("predict").inc(tokens)
-        answers = answers_of(values, service.about[version], asked.top, request_id)
-        found = {"task": name, "version": version, "answers": answers, "tokens": tokens}
-        text = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        found = {"task": name, "version": version, "tokens": tokens}
+
+        def whole() -> bytes:
+            return packed(found, answers_of(values, about, asked.top, request_id))
+
+        text = await asyncio.to_thread(whole) if values.size > MOST_AT_ONCE else whole()
         return Response(text, media_type="application/json", headers={"X-Basewise-Version": version})
 
     service.predict = predict
@@ -171,8 +213,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/ready", responses={503: ERRORS[503]}, tags=["state"])
     async def ready() -> dict[str, Any]:
         """Whether requests are answered at once: releases are open and a worker is there."""
-        if not service.link.ready.is_set():
-            raise Refusal(503, "not_ready", "a worker is being started; come again", 1.0)
+        service.check_ready()
         return {"status": "ready", "tasks": len(service.traffic.lanes)}
 
     @app.get("/metrics", tags=["state"], responses=ERRORS, response_class=Response)
@@ -194,7 +235,7 @@ def _digests(service: Service) -> dict[str, str]:
 
 def _line(service: Service, name: str) -> dict[str, Any]:
     lane = service.traffic.lanes[name]
-    about = service.about[lane.live]
+    about = service.about.get(lane.live, {"version": lane.live})
     shown = ("version", "method", "base", "base_digest", "classes", "inputs", "threshold", "conformal")
-    line = {"name": name, **{k: about[k] for k in shown}}
+    line = {"name": name, **{k: about.get(k) for k in shown}, "open": service.is_open(lane.live)}
     return {**line, "shadow": lane.shadow, "canary": lane.canary, "percent": lane.percent}

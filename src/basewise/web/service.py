@@ -10,33 +10,31 @@ import asyncio
 import contextlib
 import json
 import logging
-import secrets
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 from basewise import __version__
-from basewise.core.errors import BasewiseError, RunError
+from basewise.core.errors import BasewiseError, InputError, RunError
+from basewise.core.files import lock
 from basewise.steps.serve import ServeOptions
 from basewise.web import documents
 from basewise.web.keys import Key, Keys
-from basewise.web.limits import Buckets, Refusal, Room, check_depth, headers_of, read_body
+from basewise.web.limits import Buckets, Refusal, Room, check_depth, read_body
 from basewise.web.link import Link, WorkerError
 from basewise.web.metrics import Metrics
+from basewise.web.outermost import LOG, Outermost, answer_of, refusal_of
 from basewise.web.traffic import Traffic
 from basewise.web.watch import Watch
 
 T = TypeVar("T")
-LOG = logging.getLogger("basewise.serve")
-PREDICT = "/v1/tasks/{name}/predict"
-STATUS = {"Late": 504, "TooManyTokens": 413, "WorkerGone": 503, "OutOfMemory": 413}
+MEND_SECONDS = 30.0
 
 
 class Service:
@@ -66,11 +64,23 @@ class Service:
         for version, folder in list(self.traffic.folders.items()):
             await self._reopen(version, folder)
         self.traffic.keep(set(self.about))
+        self.later(self._mend_forever())
+        given: dict[str, dict[str, Any]] = {}
         for folder in self._folders:
             about = await self.open(folder)
+            other = given.setdefault(about["task"], about)
+            if other["version"] != about["version"]:
+                raise InputError(
+                    f"{other['folder']} and {about['folder']} are both served as {about['task']}",
+                    "rename one of the folders, or release it under another name",
+                )
+        for about in given.values():
             self.traffic.start(about["task"], about["version"], about["folder"])
         for name in self.options.bases:
-            found = await self.link.open_base(name)
+            try:
+                found = await self.link.open_base(name)
+            except WorkerError as error:
+                raise RunError(error.message if error.mendable else f"{name} cannot be opened", "") from error
             self.bases[found["key"]] = found
         self.watch.start()
 
@@ -84,11 +94,55 @@ class Service:
         await asyncio.to_thread(self.watch.stop)
 
     async def _reopen(self, version: str, folder: str) -> None:
-        """A release of the state; one that is gone or changed is told, and `Traffic.keep` leaves it out."""
+        """A release of the state; one that is gone or changed is told, and requests for it are refused until it is back."""
         try:
             self._known(await self.link.open(folder, version))
         except WorkerError as error:
             LOG.warning(json.dumps({"event": "not reopened", "version": version, "why": error.message}))
+
+    async def _mend_forever(self) -> None:
+        """Now and then, try again to open what could not be opened."""
+        while True:
+            await asyncio.sleep(MEND_SECONDS)
+            async with self.changing:
+                await self.mend()
+
+    async def mend(self) -> None:
+        """Try once more to open what could not be opened: its folder may be back."""
+        for version, folder in list(self.traffic.folders.items()):
+            if version not in self.about:
+                await self._reopen(version, folder)
+        if self.link.failed:
+            await self.link.mend()
+            LOG.warning(json.dumps({"event": "mended", "left": self.link.failed}))
+
+    def is_open(self, version: str) -> bool:
+        """Whether the worker can answer for a version."""
+        return version in self.about and version not in self.link.failed
+
+    def opened(self, version: str) -> dict[str, Any]:
+        """What is known of a version; Refusal (503) where it could not be opened again."""
+        if not self.is_open(version):
+            raise Refusal(
+                503,
+                "not_open",
+                f"release {version} could not be opened again; its operator must put its folder back or replace it",
+                MEND_SECONDS,
+            )
+        return self.about[version]
+
+    def check_base(self, name: str) -> None:
+        """Refusal (503) where a new worker could not open a base again."""
+        if f"base:{name}" in self.link.failed:
+            said = "the base could not be opened again; its operator must bring its files back"
+            raise Refusal(503, "not_open", said, MEND_SECONDS)
+
+    def check_ready(self) -> None:
+        """Refusal (503) where a worker is being started, or the live release of a task is not open."""
+        if not self.link.ready.is_set():
+            raise Refusal(503, "not_ready", "a worker is being started; come again", 1.0)
+        for lane in self.traffic.lanes.values():
+            self.opened(lane.live)
 
     async def open(self, folder: str) -> dict[str, Any]:
         """Open a folder in the worker; BasewiseError says what is wrong with it."""
@@ -114,12 +168,20 @@ class Service:
             LOG.warning(json.dumps({"event": "evidence not kept", "task": task, "why": error.message}))
             return None
 
+    def answered(self, task: str, found: list[tuple[str, bool]]) -> None:
+        """Which versions could answer a request; as `outcomes` it costs no answer."""
+        try:
+            self.traffic.answered(task, found)
+        except BasewiseError as error:
+            LOG.warning(json.dumps({"event": "evidence not kept", "task": task, "why": error.message}))
+
     async def forget_unused(self) -> None:
         """Close versions that no lane names and no request uses any more."""
         for version in set(self.about) - set(self.traffic.folders):
             if self.using[version]:
                 continue  # the next change closes it
             del self.about[version]
+            self.metrics.forget(version)
             await self.link.close(version)
 
     def admit(self, request: Request, task: str | None = None, admin: bool = False) -> Key | None:
@@ -194,89 +256,6 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-def refusal_of(error: Exception) -> Refusal:
-    """What a client is told of an error: never more than a message for users."""
-    if isinstance(error, Refusal):
-        return error
-    if isinstance(error, WorkerError):
-        status = STATUS.get(error.kind, 422 if error.mendable else 500)
-        message = error.message if error.mendable or error.kind in STATUS else "internal error"
-        return Refusal(status, error.kind.lower(), message, 1.0 if status == 503 else None)
-    if isinstance(error, BasewiseError):
-        status = 404 if type(error).__name__ == "UnknownName" else 422
-        return Refusal(status, type(error).__name__.lower(), str(error))
-    if isinstance(error, HTTPException):
-        return Refusal(error.status_code, "http", str(error.detail))
-    return Refusal(500, "internal", "internal error")
-
-
-def answer_of(refusal: Refusal, request_id: str) -> JSONResponse:
-    """A refusal as JSON; the shape is that of OpenAI's errors, so that its clients understand it."""
-    error = {"message": refusal.message, "type": refusal.code, "code": refusal.code, "request": request_id}
-    return JSONResponse({"error": error}, refusal.status, headers_of(refusal))
-
-
-class Outermost:
-    """Around all routes: a request id, a line in the log without user text, counters, and no error without an answer."""
-
-    def __init__(self, app: Any, service: Service) -> None:
-        self.app, self.service = app, service
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 0
-        request_id = secrets.token_hex(8)
-        state = scope.setdefault("state", {})
-        state["id"] = request_id
-
-        async def sending(message: Any) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        try:
-            if (name := _asked_task(scope)) is not None and self.service.predict is not None:
-                await self._predict(name, scope, receive, sending)
-            else:
-                await self.app(scope, receive, sending)
-        except Exception as error:  # noqa: BLE001 - a client gets an answer, the log the kind of error
-            LOG.error(json.dumps({"event": "error", "request": request_id, "error": type(error).__name__}))
-            if not status:
-                await answer_of(refusal_of(error), request_id)(scope, receive, sending)
-        spent = time.perf_counter() - began
-        route = state.get("route") or getattr(scope.get("route"), "path", "unknown")
-        self.service.metrics.seen(route, status, spent)
-        if LOG.isEnabledFor(logging.INFO):
-            line = {"request": request_id, "method": scope["method"], "route": route, "status": status}
-            line |= {"ms": round(1000 * spent, 1)}
-            line |= {k: state[k] for k in ("key", "task", "version", "rows", "tokens") if k in state}
-            LOG.info(json.dumps(line))
-
-    async def _predict(self, name: str, scope: Any, receive: Any, send: Any) -> None:
-        """The busiest route without the framework's way to it, which costs more than the rest of the front."""
-        scope["state"]["route"] = PREDICT
-        request = Request(scope, receive)
-        try:
-            answer = await self.service.predict(name, request)  # type: ignore[misc]
-        except (Refusal, WorkerError, BasewiseError) as error:
-            answer = answer_of(refusal_of(error), request.state.id)
-        await answer(scope, receive, send)
-
-
-def _asked_task(scope: Any) -> str | None:
-    """The task's name where this is a POST to the predict route."""
-    path: str = scope["path"]
-    before, _, after = PREDICT.partition("{name}")
-    if scope["method"] != "POST" or not path.startswith(before) or not path.endswith(after):
-        return None
-    name = path[len(before) : len(path) - len(after)]
-    return name if name and "/" not in name else None
-
-
 def create_app(service: Service) -> Any:
     """The ASGI application of a service."""
     from basewise.web import admin_routes, openai_routes, predict_routes, watch_routes
@@ -308,7 +287,13 @@ def create_app(service: Service) -> Any:
 
 
 def run(folders: tuple[str, ...], options: ServeOptions) -> None:
-    """Serve until stopped; one JSON line a request on standard error unless quiet."""
+    """Serve until stopped; one JSON line a request on standard error unless quiet. RunError where the state folder is in use."""
+    # a second service would write its own traffic.json over that of the first
+    with lock(Path(options.state) / ".service.lock", wait=False, what="the state folder", option="--state"):
+        _serve(folders, options)
+
+
+def _serve(folders: tuple[str, ...], options: ServeOptions) -> None:
     import uvicorn
 
     handler = logging.StreamHandler(sys.stderr)

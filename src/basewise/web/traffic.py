@@ -7,6 +7,7 @@ Releases are named by their digest and stay open while a lane names them, so goi
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Set
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +26,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """One task: versions by their part in it, the evidence for harm so far, `before` the versions that were live, latest last."""
+    """One task: versions by their part in it, the evidence for harm so far, `before` the versions that were live, latest last.
+
+    `canary_evidence` is of labels, `failures` of whether a request got an answer at all.
+    """
 
     live: str
     before: tuple[str, ...] = ()
@@ -34,19 +38,24 @@ class Lane:
     percent: int = 0
     shadow_evidence: Shadow = field(default_factory=Shadow)
     canary_evidence: Canary = field(default_factory=Canary)
+    failures: Canary = field(default_factory=Canary)
+
+    @property
+    def canary_log_e(self) -> float:
+        """Natural log of the evidence against the canary: the mean of both, so that two looks are no second chance to be wrong."""
+        low, high = sorted((self.canary_evidence.log_e, self.failures.log_e))
+        return high + math.log((1 + math.exp(low - high)) / 2)
 
     @property
     def versions(self) -> set[str]:
         """All that must stay open."""
         return {self.live, *self.before} | ({self.shadow, self.canary} - {None})  # type: ignore[operator]
 
-    def pick(self, text: str) -> str:
-        """The version that answers rows beginning with this text: the same text goes the same way while the share only grows."""
+    def pick(self, request_id: str) -> str:
+        """The version that answers a request, drawn by its id: a text that comes often is answered by both, so their rows are alike."""
         if self.canary is None:
             return self.live
-        point = int.from_bytes(
-            hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "big"
-        )
+        point = int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=4).digest(), "big")
         return self.canary if point < self.percent / 100 * 2**32 else self.live
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,6 +65,7 @@ class Lane:
             "before": list(self.before),
             "shadow_evidence": self.shadow_evidence.to_dict(),
             "canary_evidence": self.canary_evidence.to_dict(),
+            "failures": self.failures.to_dict(),
         }
 
     @classmethod
@@ -67,6 +77,7 @@ class Lane:
                 "before": tuple(value["before"]),
                 "shadow_evidence": Shadow.from_dict(value["shadow_evidence"]),
                 "canary_evidence": Canary.from_dict(value["canary_evidence"]),
+                "failures": Canary.from_dict(value["failures"]) if "failures" in value else Canary(),
             }
         )
 
@@ -129,16 +140,17 @@ class Traffic:
         if percent == 100:
             self.live(task, version, folder)
             return
-        evidence = lane.canary_evidence if lane.canary == version else Canary()
+        if lane.canary != version:
+            lane = _without_canary(lane)
         shadow = None if lane.shadow == version else lane.shadow
-        new = replace(lane, canary=version, percent=percent, canary_evidence=evidence, shadow=shadow)
+        new = replace(lane, canary=version, percent=percent, shadow=shadow)
         self._put(task, new, "canary", {"version": version, "percent": percent}, {version: folder})
 
     def roll_back(self, task: str, why: str = "asked for") -> str:
         """Take back what was changed last: the canary, else the shadow, else the live release; the version that is live then."""
         lane = self.lane(task)
         if lane.canary is not None:
-            new, gone = replace(lane, canary=None, percent=0, canary_evidence=Canary()), lane.canary
+            new, gone = _without_canary(lane), lane.canary
         elif lane.shadow is not None:
             new, gone = replace(lane, shadow=None, shadow_evidence=Shadow()), lane.shadow
         elif lane.before:
@@ -154,14 +166,16 @@ class Traffic:
         self._put(task, None, "removed", {}, {})
 
     def keep(self, opened: Set[str]) -> None:
-        """Let go of versions that could not be opened: a lane without its live one, a canary, a shadow, one to go back to."""
+        """Let go of a canary, a shadow, a version to go back to that could not be opened.
+
+        A lane whose live version could not stays whole: the service refuses its rows until the folder is back.
+        """
         for task, lane in list(self.lanes.items()):
             if lane.live not in opened:
-                self.remove(task)
                 continue
             new = replace(lane, before=tuple(v for v in lane.before if v in opened))
             if lane.canary not in opened:
-                new = replace(new, canary=None, percent=0, canary_evidence=Canary())
+                new = _without_canary(new)
             if lane.shadow not in opened:
                 new = replace(new, shadow=None, shadow_evidence=Shadow())
             if new != lane:
@@ -190,11 +204,31 @@ class Traffic:
             self._put(task, new, "", {}, {})
         return self._judge(task, new)
 
+    def answered(self, task: str, found: list[tuple[str, bool]]) -> str | None:
+        """(version, whether it could answer) of a request, beside a canary; why that was rolled back, if it was.
+
+        Only its failures are written: between them there is nothing that a restart could lose but its chance to answer.
+        """
+        lane = self.lanes.get(task)
+        if lane is None or lane.canary is None:
+            return None
+        failures = lane.failures
+        for version, well in found:
+            if version in (lane.live, lane.canary):
+                failures = failures.new(well) if version == lane.canary else failures.old(well)
+        new = replace(lane, failures=failures)
+        if (lane.canary, False) not in found:
+            self.lanes = {**self.lanes, task: new}
+            return None
+        self._put(task, new, "", {}, {})
+        return self._judge(task, new)
+
     def _judge(self, task: str, lane: Lane) -> str | None:
         """Roll back on proven harm."""
-        if lane.canary is not None and proven(lane.canary_evidence.log_e):
-            right, wrong = lane.canary_evidence.seen_new
-            why = f"proven harm: {wrong} of {right + wrong} rows of the canary wrong, e-value at least 20"
+        if lane.canary is not None and proven(lane.canary_log_e):
+            (right, wrong), (well, failed) = lane.canary_evidence.seen_new, lane.failures.seen_new
+            said = f"{wrong} of {right + wrong} labelled answers of the canary wrong, {failed} of {well + failed} requests not answered"
+            why = f"proven harm: {said}, e-value at least 20"
             self.roll_back(task, why)
             return why
         if lane.shadow is not None and proven(lane.shadow_evidence.log_e):
@@ -229,3 +263,7 @@ class Traffic:
         state = {"format": FORMAT, "tasks": tasks, "folders": known, "events": events, "given": self.given}
         write_json(self.path, state)
         self.lanes, self.folders, self.events = lanes, known, events
+
+
+def _without_canary(lane: Lane) -> Lane:
+    return replace(lane, canary=None, percent=0, canary_evidence=Canary(), failures=Canary())

@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from basewise.core.errors import RunError
 from basewise.core.hashing import generator
+from basewise.web.limits import Refusal
 from basewise.web.metrics import Metrics
 from basewise.web.windows import MOST_POOLED, WINDOW, Rows, look
 
@@ -37,6 +38,7 @@ create table if not exists answers(
 create index if not exists by_task on answers(task, version, n);
 create table if not exists shadows(id text, version text, label integer, primary key(id, version));
 create table if not exists truths(id text primary key, label integer, at real);
+create table if not exists versions(version text primary key, classes text);
 create table if not exists windows(task text, version text, number integer, at real, last integer, found text,
   primary key(task, version, number));
 """
@@ -69,8 +71,9 @@ class Watch:
             self._thread.join(10)
 
     def refer(self, about: dict[str, Any]) -> None:
-        """A version that may answer."""
+        """A version that may answer; its classes are kept, because labels may come after it is gone."""
         self._versions[about["version"]] = about
+        self._put("versions", [(about["version"], json.dumps(about["classes"]))])
 
     def answered(
         self,
@@ -103,54 +106,84 @@ class Watch:
         except queue.Full:
             self.metrics.lost.inc(len(rows))
 
-    def flush(self, seconds: float = 5.0) -> None:
-        """Until everything put so far is written."""
+    def flush(self, seconds: float = 5.0) -> bool:
+        """Until everything put so far is written; whether it was within this time."""
         if self._thread is None or not self._thread.is_alive():
-            return
-        done = threading.Event()
-        self._queue.put(("flush", done))
-        done.wait(seconds)
+            return True
+        done, until = threading.Event(), time.monotonic() + seconds
+        try:
+            self._queue.put(("flush", done), timeout=seconds)
+        except queue.Full:
+            return False
+        return done.wait(max(0.0, until - time.monotonic()))
 
     def truths(
         self, task: str, given: Sequence[tuple[str, str]], shadow: str | None = None
-    ) -> tuple[list[tuple[str, bool, bool | None]], int]:
-        """Keep labels by the id of their answer; ((version, right, shadow right or None) of each new one, how many ids are unknown).
+    ) -> tuple[list[tuple[str, bool, bool | None]], int, int]:
+        """Keep labels by the id of their answer; ((version, right, shadow right or None) of requests, labels kept, ids that are unknown).
 
-        Only answers of the version `shadow` count: labels come late, and an earlier shadow's errors are no evidence against it.
+        Refusal (503) keeps none of them where an answer may only not be written yet. Of a request the first label counts: its rows
+        go one way together, so they are one draw. Only answers of the version `shadow` count: labels come late, and an earlier
+        shadow's errors are no evidence against it.
         """
-        self.flush()
+        whole = self.flush()
         found: list[tuple[str, bool, bool | None]] = []
-        unknown = 0
+        kept = unknown = 0
         try:
             with closing(self._open()) as file, file:
                 for id_, label in given:
                     row = file.execute(
                         "select version, label from answers where id = ? and task = ?", (id_, task)
                     ).fetchone()
+                    if row is None and not whole:
+                        raise Refusal(
+                            503, "busy", "the latest answers are not written yet; post the labels again", 2.0
+                        )
                     if row is None:
                         unknown += 1
                         continue
-                    truth = self._index(row[0], label)
+                    classes = self._classes(file, row[0])
+                    if not classes:  # of a time before classes were kept: the label says nothing
+                        unknown += 1
+                        continue
+                    truth = classes.index(label) if label in classes else -1  # -1: it cannot have been right
+                    request = id_.rpartition("-")[0]
+                    known = file.execute(
+                        "select 1 from truths where id >= ? and id < ? limit 1",
+                        (f"{request}-", f"{request}."),
+                    ).fetchone()
                     new = file.execute(
                         "insert or ignore into truths values (?, ?, ?)", (id_, truth, time.time())
                     )
-                    if not new.rowcount:
+                    kept += new.rowcount
+                    if known:
                         continue
                     beside = file.execute(
                         "select label from shadows where id = ? and version = ?", (id_, shadow)
                     ).fetchone()
-                    agrees = None if beside is None else beside[0] == self._index(shadow or "", label)
+                    agrees = None
+                    if beside is not None and (theirs := self._classes(file, shadow or "")):
+                        agrees = beside[0] == (theirs.index(label) if label in theirs else -1)
                     found.append((row[0], row[1] == truth, agrees))
         except sqlite3.Error as error:
             raise RunError(
                 f"the watch cannot keep labels: {error}", "free some space and post them again"
             ) from error
-        return found, unknown
+        return found, kept, unknown
 
-    def _index(self, version: str, label: str) -> int:
-        """Place of a class by its name; -1 for one that the version does not know, which is then wrong."""
-        classes = self._versions.get(version, {}).get("classes", ())
-        return classes.index(label) if label in classes else -1
+    def classes(self, version: str) -> list[str]:
+        """Names of the classes of a version, also of one that is no longer open; none where they are not known."""
+        try:
+            with closing(self._open()) as file:
+                return self._classes(file, version)
+        except sqlite3.Error:
+            return list(self._versions.get(version, {}).get("classes", ()))
+
+    def _classes(self, file: sqlite3.Connection, version: str) -> list[str]:
+        if version in self._versions:
+            return list(self._versions[version]["classes"])
+        found = file.execute("select classes from versions where version = ?", (version,)).fetchone()
+        return list(json.loads(found[0])) if found else []
 
     def windows(self, task: str, version: str, last: int = 50) -> list[dict[str, Any]]:
         """What the latest windows of a version showed, oldest first."""
@@ -198,12 +231,14 @@ class Watch:
         while going:
             taken = [self._queue.get()]
             stop = time.monotonic() + EVERY_SECONDS
-            while taken[-1][0] in ("answers", "shadows") and (left := stop - time.monotonic()) > 0:
+            while (
+                taken[-1][0] in ("answers", "shadows", "versions") and (left := stop - time.monotonic()) > 0
+            ):
                 try:
                     taken.append(self._queue.get(timeout=left))
                 except queue.Empty:
                     break
-            rows: dict[str, list[_Row]] = {"answers": [], "shadows": []}
+            rows: dict[str, list[_Row]] = {"answers": [], "shadows": [], "versions": []}
             for what, value in taken:
                 if what in rows:
                     rows[what].extend(value)
@@ -215,7 +250,7 @@ class Watch:
 
     def _write(self, rows: dict[str, list[_Row]]) -> None:
         """One transaction; a disk that is full or a file that is broken costs these rows."""
-        if not rows["answers"] and not rows["shadows"]:
+        if not any(rows.values()):
             return
         try:
             with closing(self._open()) as file:
@@ -226,6 +261,7 @@ class Watch:
                         rows["answers"],
                     )
                     file.executemany("insert or ignore into shadows values (?, ?, ?)", rows["shadows"])
+                    file.executemany("insert or replace into versions values (?, ?)", rows["versions"])
                 for key, count in Counter((r[1], r[2]) for r in rows["answers"]).items():
                     # counted here, so that the rows of a window are only read once they are all there
                     known = self._unjudged.get(key)
@@ -292,7 +328,7 @@ class Watch:
             file.execute("insert or replace into windows values (?, ?, ?, ?, ?, ?)", values)
             if number % 50 == 49:
                 self._trim(file, task)
-        self.metrics.watched(task, found)
+        self.metrics.watched(task, version, found)
         self._credit -= time.thread_time() - began
         return True
 

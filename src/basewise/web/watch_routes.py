@@ -34,11 +34,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
         checked(name, request)
         asked = contract.read(contract.Labels, await service.body(request))
         given = [(one.id, one.label) for one in asked.labels]
-        found, unknown = await asyncio.to_thread(
+        found, kept, unknown = await asyncio.to_thread(
             service.watch.truths, name, given, service.traffic.lane(name).shadow
         )
         rolled_back = service.outcomes(name, found)
-        return {"kept": len(found), "unknown": unknown, "rolled_back": rolled_back}
+        return {"kept": kept, "unknown": unknown, "rolled_back": rolled_back}
 
     @app.get("/v1/tasks/{name}/watch", responses=ERRORS, tags=["watch"])
     async def watch(name: str, request: Request) -> dict[str, Any]:
@@ -62,12 +62,11 @@ async def _state(service: Service, name: str) -> dict[str, Any]:
             line["abstention"] = _share(line["abstained"], line["rows"])
             line["accuracy"] = _share(line["right"], line["labelled"])
     windows = await asyncio.to_thread(service.watch.windows, name, lane.live)
-    about = service.about[lane.live]
     events = [e for e in service.traffic.events if e["task"] == name][-50:]
     return {
         "task": name,
         "live": lane.live,
-        "classes": about["classes"],
+        "classes": service.watch.classes(lane.live),
         "lane": lane_line(service, name),
         "versions": totals,
         "windows": windows,

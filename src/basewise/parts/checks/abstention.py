@@ -1,6 +1,6 @@
 """Whether abstaining keeps its promise: the risk above the threshold, and how often a conformal set holds the truth.
 
-Threshold and set are made on one half of the held-out rows and tried on the other, rows that belong together on one side; a
+The promise is that of the threshold that ships, which must be no weaker than the policy's. Threshold and set are made on one half of the held-out rows and tried on the other, rows that belong together on one side; a
 promise fails only where chance does not explain it.
 """
 
@@ -40,13 +40,27 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     half = (generator("abstention", len(labels)).random(len(labels)) < 0.5)[start][inverse]
     rows = _Rows(probabilities, labels, groups, half)
     evidence: list[Json] = []
-    said = [*_risk(rows, limits, evidence), *_sets(rows, limits["alpha"], evidence)]
+    coverage = subject.decision.coverage
+    shipped = coverage.get("threshold")
+    risk = limits["risk"] if shipped is None else coverage.get("promised_risk", limits["risk"])
+    weak = risk > limits["risk"]
+    said = [*_risk(rows, {**limits, "risk": risk}, evidence), *_sets(rows, limits["alpha"], evidence)]
+    if shipped is not None:
+        said += _shipped(rows, shipped, risk)
+    if weak:
+        said.append(
+            (
+                FAIL,
+                f"the threshold that ships promises a risk of {risk}, the policy asks for {limits['risk']}",
+            )
+        )
     verdict = worst([v for v, _ in said])
     return CheckResult(
         check="abstention",
         verdict=verdict,
         sentence="; ".join(text for _, text in said),
         evidence=tuple(evidence),
+        advice=f"set risk = {risk} under [abstention] in the policy, or override the check" if weak else "",
     )
 
 
@@ -69,7 +83,7 @@ def _risk(rows: _Rows, limits: dict[str, Any], evidence: list[Json]) -> list[tup
     half = rows.half
     promised = threshold_for_risk(confidence[half], ~wrong[half], limits["risk"], clusters=rows.groups[half])
     if promised is None:
-        return [(WARN, f"no threshold promises a risk of {limits['risk']}, so it never abstains")]
+        return [(WARN, f"on half of the rows no threshold promises a risk of {limits['risk']}")]
     answered = ~half & (confidence >= promised[0])
     covered = rows.share(answered, ~half)
     risk, strict = rows.share(wrong, answered), rows.share(wrong, answered, SURE)
@@ -81,6 +95,17 @@ def _risk(rows: _Rows, limits: dict[str, Any], evidence: list[Json]) -> list[tup
     if risk.n and strict.low > limits["risk"]:
         return [(FAIL, told)]
     return [(WARN if covered.estimate < limits["least_coverage"] else PASS, told)]
+
+
+def _shipped(rows: _Rows, threshold: float, risk: float) -> list[tuple[str, str]]:
+    """What speaks against the very threshold that goes out; it was made on these rows, so this cannot prove it sound."""
+    answered = rows.probabilities.max(1) >= threshold
+    strict = rows.share(rows.probabilities.argmax(1) != rows.labels, answered, SURE)
+    if strict.n and strict.low > risk:
+        return [
+            (FAIL, f"above the threshold that ships, {threshold:.3f}, it errs on {strict}, promised {risk}")
+        ]
+    return []
 
 
 def _sets(rows: _Rows, alpha: float, evidence: list[Json]) -> list[tuple[str, str]]:
