@@ -245,6 +245,9 @@ def test_add_takes_a_card_and_refuses_what_is_none(site: Site, tmp_path: Path) -
             bases.add(Card.from_dict({**card.to_dict(), **change}))
     with pytest.raises(UnknownName):
         bases.add(replace(card, source="the moon"))
+    with pytest.raises(InputError, match="has no folder"):
+        bases.add(replace(card, source="folder", locator={"path": "/models/my-encoder"}))
+    assert not bases.here(replace(card, source="folder", locator={}))
     assert [c.key for c in bases.own_cards()] == ["my-own"]
 
 

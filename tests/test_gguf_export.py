@@ -45,6 +45,25 @@ def test_golden_rows_come_back_through_the_file(tmp_path: Path) -> None:
     assert "{text}" in pins and "<|end|>" in pins
 
 
+def test_stretched_positions_are_refused(tmp_path: Path) -> None:
+    """Sentences of the golden rows are too short to show what is lost without the stretching."""
+    import json
+
+    from basewise.engine.gguf_write import write_gguf
+
+    base = tiny_decoders.decoder(tmp_path / "base", "llama")
+    path = base.folder / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config["rope_parameters"] = {
+        **(config.get("rope_parameters") or {}),
+        "rope_type": "llama3",
+        "factor": 8.0,
+    }
+    path.write_text(json.dumps(config), "utf-8")
+    with pytest.raises(InputError, match="stretches its positions"):
+        write_gguf(base, tmp_path / "out.gguf")
+
+
 def test_other_shapes_are_refused(tmp_path: Path) -> None:
     from basewise.engine.gguf_write import write_gguf
 

@@ -164,3 +164,34 @@ def test_any_text_is_a_licence_we_know_or_unknown(text: str) -> None:
     assert found is None or found in TABLE
     if found is None:
         assert made(text.replace("-", "") or "other").verdict == FAIL
+
+
+def test_of_two_licences_the_one_that_asks_less_is_taken() -> None:
+    assert canonical("MIT or Apache-2.0") == "MIT"
+    assert canonical("public domain or CC-BY-4.0") == "CC0-1.0"
+    assert canonical("unheard-of or CC-BY-4.0") == "CC-BY-4.0"
+    assert canonical("unheard-of or unknown") is None
+
+
+@pytest.mark.parametrize(
+    ("corpus", "verdict", "asked"),
+    [("CC-BY-4.0", PASS, ATTRIBUTION), ("CC-BY-NC-4.0", FAIL, NO_COMMERCIAL), ("not stated", FAIL, "")],
+)
+def test_what_a_base_has_read_reaches_the_release(corpus: str, verdict: str, asked: str) -> None:
+    nodes = (
+        Licensed(name="corpus:web", what="corpus", licence=corpus),
+        Licensed(name="base:mine", what="base", licence="Apache-2.0", parents=("corpus:web",)),
+        Licensed(name="release", what="adapter", licence="", parents=("base:mine",), relation="adapter"),
+    )
+    found = decide(nodes, "release")
+    assert found.verdict == verdict
+    assert not asked or found.asks[asked] == ("corpus:web",)
+
+
+def test_a_base_of_our_own_names_its_corpora() -> None:
+    from basewise.steps.bases import pull
+    from basewise.steps.gate import corpora_of
+
+    names = [a.name for a in corpora_of(pull("basewise-tiny"))]
+    assert "corpus:textbooks (CC-BY-4.0)" in names
+    assert all(canonical(a.licence) for a in corpora_of(pull("basewise-tiny")))

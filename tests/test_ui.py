@@ -96,6 +96,21 @@ def test_the_address_with_its_token_lets_in_and_hides_the_token(tmp_path: Path) 
     assert ui_world.client(tmp_path, let_in=False).get("/?token=wrong").status_code == 403
 
 
+def test_two_apps_on_one_machine_let_their_browsers_in_by_cookies_of_their_own(tmp_path: Path) -> None:
+    from basewise.web.ui.guard import cookie_of
+
+    answer = ui_world.client(tmp_path, let_in=False).get(f"/?token={TOKEN}")
+    name = f"basewise-{ui_world.PORT}"
+    assert answer.headers["set-cookie"].startswith(f"{name}=")
+    both = {"cookie": f"basewise-1=other; {name}={TOKEN}"}
+    assert cookie_of(both, name) == TOKEN and cookie_of(both, "basewise-2") == ""
+
+
+def test_a_text_of_several_lines_is_the_one_that_was_typed(tmp_path: Path) -> None:
+    text = ui_world.client(tmp_path).post("/playground", data={"text": "one\r\ntwo"}).text
+    assert "one\ntwo</textarea>" in text
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil:8765", ""])
 def test_another_host_is_refused(tmp_path: Path, host: str) -> None:
     assert ui_world.client(tmp_path).get("/", headers={"host": host}).status_code == 400

@@ -31,7 +31,7 @@ def client(root: Path, *, let_in: bool = True, most_bytes: int | None = None) ->
     app = create_app(root, TOKEN, PORT, most_bytes or MOST_BYTES)
     made = TestClient(app, base_url=ORIGIN, follow_redirects=False, headers={"origin": ORIGIN})
     if let_in:
-        made.cookies.set("basewise", TOKEN)
+        made.cookies.set(f"basewise-{PORT}", TOKEN)
     return made
 
 

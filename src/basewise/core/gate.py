@@ -44,7 +44,7 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Licensed:
-    """One artefact of the licence graph: what it is ("base", "data", "adapter", "teacher", "tool"), its licence, its parents.
+    """One artefact of the licence graph: what it is ("base", "data", "corpus", "adapter", "teacher", "tool"), its licence, its parents.
 
     `relation` is how it came from its parents: "finetune", "adapter", "merge", "quantise", "distilled", "trained-on", "".
     """

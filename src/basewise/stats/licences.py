@@ -86,6 +86,7 @@ TABLE: dict[str, Terms] = {
 }
 ALIASES = {
     "own": OWN,
+    "public domain": "CC0-1.0",
     "proprietary": OWN,
     "openrail": "LicenseRef-OpenRAIL-M",
     "creativeml-openrail-m": "LicenseRef-OpenRAIL-M",
@@ -106,10 +107,16 @@ _LOWER = {key.lower(): key for key in TABLE} | ALIASES
 
 
 def canonical(licence: str) -> str | None:
-    """The name in TABLE, for SPDX ids in any case and the hub's own short names; None: unknown."""
+    """The name in TABLE, for SPDX ids in any case and the hub's own short names; None: unknown.
+
+    Of "MIT or Apache-2.0" whoever takes it may choose: the one that asks least.
+    """
     plain = licence.strip().lower().removesuffix("-or-later")
     if plain in UNKNOWN:
         return None
+    if " or " in plain:
+        offered = [found for one in plain.split(" or ") if (found := canonical(one)) is not None]
+        return min(offered, key=lambda name: len(TABLE[name].asks), default=None)
     return _LOWER.get(plain) or _LOWER.get(f"{plain}-only")
 
 
@@ -237,7 +244,7 @@ def _own_terms(node: Licensed, found: _Reached) -> None:
 
 def _inherit(node: Licensed, parent: Licensed, above: _Reached, found: _Reached) -> None:
     """What goes from a parent to its child, by what the parent is and how the child came from it."""
-    relation = "trained-on" if parent.what == "data" else node.relation
+    relation = "trained-on" if parent.what in ("data", "corpus") else node.relation
     relation = "distilled" if parent.what == "teacher" else relation
     if relation in DERIVED:
         found.take(above, above.asks)

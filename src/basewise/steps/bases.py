@@ -53,8 +53,15 @@ def find(name: str) -> Card:
 def here(card: Card) -> bool:
     """Whether the base is on this machine: its source says so, or it lies in the store."""
     card = _drawn_from(card)
+    if _lacking(card):
+        return False
     own = getattr(part("sources", card.source), "here", None)
     return bool(own(card)) if own else Store.default().find(card) is not None
+
+
+def _lacking(card: Card) -> list[str]:
+    """What the source of a card would look for in its locator, and is not there."""
+    return [key for key in getattr(part("sources", card.source), "LOCATOR", ()) if key not in card.locator]
 
 
 def _drawn_from(card: Card) -> Card:
@@ -103,6 +110,11 @@ def add(card: Card) -> None:
         raise InputError(
             f"the card of {card.key!r} has a family or a size that cannot be",
             f"family is one of {', '.join(FAMILIES)}; parameters, layers, width, download_bytes and context are whole numbers",
+        )
+    if lacking := _lacking(card):
+        raise InputError(
+            f"the locator of {card.key} has no {', '.join(lacking)}, by which the source {card.source} finds a base",
+            f'write it into the card, such as "locator": {{"{lacking[0]}": "…"}}',
         )
     write_json(home() / "bases" / f"{card.key.replace('/', '--')}.json", card.to_dict())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from basewise.core.base import Base
 from basewise.core.decision import Decision
 from basewise.core.errors import RunError, UnknownName
 from basewise.core.evidence import Trial, read_evidence
@@ -129,7 +130,10 @@ def subject_of(
 
 
 def artefacts_of(candidate: Candidate) -> tuple[Licensed, ...]:
-    """The licence graph: the rows, the base if its pretrained weights are used, and the release, which is the last."""
+    """The licence graph: the rows, the base if its pretrained weights are used, and the release, which is the last.
+
+    What a base that was pretrained here has read stands before it.
+    """
     record, decision = candidate.predictor.record, candidate.decision
     source = str(decision.provenance.get("source", ""))
     from basewise.sample import path as sample_path
@@ -138,11 +142,26 @@ def artefacts_of(candidate: Candidate) -> tuple[Licensed, ...]:
     ours = source in ("sample", str(sample_path()))
     out = [Licensed(name=data, what="data", licence=SAMPLE_LICENCE if ours else "")]
     base = record["base"]
+    read: list[Licensed] = []
     if base and base.get("random_seed") is None:
-        out.append(Licensed(name=f"base:{base['key']}", what="base", licence=base["licence"]))
+        read = corpora_of(candidate.predictor.base)
+        names = tuple(a.name for a in read)
+        out.append(Licensed(name=f"base:{base['key']}", what="base", licence=base["licence"], parents=names))
     parents = tuple(a.name for a in out)
     relation = "finetune" if record["method"] in ("full", "contrast") else "adapter"
-    return (*out, Licensed(name="release", what="adapter", licence="", parents=parents, relation=relation))
+    last = Licensed(name="release", what="adapter", licence="", parents=parents, relation=relation)
+    return (*read, *out, last)
+
+
+def corpora_of(base: Base | None) -> list[Licensed]:
+    """One artefact for each licence of each source that a base pretrained here has read."""
+    from basewise.steps.released import training_of
+
+    return [
+        Licensed(name=f"corpus:{source['name']} ({licence})", what="corpus", licence=licence)
+        for source in training_of(base).get("corpora", [])
+        for licence in source["licences"] or ["not stated"]
+    ]
 
 
 def licence_of(candidate: Candidate, policy: Policy) -> Json:
@@ -161,7 +180,7 @@ def licence_of(candidate: Candidate, policy: Policy) -> Json:
         "obligations": {ask: list(names) for ask, names in found.asks.items()},
         "nodes": [{k: v for k, v in asdict(n).items() if k != "parents"} for n in nodes],
         "edges": [
-            [parent, node.name, "trained-on" if parent.startswith("data:") else node.relation]
+            [parent, node.name, "trained-on" if parent.startswith(("data:", "corpus:")) else node.relation]
             for node in nodes
             for parent in node.parents
         ],

@@ -100,7 +100,8 @@ def base_of(record: Json, building: Path) -> Json | None:
 def limitations_of(candidate: Candidate, results: list[CheckResult]) -> list[str]:
     """What a user of the release must not miss, in plain sentences."""
     decision, predictor = candidate.decision, candidate.predictor
-    out = [f"It knows {len(predictor.classes)} classes and gives every text one of them, or abstains."]
+    abstains = ", or abstains" if predictor.threshold is not None else ""
+    out = [f"It knows {len(predictor.classes)} classes and gives every text one of them{abstains}."]
     if predictor.threshold is not None:
         covered = decision.coverage.get("covered", 0.0)
         out.append(
@@ -125,8 +126,12 @@ def training_of(base: Base | None) -> Json:
     corpus = said.get("corpus") or {}
     flop = float(said.get("flop") or 0.0)
     found = regime(flop, generates="generate" in base.provides)
+    sources = corpus.get("sources", [])
+    read = [source.get("train") or {} for source in sources]
     return {
-        "tokens": said.get("tokens"),
+        "tokens": sum(r.get("tokens", 0) for r in read) or None,
+        "documents": sum(r.get("documents", 0) for r in read) or None,
+        "seen": said.get("tokens"),
         "flop": flop,
         "recipe_digest": said.get("recipe_digest"),
         "corpus_digest": corpus.get("digest"),
@@ -136,9 +141,10 @@ def training_of(base: Base | None) -> Json:
             {
                 "name": source.get("source") or source.get("name"),
                 "licence": source.get("licence"),
-                "documents": source.get("documents"),
-                "sha256": str(source.get("sha256") or corpus.get("digest") or ""),
+                "licences": sorted(source.get("licences") or {}),
+                "documents": train.get("documents"),
+                "tokens": train.get("tokens"),
             }
-            for source in corpus.get("sources", [])
+            for source, train in zip(sources, read, strict=True)
         ],
     }

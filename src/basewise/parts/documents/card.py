@@ -85,9 +85,11 @@ def body(release: Release) -> str:
 def _use(release: Release) -> str:
     shown = ", ".join(release.classes[:20]) + (" …" if len(release.classes) > 20 else "")
     inputs = ", ".join(release.inputs)
+    row = "{" + ", ".join(f'"{name}": "…"' for name in release.inputs) + "}"
+    shape = '"a text"' if len(release.inputs) == 1 else row
     return (
         f"It reads {inputs} and gives one of {len(release.classes)} classes of `{release.target}`: {shown}.\n\n"
-        f'```python\nimport basewise as bw\n\npredictor = bw.load("{release.name}")\nprint(predictor.predict(["a text"]))\n```\n'
+        f'```python\nimport basewise as bw\n\npredictor = bw.load("{release.name}")\nprint(predictor.predict([{shape}]))\n```\n'
     )
 
 

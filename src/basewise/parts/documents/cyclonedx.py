@@ -134,6 +134,9 @@ def _components(release: Release) -> list[dict[str, Any]]:
                     "data": [{"type": "dataset", "name": name}],
                 }
             )
+        elif node["what"] == "corpus":
+            kinds = [{"type": "dataset", "name": name}]
+            out.append({"type": "data", "bom-ref": name, "name": name, "data": kinds})
         elif node["what"] in ("base", "teacher"):
             out.append(
                 {"type": "machine-learning-model", "bom-ref": name, "name": name.partition(":")[2] or name}

@@ -130,7 +130,18 @@ def _parents(release: Release, made: str, agent: str) -> list[dict[str, Any]]:
     for node in release.licence.get("nodes", []):
         name, what = node["name"], node["what"]
         about = {"comment": f"licence: {node['licence'] or 'not known'}", "software_packageVersion": "1"}
-        if what == "data":
+        if what == "corpus":
+            out.append(
+                {
+                    **_element(release, name, "software_Package", name=name),
+                    **about,
+                    "software_primaryPurpose": "data",
+                }
+            )
+        elif what == "data":
+            about["comment"] += (
+                "; when the rows were gathered is not known, the times are those of this release"
+            )
             digest = str(release.provenance.get("rows_digest"))
             kind = {
                 "dataset_datasetType": ["text"],
@@ -164,7 +175,7 @@ def _links(release: Release, model: str, files: list[str]) -> list[dict[str, Any
     if files:
         out.append(_relation(release, 1, model, "contains", files))
     for number, node in enumerate(release.licence.get("nodes", [])[:-1], 2):
-        kind = "trainedOn" if node["what"] == "data" else "descendantOf"
-        if node["what"] in ("data", "base", "teacher"):
+        kind = "trainedOn" if node["what"] in ("data", "corpus") else "descendantOf"
+        if node["what"] in ("data", "corpus", "base", "teacher"):
             out.append(_relation(release, number, model, kind, [_id(release, node["name"])]))
     return out

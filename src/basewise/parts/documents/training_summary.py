@@ -33,7 +33,8 @@ def _general(release: Release, about: dict[str, Any]) -> str:
         f"- Provider: {about.get('provider') or ASK}\n"
         f"- Model: {release.name}, version {release.id[:12]}\n"
         f"- Modality: text\n"
-        f"- Training data size: {about.get('tokens', ASK)} tokens in {about.get('documents', ASK)} documents\n"
+        f"- Training data size: {_count(about.get('tokens'))} tokens in {_count(about.get('documents'))} documents"
+        f" (tokens learned from, repeats included: {_count(about.get('seen'))})\n"
         f"- Training compute: {about.get('flop', ASK)} FLOP\n"
         f"- Regime (by compute, a reading aid): {about.get('regime') or ASK}\n"
         f"- Owed: {', '.join(about.get('duties', [])) or 'nothing by compute'}\n"
@@ -42,14 +43,20 @@ def _general(release: Release, about: dict[str, Any]) -> str:
     )
 
 
+def _count(number: int | None) -> str:
+    return ASK if number is None else f"{number:,}"
+
+
 def _sources(about: dict[str, Any]) -> str:
     lines = [
-        f"| {c.get('name', '?')} | {c.get('licence', ASK)} | {c.get('documents', ASK)} | {c.get('sha256', '')[:16]} |"
+        f"| {c.get('name', '?')} | {c.get('licence') or ASK} | {_count(c.get('documents'))} | {_count(c.get('tokens'))} |"
         for c in about.get("corpora", [])
     ]
-    table = "| source | licence | documents | sha256 |\n|---|---|---|---|\n" + "\n".join(lines)
+    table = "| source | licence | documents | tokens |\n|---|---|---|---|\n" + "\n".join(lines)
     return (
-        f"## 2. Data sources\n\n### 2.1 Publicly available data sets\n\n{table}\n\n### 2.2 Private data sets of third parties\n\n{ASK}\n\n"
+        f"## 2. Data sources\n\nAll of them, from the manifest of the corpus (sha256 {about.get('corpus_digest') or 'not known'}); under which of the"
+        f" headings below each belongs, only the provider can say.\n\n{table}\n\n### 2.1 Publicly available data sets\n\n{ASK}\n\n"
+        f"### 2.2 Private data sets of third parties\n\n{ASK}\n\n"
         f"### 2.3 Data crawled by the provider\n\n{ASK}\n\n### 2.4 User data\n\n{ASK}\n\n### 2.5 Synthetic data\n\n{ASK}\n"
     )
 

@@ -25,6 +25,7 @@ DECODERS = ("CausalLM", "LMHeadModel")
 MASKED = ("ForMaskedLM",)
 SMALL_FILES = (".json", ".txt", ".model")
 RECORD = "conversion.json"
+LOCATOR = ("folder",)
 
 
 def cards() -> list[Card]:

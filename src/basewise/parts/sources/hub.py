@@ -21,6 +21,7 @@ from basewise.engine.safetensor_checks import check_safetensors
 from basewise.engine.sandbox import PICKLES, convert_all, pickles
 from basewise.engine.store import WEIGHTS, Store, full_disk, verify
 
+LOCATOR = ("repository",)
 PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
 
 

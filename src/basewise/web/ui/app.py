@@ -44,7 +44,7 @@ def create_app(root: Path, token: str, port: int, most_bytes: int = MOST_BYTES) 
     app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _broken)
     hosts = frozenset({f"{HOST}:{port}", f"localhost:{port}"})
-    return Guard(app=app, token=token, hosts=hosts, most_bytes=most_bytes, refuse=shell.refusal)
+    return Guard(app=app, token=token, port=port, hosts=hosts, most_bytes=most_bytes, refuse=shell.refusal)
 
 
 def _mendable(request: Request, error: BasewiseError) -> Response:

@@ -30,7 +30,8 @@ async def _sent(request: Request) -> AsyncIterator[Sent]:
             if isinstance(value, UploadFile):
                 sent.files[name] = value
             else:
-                sent.setdefault(name, []).append(value)
+                # a browser ends lines as HTTP does; a text is to be the one that any other way in would give
+                sent.setdefault(name, []).append(value.replace("\r\n", "\n"))
         yield sent
 
 

@@ -22,7 +22,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-COOKIE = "basewise"
+COOKIE = "basewise-{port}"
+"""A cookie is sent to every port of a host: each app has one of its own name, or a second app would shut the first one's browser out."""
 POLICY = (
     "default-src 'none'; style-src 'self'; style-src-attr 'unsafe-inline'; script-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -45,6 +46,7 @@ class Guard:
 
     app: Callable[[Scope, Receive, Send], Awaitable[None]]
     token: str
+    port: int
     hosts: frozenset[str]
     most_bytes: int
     refuse: Callable[[int, str], Response]
@@ -99,7 +101,7 @@ class Guard:
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if scope["method"] == "GET" and self.same(query.get("token", [""])[0]):
             return self._welcome(scope["path"], query)
-        if not self.same(cookie_of(headers)):
+        if not self.same(cookie_of(headers, COOKIE.format(port=self.port))):
             return self.refuse(
                 403, "this browser has not been let in; open the address that `basewise ui` printed"
             )
@@ -122,17 +124,17 @@ class Guard:
         rest = urlencode([(k, v) for k, values in query.items() if k != "token" for v in values])
         where = "/" + path.lstrip("/") + (f"?{rest}" if rest else "")
         answer = RedirectResponse(where, status_code=303)
-        answer.set_cookie(COOKIE, self.token, httponly=True, samesite="lax", path="/")
+        answer.set_cookie(COOKIE.format(port=self.port), self.token, httponly=True, samesite="lax", path="/")
         return answer
 
 
-def cookie_of(headers: dict[str, str]) -> str:
-    """The token in the request's cookie, or nothing."""
+def cookie_of(headers: dict[str, str], name: str) -> str:
+    """The token in the request's cookie of this name, or nothing."""
     try:
         jar = SimpleCookie(headers.get("cookie", ""))
     except CookieError:
         return ""
-    return jar[COOKIE].value if COOKIE in jar else ""
+    return jar[name].value if name in jar else ""
 
 
 def int_of(text: str) -> int:
