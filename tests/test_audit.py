@@ -72,6 +72,17 @@ def test_clean_rows_become_a_task_without_alarms() -> None:
     assert audit(tickets(), options=AuditOptions(seed=1)).test_digest() != task.test_digest()
 
 
+def test_a_split_by_chance_unites_no_group_that_was_only_guessed() -> None:
+    rows = [row | {"customer": f"c{i % 40}"} for i, row in enumerate(tickets())]
+    guessed, chance, given = (
+        audit(rows, target="queue", inputs="text", **more)
+        for more in ({}, {"split": "chance"}, {"split": "chance", "group": "customer"})
+    )
+    assert [t.split_how for t in (guessed, chance, given)] == ["group", "chance", "chance"]
+    assert [len(np.unique(t.rows.groups)) for t in (guessed, chance, given)] == [40, 240, 40]
+    assert chance.roles["customer"].startswith("other (it looks like a group")
+
+
 def test_several_inputs_become_lines() -> None:
     rows = [{"subject": f"title number {i} here", "body": f"long words about item {i}" if i else None, "label": "ab"[i % 2]}
             for i in range(40)]  # fmt: skip

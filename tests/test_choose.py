@@ -22,6 +22,7 @@ import pytest
 
 import basewise as bw
 import tiny
+from basewise.core.budget import Budget
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError, PredictorChanged
 from basewise.stats.power import smallest_gap
@@ -530,6 +531,24 @@ def test_worker_processes_give_the_same_bits(world: World, table: Path, tmp_path
 
 
 # --- what the decision says --------------------------------------------------------------------------------------------
+
+
+def test_bases_in_folders_of_one_name_are_kept_apart(table: Path, tmp_path: Path) -> None:
+    """The right weights are saved of two with one folder name; the same weights named twice are one base."""
+    from basewise.steps.fetch import get_bases
+
+    first, second = (tiny.base_folder(tmp_path / name / "model", seed) for seed, name in enumerate("ab"))
+    names = (str(first), str(second), str(first))
+    found, notes = get_bases(names, Budget(), ChooseOptions(), None)  # type: ignore[arg-type]
+    assert [base.key for base in found] == [f"model-{base.digest[:8]}" for base in found]
+    assert [base.folder for base in found] == [first, second]
+    assert notes == ["model was named again: it holds the same weights as model."]
+    run = tmp_path / "run"
+    decision = plain_choose(table, run, bases=names, methods=("prototype",))
+    record = json.loads((run / "predictor" / "predictor.json").read_text())
+    assert decision.chosen == f"{record['base']['key']} + prototype"
+    assert record["base"]["key"].endswith(record["base"]["digest"][:8])
+    assert len(decision.leaderboard) == 2
 
 
 def test_nothing_is_said_of_bases_that_were_not_tried(table: Path, tmp_path: Path) -> None:

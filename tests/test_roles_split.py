@@ -34,6 +34,21 @@ def test_roles_are_guessed_with_reasons() -> None:
     assert all(role.reason for role in roles.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("user_country", ["de", "fr", "it"]),
+        ("customer_segment", [f"s{k}" for k in range(19)]),
+        ("account_type", ["free"] * 30 + [f"t{k}" for k in range(30)]),
+    ],
+)
+def test_few_values_or_one_large_one_are_no_group(name: str, values: list[str]) -> None:
+    column: list[str | None] = [values[i % len(values)] for i in range(N)]
+    roles = guess_roles({**COLUMNS, name: column}, target="queue")
+    assert (roles[name].role, roles["customer"].role) == ("other", "group")
+    assert guess_roles({**COLUMNS, name: column}, target="queue", group=name)[name].role == "group"
+
+
 def test_given_roles_win() -> None:
     roles = guess_roles(COLUMNS, inputs="body", target="channel", group="queue", time="received")
     assert [roles[n].role for n in ("subject", "body", "channel", "queue", "received")] == [

@@ -28,6 +28,7 @@ MISSING_LABELS = {"", "nan", "null", "n/a", "#n/a", "<na>"}
 REGRESSION_VALUES = 30
 REGRESSION_SURELY = 300
 BIG_GROUP = 0.3
+GROUP_UNUSED = "it looks like a group, but a split by chance was asked for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +58,16 @@ def audit(
     """The Task of a table: roles guessed where not given, duplicates grouped, split, and checked.
 
     `split`: "chance" | "group" | "time" | the name of a column that holds train and test; by default what the roles
-    suggest. Raises TableError, TargetError, UnknownName or InputError, each with its fix.
+    suggest. A split by "chance" unites no rows but near-duplicates and those of a given group. Raises TableError,
+    TargetError, UnknownName or InputError, each with its fix.
     """
     options = options or AuditOptions()
     table = read_table(source, query=query, format=options.format)
     columns = {name: table.column(name) for name in table.columns if _readable(table, name)}
     if split is not None and split not in HOWS and split not in columns:
         raise UnknownName.of("split or column", split, [*HOWS, *columns])
-    given_column = split if split in columns and split not in HOWS else None
-    free = {name: values for name, values in columns.items() if name != given_column}
-    roles = guess_roles(free, inputs=inputs, target=target, group=group, time=time)
-    if given_column:
-        roles[given_column] = Role("split", "given")
+    given = {"inputs": inputs, "target": target, "group": group, "time": time}
+    roles = _roles(columns, given, split)
     by_role = {
         role: [n for n, r in roles.items() if r.role == role]
         for role in ("input", "target", "group", "time", "split")
@@ -113,6 +112,17 @@ def _checked(
     found = [*findings, *check_all(task, near, roles, options.seed)]
     order = {"fail": 0, "warn": 1, "info": 2}
     return task.with_findings(tuple(sorted(found, key=lambda f: order[f.severity])))
+
+
+def _roles(columns: dict[str, list[str | None]], given: dict[str, Any], split: str | None) -> dict[str, Role]:
+    """Roles as given, else guessed. A column named as the split is one; a split by chance knows no group that was only guessed."""
+    named = split if split not in HOWS else None
+    roles = guess_roles({name: values for name, values in columns.items() if name != named}, **given)
+    if named:
+        roles[named] = Role("split", "given")
+    if split == "chance" and given["group"] is None:
+        roles = {n: Role("other", GROUP_UNUSED) if r.role == "group" else r for n, r in roles.items()}
+    return roles
 
 
 def _readable(table: Table, name: str) -> bool:
