@@ -24,7 +24,7 @@ import basewise as bw
 import tiny
 from basewise.core.budget import Budget
 from basewise.core.decision import Decision
-from basewise.core.errors import InputError, PredictorChanged
+from basewise.core.errors import InputError, PredictorChanged, UnknownName
 from basewise.stats.power import smallest_gap
 from basewise.steps import choose as choosing
 from basewise.steps import race
@@ -238,6 +238,7 @@ def test_predict_from_a_pipe_to_a_pipe(
 def test_predict_streams_what_it_is_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more rows are taken than a batch; the answers come in order and are the same for texts, dicts and frames."""
     import pandas as pd
+    import polars as pl
 
     from basewise.steps import predict as predicting
 
@@ -254,8 +255,41 @@ def test_predict_streams_what_it_is_given(world: World, monkeypatch: pytest.Monk
     assert len(taken) == 4
     rest = [first, *stream]
     assert [a["row"] for a in rest] == list(range(30))
-    for same in ([row["text"] for row in world.new], pd.DataFrame(world.new)):
+    frames = (pd.DataFrame(world.new), pl.DataFrame(world.new), pa.Table.from_pylist(world.new))
+    for same in ([row["text"] for row in world.new], *frames):
         assert [a["label"] for a in bw.predict(world.run, same)] == [a["label"] for a in rest]
+
+
+def test_a_row_without_one_of_the_columns_is_read_as_in_training(table: Path, tmp_path: Path) -> None:
+    options = ChooseOptions(curves=False, inputs=("text", "channel"))
+    plain_choose(table, tmp_path / "run", methods=("majority",), options=options)
+    predictor = bw.load(tmp_path / "run")
+    rows: list[dict[str, str]] = [{"text": "a late parcel", "channel": "web"}, {"text": "a late parcel"}]
+    assert len(list(bw.predict(predictor, rows))) == len(predictor.predict(rows)) == 2
+    with pytest.raises(UnknownName, match="'channel'"):
+        predictor.predict(rows[1:])
+    with pytest.raises(InputError, match="NoneType"):
+        next(bw.predict(predictor, ["a text", None]))
+    assert list(bw.predict(predictor, pa.table({"text": pa.array([], pa.string())}))) == []
+
+
+def test_class_names_of_a_file_are_read_wherever_its_codes_stand(table: Path, tmp_path: Path) -> None:
+    """A file of the datasets library holds codes and states their names: choose, evaluate and predict read the same."""
+    rows, names = tiny.rows(60), {"queue": sorted(tiny.TOPICS), "channel": ["mail", "web"]}
+    columns = {n: pa.array([known.index(row[n]) for row in rows]) for n, known in names.items()}
+    features = {n: {"names": known, "_type": "ClassLabel"} for n, known in names.items()}
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    data = pa.table({"text": [row["text"] for row in rows], **columns}).replace_schema_metadata(about)
+    pq.write_table(data, tmp_path / "codes.parquet")
+    options = ChooseOptions(curves=False, inputs=("text", "channel"))
+    plain_choose(tmp_path / "codes.parquet", tmp_path / "run", options=options)
+    in_words = bw.evaluate(tmp_path / "run", table)
+    assert bw.evaluate(tmp_path / "run", tmp_path / "codes.parquet")["score"] == in_words["score"]
+    answers = [
+        [a["probability"] for a in bw.predict(tmp_path / "run", p)]
+        for p in (table, tmp_path / "codes.parquet")
+    ]
+    assert answers[0] == answers[1]
 
 
 def test_evaluate_gives_a_score_with_its_interval(

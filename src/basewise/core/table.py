@@ -12,7 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,14 @@ class Table:
             return [codes[int(v)] if v is not None and 0 <= int(v) < len(codes) else None for v in values]
         return values
 
+    def records(self) -> list[dict[str, str | None]]:
+        """Rows as `column` reads them, so class names instead of their codes; nested columns (embeddings, images) are left out."""
+        import pyarrow as pa
+
+        names = [f.name for f in self.data.schema if not pa.types.is_nested(f.type)]
+        rows = zip(*(self.column(name) for name in names), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
 
 def read_table(source: Any, *, query: str | None = None, format: str | None = None) -> Table:
     """The whole table from a path, "-" (standard input), frame, dataset, rows or columns; `query` for databases.
@@ -112,6 +120,20 @@ def iter_batches(source: Any, rows: int = 4096, *, format: str | None = None) ->
         yield from _batches(bytes_from, kind, rows, [])
     else:
         yield from read_table(source).data.to_batches(max_chunksize=rows)
+
+
+def iter_records(source: Any, rows: int = 4096) -> Iterator[list[dict[str, str | None]]]:
+    """Lists of at most `rows` rows as `Table.records` has them, from the sources of `iter_batches` and in as flat a memory."""
+    import pyarrow as pa
+
+    if isinstance(source, (str, Path)):
+        for batch in iter_batches(source, rows):
+            data = pa.Table.from_batches([batch])
+            yield Table(data, str(source), "", (), _stated_names(data)).records()
+        return
+    table = read_table(source)
+    for start in range(0, len(table), rows):
+        yield replace(table, data=table.data.slice(start, rows)).records()
 
 
 def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[ByteSource, str]:
