@@ -121,6 +121,23 @@ def test_newest_rows_go_to_test() -> None:
         split_rows(np.arange(9) % 3, np.arange(9), how="time")
 
 
+@settings(max_examples=60, deadline=None)
+@given(labels_and_groups, st.integers(0, 9))
+def test_no_train_row_is_newer_than_a_test_row(table: tuple[list[int], list[int]], seed: int) -> None:
+    labels, groups = np.array(table[0]) - 1, np.array(table[1])
+    times = np.random.default_rng(seed).integers(0, len(labels), len(labels)).astype(float)
+    sides = split_rows(labels, groups, how="time", times=times)
+    test, train = sides == "test", sides == "train"
+    assert test.sum() == int(0.2 * (labels >= 0).sum() + 0.5)
+    if test.any():
+        assert times[train].max(initial=-1) <= times[test].min()
+        assert not set(groups[train]) & set(groups[test])
+    lost = ~(test | train)
+    assert (np.isin(groups[lost], groups[test]) | (labels[lost] < 0)).all(), (
+        "nothing is left out without need"
+    )
+
+
 def test_a_given_split_is_kept() -> None:
     given_words = ["train", "Test ", "validation", "test"]
     assert split_rows(np.zeros(4), np.arange(4), how="given", given=given_words).tolist() == [
