@@ -585,6 +585,29 @@ def test_bases_in_folders_of_one_name_are_kept_apart(table: Path, tmp_path: Path
     assert len(decision.leaderboard) == 2
 
 
+def test_bases_that_are_all_too_slow_leave_the_controls(
+    world: World, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first base, too, is left out where its forward pass cannot fit; where there is no control it is tried all the same."""
+    monkeypatch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
+    given: dict[str, Any] = {"bases": (str(world.base),)}
+    decision = plain_choose(table, tmp_path / "run", **given, methods=("majority", "words", "prototype"))
+    assert {line["name"] for line in decision.leaderboard} == {"majority", "words"}
+    assert decision.notes[0] == "No base was tried, so whether one would help is open."
+    assert "tiny-bert was left out: its forward pass does not fit into the time left." in decision.notes
+    alone = plain_choose(table, tmp_path / "alone", **given, methods=("prototype",))
+    assert alone.chosen == "tiny-bert + prototype"
+
+
+def test_a_control_that_did_not_fit_is_not_fitted_for_the_look(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race.Race, "fits", lambda _race, entry, _folds: entry.arm.method != "words")
+    decision = plain_choose(table, tmp_path / "run")
+    assert {line["name"]: line["status"] for line in decision.leaderboard}["words"] == "skipped"
+    assert [line["name"] for line in decision.test["scores"]] == ["majority"]
+
+
 def test_nothing_is_said_of_bases_that_were_not_tried(table: Path, tmp_path: Path) -> None:
     decision = plain_choose(table, tmp_path / "run")
     assert decision.sentence.startswith("Take words: right on")

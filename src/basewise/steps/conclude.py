@@ -130,13 +130,13 @@ def final_job(race: Race, entry: Entry) -> Job:
 
 
 def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str, Any]:
-    """One look at the test rows by the chosen arm and the controls that need no base, counted."""
+    """One look at the test rows by the chosen arm and the finished controls that need no base, counted."""
     rows = task.test()
     rows = rows.take(rows.labels >= 0)
     looks = count_look(race.run.folder, task.test_digest(), f"choose: {chosen.arm.name}")
     answers = {chosen.arm.name: fitted.probabilities(rows.texts)}
     for entry in race.entries:
-        if entry.arm.base is None and entry is not chosen and entry.status != "failed":
+        if entry.arm.base is None and entry is not chosen and entry.status == "finished":
             control, _ = fit(final_job(race, entry))
             answers[entry.arm.name] = control.probabilities(rows.texts)
     names = list(answers)
