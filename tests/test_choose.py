@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -540,6 +540,17 @@ def test_a_run_folder_in_use_is_refused(table: Path, tmp_path: Path, no_bases: N
         holder.stdin.close()
     tiny.refused(answered, "in use by another process", "--to")
     assert [p.name for p in run.iterdir()] == [".lock"]
+
+
+def test_another_limit_or_another_grouping_is_another_run(table: Path) -> None:
+    task = choosing.task_of(table, "queue", PLAIN)
+    grouped = replace(task, rows=replace(task.rows, groups=task.rows.groups // 2))
+    budgets = [
+        Budget(), Budget(memory_bytes=1e9), Budget(latency_seconds=0.01), Budget(licences=("MIT",)), Budget(seconds=60),
+    ]  # fmt: skip
+    known = {choosing.identity_of(task, [], ("words",), 0, budget, PLAIN) for budget in budgets}
+    known.add(choosing.identity_of(grouped, [], ("words",), 0, Budget(), PLAIN))
+    assert len(known) == len(budgets) + 1
 
 
 def test_looks_are_counted_by_the_rows(table: Path, tmp_path: Path) -> None:

@@ -88,6 +88,21 @@ def test_every_file_format_gives_the_same_rows(tmp_path: Path, kind: str) -> Non
     assert streamed == ROWS
 
 
+def test_a_lone_quote_in_a_tab_file_swallows_no_rows(tmp_path: Path) -> None:
+    lines = [
+        ("a cell", "yes"),
+        ('"an open one', "no"),
+        ("in between", "yes"),
+        ('"and one more', "no"),
+        ("end", "yes"),
+    ]
+    text = "text\tlabel\n" + "".join(f"{a}\t{b}\n" for a, b in lines)
+    assert [tuple(row.values()) for row in rows_of(read_table(write(tmp_path, "t.tsv", text)))] == lines
+    quoted = 'text\tlabel\n"two\nlines"\tyes\n"a ""word"" here"\tno\n'
+    read = read_table(write(tmp_path, "q.tsv", quoted))
+    assert read.column("text") == ["two\nlines", 'a "word" here']
+
+
 def test_memory_sources_give_the_same_rows() -> None:
     import pandas as pd
     import polars as pl

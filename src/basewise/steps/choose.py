@@ -109,7 +109,7 @@ def choose(
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
         bases = ()  # nothing would use one, so none is fetched
     found, notes = get_bases(bases, allowed, options, task)
-    identity = identity_of(task, found, methods, (seed, allowed.seconds), options)
+    identity = identity_of(task, found, methods, seed, allowed, options)
     assigned = assign_folds(task, seed)
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity) as run:
@@ -124,12 +124,12 @@ def choose(
 
 
 def identity_of(
-    task: Task, bases: list[Base], methods: Any, settings: tuple[int, float | None], options: ChooseOptions
+    task: Task, bases: list[Base], methods: Any, seed: int, budget: Budget, options: ChooseOptions
 ) -> str:
-    """What makes a run the same one, so that it is gone on with: rows, split, bases, methods, (seed, seconds) and what decides."""
-    seed, seconds = settings
-    parts: list[Any] = [task.rows.digest(), task.split.tolist(), [b.digest for b in bases], methods]
-    parts += [seed, seconds, options.curves]
+    """What makes a run the same one, so that it is gone on with: rows, split, groups, bases, methods, seed, budget and what decides."""
+    parts: list[Any] = [task.rows.digest(), task.split.tolist(), task.rows.groups.tolist()]
+    parts += [[b.digest for b in bases], methods, seed, options.curves]
+    parts += [budget.seconds, budget.memory_bytes, budget.latency_seconds, sorted(budget.licences)]
     parts += [asdict(options.wording)] if options.wording != Wording() else []
     parts += [options.metric] if options.metric != "accuracy" else []
     return digest_json(parts)
