@@ -353,7 +353,10 @@ def test_adapt_is_one_arm_beside_the_controls(world: World, tmp_path: Path) -> N
     decision = Decision.load(tmp_path / "run" / "decision.json")
     names = {line["name"] for line in decision.leaderboard}
     assert names == {"majority", "words", "tiny-bert + prototype"}
-    assert bw.load(tmp_path / "run").predict([world.new[0]])[0] in tiny.TOPICS
+    predictor = bw.load(tmp_path / "run")
+    assert predictor.predict([world.new[0]])[0] in tiny.TOPICS
+    spaces = predictor.fitted.store._spaces.values()  # type: ignore[attr-defined]
+    assert spaces and not any(space.shards for space in spaces), "answers leave no features behind"
 
 
 def test_a_moved_predictor_replays_its_golden_rows(world: World, tmp_path: Path) -> None:

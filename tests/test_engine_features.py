@@ -208,6 +208,15 @@ def test_chunks_and_streams_give_the_same(
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=2e-3)
 
 
+def test_a_store_that_does_not_keep_gives_the_same_and_holds_nothing(bert: Base) -> None:
+    store, other = FeatureStore(None, keep=False), FeatureStore(None)
+    for texts in (TEXTS, TEXTS[::-1]):
+        got, kept = (s.features(bert, texts, precision="fp32") for s in (store, other))
+        np.testing.assert_array_equal(got.matrix("layer3"), kept.matrix("layer3"))
+        assert got.forwarded == 5
+    assert not any(space.shards for space in store._spaces.values())
+
+
 def test_bf16_that_does_not_hold_gives_way_to_fp32(bert: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basewise.engine.precision.COSINE", 1.1)
     store = FeatureStore(None)

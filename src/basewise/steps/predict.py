@@ -144,7 +144,7 @@ def load(run: str | Path, features: Any = None) -> Predictor:
     """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
 
     A release is verified first: every byte against its manifest, and its signature against the keys trusted here.
-    `features`: what it reads its base through; a store of its own in memory when left out.
+    `features`: what it reads its base through; a store of its own that keeps nothing when left out.
     """
     if is_release(run):
         from basewise.core.release import Release
@@ -173,7 +173,7 @@ def open_predictor(folder: Path, release: Path | None = None, features: Any = No
     base = inside_base(record["base"], release) or find_base(record["base"])
     from basewise.engine.features import FeatureStore
 
-    context = Context(features=features or FeatureStore(None))
+    context = Context(features=features or FeatureStore(None, keep=False))
     fitted = part("methods", record["method"]).load(folder, base, context)
     replay(fitted, np.asarray(record["golden"]), folder)
     return Predictor(
