@@ -359,6 +359,48 @@ def test_adapt_is_one_arm_beside_the_controls(world: World, tmp_path: Path) -> N
     assert spaces and not any(space.shards for space in spaces), "answers leave no features behind"
 
 
+@pytest.fixture
+def for_words(tmp_path: Path) -> Path:
+    """Rows whose class is one common word, which words see at once and the base hardly."""
+    rows = [
+        {"text": f"{('hello', 'please')[i % 2]} {row['text']}", "queue": "ab"[i % 2]}
+        for i, row in enumerate(tiny.rows(90))
+    ]
+    return tiny.write_csv(tmp_path / "words.csv", rows)
+
+
+@pytest.mark.parametrize("method", ["prototype", "scratch"])
+def test_adapt_saves_what_was_asked_for(
+    method: str, world: World, for_words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (for_words, "--target", "queue", "--base", world.base, "--method", method)
+    answered = tiny.command("adapt", *words, "--to", tmp_path / "run")
+    assert answered.code == 0, answered.err
+    decision, record = Decision.load(tmp_path / "run" / "decision.json"), bw.load(tmp_path / "run").record
+    assert (record["method"], decision.chosen) == (method, f"tiny-bert + {method}")
+    assert decision.sentence.startswith(f"Saved as asked, tiny-bert + {method}: right on ")
+    assert decision.test["scores"][0]["name"] == decision.chosen
+    if method == "prototype":
+        assert decision.verdict == "no base helps" and "no base helps here, for words" in decision.sentence
+    interrupt_at(7, monkeypatch)
+    stopped = tiny.command("adapt", *words, "--to", tmp_path / "stopped")
+    assert stopped.code == 130 and "So far:" in stopped.out
+
+
+def test_rows_are_cut_where_the_method_stops_reading(
+    world: World, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tuned network reads less than its base could, and cut rows are counted there."""
+    from basewise.engine import classifier
+
+    monkeypatch.setattr(classifier, "MOST_TOKENS", 8)
+    bw.adapt(table, base=str(world.base), method="full", target="queue", to=tmp_path / "run")
+    decision = Decision.load(tmp_path / "run" / "decision.json")
+    n = sum(line["n"] for line in decision.lengths)
+    said = f"{n} of {n} rows were longer than tiny-bert + full reads in full (8 tokens) and were cut."
+    assert said in decision.notes and sum(line["cut"] for line in decision.lengths) == n
+
+
 def test_a_moved_predictor_replays_its_golden_rows(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.run / "predictor", tmp_path / "elsewhere")
     moved, at_home = bw.load(tmp_path / "elsewhere"), bw.load(world.run)

@@ -52,7 +52,8 @@ PLANNED = 3
 @dataclass(frozen=True, kw_only=True)
 class ChooseOptions:
     """What few users need to set. `executor`: a key of parts/executors; `curves`: also measure the labels saved;
-    `metric`: a key of parts/metrics to choose by, a share where higher is better."""
+    `metric`: a key of parts/metrics to choose by, a share where higher is better; `asked`: a method that is raced to its end and saved
+    whatever the verdict (what `adapt` sets)."""
 
     inputs: tuple[str, ...] | str | None = None
     group: str | None = None
@@ -64,6 +65,7 @@ class ChooseOptions:
     workers: int = 2
     curves: bool = True
     metric: str = "accuracy"
+    asked: str | None = None
     accept_terms: bool = False
     again: bool = False
     progress: Progress = silent
@@ -132,6 +134,7 @@ def identity_of(
     parts += [budget.seconds, budget.memory_bytes, budget.latency_seconds, sorted(budget.licences)]
     parts += [asdict(options.wording)] if options.wording != Wording() else []
     parts += [options.metric] if options.metric != "accuracy" else []
+    parts += [{"asked": options.asked}] if options.asked is not None else []
     return digest_json(parts)
 
 
@@ -166,7 +169,7 @@ def _run(
     save_task(task, run.folder)
     race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
     race.memory_bytes, race.wording = setup.budget.memory_bytes, setup.options.wording
-    race.metric = setup.options.metric
+    race.metric, race.asked = setup.options.metric, setup.options.asked
     race.look_rows, race.watch = int((task.split == "test").sum()), note
     ranks: list[dict[str, Any]] = []
     unfinished = False
@@ -232,7 +235,9 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     methods, bases, options = list(setup.methods or keys("methods")), setup.bases, setup.options
     controls = [m for m in methods if not part("methods", m).REQUIRES]
     frozen = [m for m in methods if part("methods", m).REQUIRES and part("methods", m).RUNGS == "none"]
-    trained = [m for m in methods if part("methods", m).RUNGS == "rows" and m != "scratch"]
+    trained = [
+        m for m in methods if part("methods", m).RUNGS == "rows" and (m != "scratch" or m == race.asked)
+    ]
     for method in controls:
         race.enter(Arm(method=method))
     _run_plain(race, options)
@@ -327,7 +332,7 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
         Arm(method=m, base=b)
         for b in decoders
         for m in methods
-        if m in ON_DECODERS and compatible(part("methods", m).REQUIRES, b.card)
+        if m in (*ON_DECODERS, race.asked) and compatible(part("methods", m).REQUIRES, b.card)
     ]
     first = {m: i for i, m in enumerate(methods)}
     arms.sort(

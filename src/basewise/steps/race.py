@@ -45,6 +45,8 @@ class Race:
     machine: Machine
     alpha: float = 0.05
     metric: str = "accuracy"
+    asked: str | None = None
+    """Method whose arms are never ended for being worse: it was asked for by name."""
     memory_bytes: float | None = None
     features: object = None
     progress: Progress = silent
