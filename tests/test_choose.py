@@ -271,6 +271,7 @@ def test_a_row_without_one_of_the_columns_is_read_as_in_training(table: Path, tm
     with pytest.raises(InputError, match="NoneType"):
         next(bw.predict(predictor, ["a text", None]))
     assert list(bw.predict(predictor, pa.table({"text": pa.array([], pa.string())}))) == []
+    assert len(predictor.predict(["cut \ud83d"])) == 1
 
 
 def test_class_names_of_a_file_are_read_wherever_its_codes_stand(table: Path, tmp_path: Path) -> None:
@@ -585,6 +586,12 @@ def test_a_run_folder_in_use_is_refused(table: Path, tmp_path: Path, no_bases: N
         holder.stdin.close()
     tiny.refused(answered, "in use by another process", "--to")
     assert [p.name for p in run.iterdir()] == [".lock"]
+
+
+def test_a_seed_below_zero_is_refused_before_anything_runs(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="seed must not be below zero"):
+        plain_choose(table, tmp_path / "run", seed=-1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_limit_or_another_grouping_is_another_run(table: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from basewise.core.cells import cell, cells
+from basewise.core.cells import cell, cells, whole
 from basewise.core.database import query_database
 from basewise.core.errors import InputError, TableError, UnknownName
 from basewise.core.hashing import sha256_file
@@ -227,7 +227,23 @@ def _batches(source: ByteSource, kind: str, rows: int, notes: list[str]) -> Iter
         names = list(dict.fromkeys(name for row in objects for name in row))
         columns = [tuple(cell(row.get(name)) for row in objects) for name in names]
         _note_huge(names, columns, notes)
-        yield pa.RecordBatch.from_arrays([pa.array(c, pa.string()) for c in columns], names=names)
+        arrays = [_strings(c, name, notes) for c, name in zip(columns, names, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, names=[whole(name) for name in names])
+
+
+def _strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Array:
+    """An Arrow column of strings; halves of characters, which it cannot hold, are replaced and noted."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        mended = [None if v is None else whole(v) for v in values]
+        broken = [i for i, (a, b) in enumerate(zip(values, mended, strict=True)) if a != b]
+        notes.append(
+            f"column {name!r} holds half a character in {len(broken):,} cells (row {broken[0] + 1} of its block first): read as \ufffd"
+        )
+        return pa.array(mended, pa.string())
 
 
 def _sliced(rows: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
@@ -255,7 +271,6 @@ def _union(batches: list[pa.RecordBatch]) -> pa.Table:
 
 def _binary_batches(source: ByteSource, kind: str, rows: int) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
-    import pyarrow.ipc
     import pyarrow.parquet
 
     with source.open() as stream:
@@ -268,13 +283,27 @@ def _binary_batches(source: ByteSource, kind: str, rows: int) -> Iterator[pa.Rec
                 if reader.metadata.num_rows == 0:
                     yield pa.RecordBatch.from_pylist([], schema=schema)
                 return
-            opened = pyarrow.ipc.open_file(file)
-            for i in range(opened.num_record_batches):
-                batch = opened.get_batch(i)
-                yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
+            yield from _arrow_batches(file, rows)
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0][:160]
             raise TableError(f"{source.name} is a broken {kind} file: {reason}", "write it again") from error
+
+
+def _arrow_batches(file: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of an Arrow file, or of a stream in a file, as `datasets` keeps its tables; an empty one where there are no rows."""
+    import pyarrow as pa
+    import pyarrow.ipc
+
+    magic = file.read(6)
+    file.seek(0)
+    opened = pyarrow.ipc.open_file(file) if magic == b"ARROW1" else pyarrow.ipc.open_stream(file)
+    none = True
+    for batch in map(opened.get_batch, range(opened.num_record_batches)) if magic == b"ARROW1" else opened:
+        for start in range(0, batch.num_rows, rows):
+            none = False
+            yield batch.slice(start, rows)
+    if none:
+        yield pa.RecordBatch.from_pylist([], schema=opened.schema)
 
 
 def _with_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -295,6 +324,7 @@ def _from_object(source: Any) -> Table:
     import pyarrow as pa
 
     names: dict[str, tuple[str, ...]] = {}
+    notes: list[str] = []
     what = type(source).__module__.partition(".")[0]
     try:
         if isinstance(source, (pa.Table, pa.RecordBatch)):
@@ -314,7 +344,7 @@ def _from_object(source: Any) -> Table:
             data = pa.table({str(k): [cell(v) for v in values] for k, values in source.items()})
         elif isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
             keys = list(dict.fromkeys(str(k) for row in source for k in row))
-            data = pa.table({k: pa.array([cell(row.get(k)) for row in source], pa.string()) for k in keys})
+            data = pa.table({k: _strings([cell(row.get(k)) for row in source], k, notes) for k in keys})
         else:
             raise InputError(
                 f"a table was expected, {type(source).__name__} came",
@@ -323,7 +353,7 @@ def _from_object(source: Any) -> Table:
     except (pa.ArrowException, ValueError) as error:
         raise TableError(f"the table cannot be read: {error}", "check its columns") from error
     where = {"builtins": "rows in memory", "pyarrow": "an Arrow table"}.get(what, f"a {what} object")
-    return Table(data, where, _content_digest(data), (), names or _stated_names(data))
+    return Table(data, where, _content_digest(data), tuple(notes), names or _stated_names(data))
 
 
 def _from_pandas(frame: Any) -> pa.Table:

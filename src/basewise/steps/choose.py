@@ -95,6 +95,8 @@ def choose(
     options = options or ChooseOptions()
     allowed = replace(options.budget or Budget(), seconds=parse_seconds(budget))
     check_budget(allowed)
+    if seed < 0:
+        raise InputError(f"the seed must not be below zero, {seed} came", "0 is usual")
     clock = Clock(started=time.monotonic(), seconds=allowed.seconds)
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     for key in methods or ():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.base import Base, Card
-from basewise.core.cells import cell
+from basewise.core.cells import cell, whole
 from basewise.core.errors import InputError, PredictorChanged, RunError, UnknownName
 from basewise.core.files import Progress, explain_os_error, home, read_json, silent, write_json
 from basewise.core.hashing import sha256_file
@@ -57,7 +57,7 @@ def texts_of(rows: Sequence[Any], inputs: tuple[str, ...]) -> list[str]:
                 f"rows of {type(row).__name__} came, texts or dicts were expected",
                 "give a list of texts or a table",
             )
-    return [row if isinstance(row, str) else join_inputs(row, inputs) for row in rows]
+    return [whole(row if isinstance(row, str) else join_inputs(row, inputs)) for row in rows]
 
 
 @dataclass(frozen=True)
