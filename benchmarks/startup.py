@@ -8,7 +8,6 @@ Run: python benchmarks/startup.py [--rows 1000000 --base wordllama-256]
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,15 @@ WORDS = [
 ]
 
 
+STARTER = """
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def seconds_of(command: list[str], times: int) -> common.Json:
     """Wall seconds of a command in fresh processes: spread over `times`, after one that is not counted."""
     found = []
@@ -67,14 +75,14 @@ def short_rows(path: Path, n: int, column: str) -> None:
 
 
 def peak_of(command: list[str]) -> tuple[float, int]:
-    """(wall seconds, peak resident bytes) of a command, from the kernel's account of the child."""
+    """(wall seconds, peak resident bytes) of a command, from the kernel's account of it. A child starts with the peak of its parent,
+    so the command is started from a bare interpreter, not from this process, which has fitted a predictor."""
     began = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {child.returncode}")
-    return time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    done = subprocess.run([sys.executable, "-S", "-c", STARTER, *command], check=False, capture_output=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+    seconds, peak = time.perf_counter() - began, int(done.stdout.split()[-1])
+    return seconds, peak * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure_predict(n: int, base: str, method: str, folder: Path) -> common.Json:
@@ -89,7 +97,10 @@ def measure_predict(n: int, base: str, method: str, folder: Path) -> common.Json
         pass
     options = {} if task == "sample" else {"target": "label"}
     decision = bw.adapt(task, base=base, method=method, to=folder / "run", **options)
-    column = bw.load(decision.folder).inputs[0]
+    predictor = bw.load(decision.folder)
+    if (saved := predictor.record["method"]) != method:
+        raise SystemExit(f"{saved} was saved where {method} was to be measured")
+    column = predictor.inputs[0]
     found = {}
     for name, count in (("few", 10), ("many", n)):
         short_rows(folder / f"{name}.csv", count, column)

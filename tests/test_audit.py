@@ -72,6 +72,38 @@ def test_clean_rows_become_a_task_without_alarms() -> None:
     assert audit(tickets(), options=AuditOptions(seed=1)).test_digest() != task.test_digest()
 
 
+def test_a_split_by_chance_unites_no_group_that_was_only_guessed() -> None:
+    rows = [row | {"customer": f"c{i % 40}"} for i, row in enumerate(tickets())]
+    guessed, chance, given = (
+        audit(rows, target="queue", inputs="text", **more)
+        for more in ({}, {"split": "chance"}, {"split": "chance", "group": "customer"})
+    )
+    assert [t.split_how for t in (guessed, chance, given)] == ["group", "chance", "chance"]
+    assert [len(np.unique(t.rows.groups)) for t in (guessed, chance, given)] == [40, 240, 40]
+    assert chance.roles["customer"].startswith("other (it looks like a group")
+
+
+def test_a_split_by_time_leaves_out_what_a_given_group_shares_with_the_test_rows() -> None:
+    rows = [
+        row | {"customer": f"c{i % 60}" if i % 10 else f"o{i}", "day": f"{i}"}
+        for i, row in enumerate(tickets())
+    ]
+    rows[3]["text"] = rows[230]["text"]
+    guessed = audit(rows, target="queue", inputs="text", time="day", split="time")
+    given = audit(rows, target="queue", inputs="text", time="day", split="time", group="customer")
+    for task, lost in ((guessed, 1), (given, 136)):
+        test = task.split == "test"
+        assert set(task.rows.row_ids[test]) == set(range(192, 240))
+        assert len(task.rows) == len(task.split) == len(task.metadata["day"]) == 240 - lost
+        assert found(task, "left-out").numbers["rows"] == lost
+        assert "test-in-train" not in checks(task)
+    named = np.array(given.metadata["customer"])
+    assert not set(named[given.split == "test"]) & set(named[given.split == "train"])
+    with pytest.raises(TableError, match="none is left to learn from"):
+        audit([row | {"customer": f"c{i % 40}"} for i, row in enumerate(rows)], target="queue", inputs="text",
+              time="day", split="time", group="customer")  # fmt: skip
+
+
 def test_several_inputs_become_lines() -> None:
     rows = [{"subject": f"title number {i} here", "body": f"long words about item {i}" if i else None, "label": "ab"[i % 2]}
             for i in range(40)]  # fmt: skip

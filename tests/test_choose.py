@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ import pytest
 
 import basewise as bw
 import tiny
+from basewise.core.budget import Budget
 from basewise.core.decision import Decision
-from basewise.core.errors import InputError, PredictorChanged
+from basewise.core.errors import InputError, PredictorChanged, UnknownName
 from basewise.stats.power import smallest_gap
 from basewise.steps import choose as choosing
 from basewise.steps import race
@@ -237,6 +238,7 @@ def test_predict_from_a_pipe_to_a_pipe(
 def test_predict_streams_what_it_is_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more rows are taken than a batch; the answers come in order and are the same for texts, dicts and frames."""
     import pandas as pd
+    import polars as pl
 
     from basewise.steps import predict as predicting
 
@@ -253,8 +255,42 @@ def test_predict_streams_what_it_is_given(world: World, monkeypatch: pytest.Monk
     assert len(taken) == 4
     rest = [first, *stream]
     assert [a["row"] for a in rest] == list(range(30))
-    for same in ([row["text"] for row in world.new], pd.DataFrame(world.new)):
+    frames = (pd.DataFrame(world.new), pl.DataFrame(world.new), pa.Table.from_pylist(world.new))
+    for same in ([row["text"] for row in world.new], *frames):
         assert [a["label"] for a in bw.predict(world.run, same)] == [a["label"] for a in rest]
+
+
+def test_a_row_without_one_of_the_columns_is_read_as_in_training(table: Path, tmp_path: Path) -> None:
+    options = ChooseOptions(curves=False, inputs=("text", "channel"))
+    plain_choose(table, tmp_path / "run", methods=("majority",), options=options)
+    predictor = bw.load(tmp_path / "run")
+    rows: list[dict[str, str]] = [{"text": "a late parcel", "channel": "web"}, {"text": "a late parcel"}]
+    assert len(list(bw.predict(predictor, rows))) == len(predictor.predict(rows)) == 2
+    with pytest.raises(UnknownName, match="'channel'"):
+        predictor.predict(rows[1:])
+    with pytest.raises(InputError, match="NoneType"):
+        next(bw.predict(predictor, ["a text", None]))
+    assert list(bw.predict(predictor, pa.table({"text": pa.array([], pa.string())}))) == []
+    assert len(predictor.predict(["cut \ud83d"])) == 1
+
+
+def test_class_names_of_a_file_are_read_wherever_its_codes_stand(table: Path, tmp_path: Path) -> None:
+    """A file of the datasets library holds codes and states their names: choose, evaluate and predict read the same."""
+    rows, names = tiny.rows(60), {"queue": sorted(tiny.TOPICS), "channel": ["mail", "web"]}
+    columns = {n: pa.array([known.index(row[n]) for row in rows]) for n, known in names.items()}
+    features = {n: {"names": known, "_type": "ClassLabel"} for n, known in names.items()}
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    data = pa.table({"text": [row["text"] for row in rows], **columns}).replace_schema_metadata(about)
+    pq.write_table(data, tmp_path / "codes.parquet")
+    options = ChooseOptions(curves=False, inputs=("text", "channel"))
+    plain_choose(tmp_path / "codes.parquet", tmp_path / "run", options=options)
+    in_words = bw.evaluate(tmp_path / "run", table)
+    assert bw.evaluate(tmp_path / "run", tmp_path / "codes.parquet")["score"] == in_words["score"]
+    answers = [
+        [a["probability"] for a in bw.predict(tmp_path / "run", p)]
+        for p in (table, tmp_path / "codes.parquet")
+    ]
+    assert answers[0] == answers[1]
 
 
 def test_evaluate_gives_a_score_with_its_interval(
@@ -318,7 +354,52 @@ def test_adapt_is_one_arm_beside_the_controls(world: World, tmp_path: Path) -> N
     decision = Decision.load(tmp_path / "run" / "decision.json")
     names = {line["name"] for line in decision.leaderboard}
     assert names == {"majority", "words", "tiny-bert + prototype"}
-    assert bw.load(tmp_path / "run").predict([world.new[0]])[0] in tiny.TOPICS
+    predictor = bw.load(tmp_path / "run")
+    assert predictor.predict([world.new[0]])[0] in tiny.TOPICS
+    spaces = predictor.fitted.store._spaces.values()  # type: ignore[attr-defined]
+    assert spaces and not any(space.shards for space in spaces), "answers leave no features behind"
+
+
+@pytest.fixture
+def for_words(tmp_path: Path) -> Path:
+    """Rows whose class is one common word, which words see at once and the base hardly."""
+    rows = [
+        {"text": f"{('hello', 'please')[i % 2]} {row['text']}", "queue": "ab"[i % 2]}
+        for i, row in enumerate(tiny.rows(90))
+    ]
+    return tiny.write_csv(tmp_path / "words.csv", rows)
+
+
+@pytest.mark.parametrize("method", ["prototype", "scratch"])
+def test_adapt_saves_what_was_asked_for(
+    method: str, world: World, for_words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (for_words, "--target", "queue", "--base", world.base, "--method", method)
+    answered = tiny.command("adapt", *words, "--to", tmp_path / "run")
+    assert answered.code == 0, answered.err
+    decision, record = Decision.load(tmp_path / "run" / "decision.json"), bw.load(tmp_path / "run").record
+    assert (record["method"], decision.chosen) == (method, f"tiny-bert + {method}")
+    assert decision.sentence.startswith(f"Saved as asked, tiny-bert + {method}: right on ")
+    assert decision.test["scores"][0]["name"] == decision.chosen
+    if method == "prototype":
+        assert decision.verdict == "no base helps" and "no base helps here, for words" in decision.sentence
+    interrupt_at(7, monkeypatch)
+    stopped = tiny.command("adapt", *words, "--to", tmp_path / "stopped")
+    assert stopped.code == 130 and "So far:" in stopped.out
+
+
+def test_rows_are_cut_where_the_method_stops_reading(
+    world: World, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tuned network reads less than its base could, and cut rows are counted there."""
+    from basewise.engine import classifier
+
+    monkeypatch.setattr(classifier, "MOST_TOKENS", 8)
+    bw.adapt(table, base=str(world.base), method="full", target="queue", to=tmp_path / "run")
+    decision = Decision.load(tmp_path / "run" / "decision.json")
+    n = sum(line["n"] for line in decision.lengths)
+    said = f"{n} of {n} rows were longer than tiny-bert + full reads in full (8 tokens) and were cut."
+    assert said in decision.notes and sum(line["cut"] for line in decision.lengths) == n
 
 
 def test_a_moved_predictor_replays_its_golden_rows(world: World, tmp_path: Path) -> None:
@@ -507,6 +588,23 @@ def test_a_run_folder_in_use_is_refused(table: Path, tmp_path: Path, no_bases: N
     assert [p.name for p in run.iterdir()] == [".lock"]
 
 
+def test_a_seed_below_zero_is_refused_before_anything_runs(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="seed must not be below zero"):
+        plain_choose(table, tmp_path / "run", seed=-1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_limit_or_another_grouping_is_another_run(table: Path) -> None:
+    task = choosing.task_of(table, "queue", PLAIN)
+    grouped = replace(task, rows=replace(task.rows, groups=task.rows.groups // 2))
+    budgets = [
+        Budget(), Budget(memory_bytes=1e9), Budget(latency_seconds=0.01), Budget(licences=("MIT",)), Budget(seconds=60),
+    ]  # fmt: skip
+    known = {choosing.identity_of(task, [], ("words",), 0, budget, PLAIN) for budget in budgets}
+    known.add(choosing.identity_of(grouped, [], ("words",), 0, Budget(), PLAIN))
+    assert len(known) == len(budgets) + 1
+
+
 def test_looks_are_counted_by_the_rows(table: Path, tmp_path: Path) -> None:
     first = plain_choose(table, tmp_path / "run", methods=("majority",))
     again = plain_choose(
@@ -530,6 +628,47 @@ def test_worker_processes_give_the_same_bits(world: World, table: Path, tmp_path
 
 
 # --- what the decision says --------------------------------------------------------------------------------------------
+
+
+def test_bases_in_folders_of_one_name_are_kept_apart(table: Path, tmp_path: Path) -> None:
+    """The right weights are saved of two with one folder name; the same weights named twice are one base."""
+    from basewise.steps.fetch import get_bases
+
+    first, second = (tiny.base_folder(tmp_path / name / "model", seed) for seed, name in enumerate("ab"))
+    names = (str(first), str(second), str(first))
+    found, notes = get_bases(names, Budget(), ChooseOptions(), None)  # type: ignore[arg-type]
+    assert [base.key for base in found] == [f"model-{base.digest[:8]}" for base in found]
+    assert [base.folder for base in found] == [first, second]
+    assert notes == ["model was named again: it holds the same weights as model."]
+    run = tmp_path / "run"
+    decision = plain_choose(table, run, bases=names, methods=("prototype",))
+    record = json.loads((run / "predictor" / "predictor.json").read_text())
+    assert decision.chosen == f"{record['base']['key']} + prototype"
+    assert record["base"]["key"].endswith(record["base"]["digest"][:8])
+    assert len(decision.leaderboard) == 2
+
+
+def test_bases_that_are_all_too_slow_leave_the_controls(
+    world: World, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first base, too, is left out where its forward pass cannot fit; where there is no control it is tried all the same."""
+    monkeypatch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
+    given: dict[str, Any] = {"bases": (str(world.base),)}
+    decision = plain_choose(table, tmp_path / "run", **given, methods=("majority", "words", "prototype"))
+    assert {line["name"] for line in decision.leaderboard} == {"majority", "words"}
+    assert decision.notes[0] == "No base was tried, so whether one would help is open."
+    assert "tiny-bert was left out: its forward pass does not fit into the time left." in decision.notes
+    alone = plain_choose(table, tmp_path / "alone", **given, methods=("prototype",))
+    assert alone.chosen == "tiny-bert + prototype"
+
+
+def test_a_control_that_did_not_fit_is_not_fitted_for_the_look(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race.Race, "fits", lambda _race, entry, _folds: entry.arm.method != "words")
+    decision = plain_choose(table, tmp_path / "run")
+    assert {line["name"]: line["status"] for line in decision.leaderboard}["words"] == "skipped"
+    assert [line["name"] for line in decision.test["scores"]] == ["majority"]
 
 
 def test_nothing_is_said_of_bases_that_were_not_tried(table: Path, tmp_path: Path) -> None:

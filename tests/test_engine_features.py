@@ -16,6 +16,8 @@ from basewise.core.hashing import sha256_file
 from basewise.core.method import Machine
 from basewise.engine import device, features, shards
 from basewise.engine.features import FeatureStore
+from basewise.engine.store import Store
+from basewise.parts.sources import folder as sources
 
 WORDS = [
     "the",
@@ -206,6 +208,15 @@ def test_chunks_and_streams_give_the_same(
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=2e-3)
 
 
+def test_a_store_that_does_not_keep_gives_the_same_and_holds_nothing(bert: Base) -> None:
+    store, other = FeatureStore(None, keep=False), FeatureStore(None)
+    for texts in (TEXTS, TEXTS[::-1]):
+        got, kept = (s.features(bert, texts, precision="fp32") for s in (store, other))
+        np.testing.assert_array_equal(got.matrix("layer3"), kept.matrix("layer3"))
+        assert got.forwarded == 5
+    assert not any(space.shards for space in store._spaces.values())
+
+
 def test_bf16_that_does_not_hold_gives_way_to_fp32(bert: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basewise.engine.precision.COSINE", 1.1)
     store = FeatureStore(None)
@@ -230,6 +241,23 @@ def test_static_base_is_the_mean_of_token_vectors(static: Base) -> None:
     ids = [4 + WORDS.index(w) for w in TEXTS[0].split()]
     np.testing.assert_allclose(got.matrix("all")[0], table[ids].mean(0), atol=2e-3)
     assert got.tokens.tolist() == [6, 3, 6, 1, 90, 2]
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "camembert", "mpnet", "bert"])
+def test_a_base_is_read_up_to_its_last_position_and_no_further(kind: str, tmp_path: Path) -> None:
+    """RoBERTa and its kin count positions from behind the padding token: of 18 they use 16."""
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    taken = 0 if kind == "bert" else 2
+    more = {"max_position_embeddings": 16 + taken, "vocab_size": 30}
+    network = AutoModel.from_config(AutoConfig.for_model(kind, **sizes, **more))
+    network.save_pretrained(tmp_path)
+    _tokenizer(tmp_path)
+    base = sources.load(sources.card_of(tmp_path), Store(tmp_path / "store"))
+    assert base.card.context == 16
+    got = FeatureStore(None).features(base, TEXTS, precision="fp32")
+    assert got.tokens.max() == 16 and got.cut.sum() == 1
 
 
 def test_shards_keep_large_values_and_find_nothing_in_nothing(tmp_path: Path) -> None:

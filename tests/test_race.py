@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from basewise.core.budget import Cost
+from basewise.core.errors import BudgetError
 from basewise.core.task import Examples
 from basewise.steps import race as module
 from basewise.steps import worth
@@ -16,7 +17,7 @@ from basewise.steps.elimination import drop, rescue
 from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome
 from basewise.steps.race import Race
-from basewise.steps.verdict import _tied, leaderboard, stand
+from basewise.steps.verdict import _tied, leaderboard, saving, sentence, stand
 
 ROWS, FOLDS = 200, 5
 LABELS = np.arange(ROWS) % 2
@@ -107,6 +108,31 @@ def test_an_arm_that_falls_makes_room_for_the_next(make: Any) -> None:
     assert status(race) == {"good": "finished", "bad": "dropped", "late": "finished"}
     assert ran.count("bad") < FOLDS
     assert "proven worse" in race.entries[1].why
+
+
+def test_an_arm_that_was_asked_for_is_run_to_its_end(make: Any) -> None:
+    race, _ = make(100.0, {"good": (6.0, 0.95), "bad": (6.0, 0.2)})
+    race.asked = "bad"
+    race.run_raced(race.entries)
+    assert status(race) == {"good": "finished", "bad": "finished"}
+    standing = saving(stand(race.trials()), "bad", race.trials(), [], False)
+    assert (standing.chosen.name, standing.leader.name, standing.advised) == ("bad", "good", "good")
+    said = sentence(standing, {}, {}, False)
+    assert said.startswith("Saved as asked, bad: right on 20.0 % [")
+    assert said.endswith("] in cross-validation on 200 rows; these rows speak for good.")
+    with pytest.raises(BudgetError, match=r"other was not scored in full \(it was left out\)"):
+        saving(stand(race.trials()), "other", race.trials(), ["it was left out"], False)
+
+
+def test_the_sentence_quotes_the_score_of_the_arm_it_names(make: Any) -> None:
+    """The arm that is chosen need not lead: without test rows its own score stands behind its name, not the leader's."""
+    race, _ = make(1000.0, {"dear": (40.0, 0.9), "cheap": (1.0, 0.875)})
+    for entry in race.entries:
+        race.run_plain(entry)
+    led = stand(race.trials())
+    assert led.winner["name"] == "dear"
+    assert "Take cheap: right on 87.5 % [" in sentence(replace(led, chosen=led.finalists[1]), {}, {}, False)
+    assert "corrected for the choice" in sentence(led, {}, {}, False)
 
 
 def test_an_arm_slower_than_it_said_is_ended_before_it_eats_the_budget(make: Any) -> None:

@@ -34,6 +34,21 @@ def test_roles_are_guessed_with_reasons() -> None:
     assert all(role.reason for role in roles.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("user_country", ["de", "fr", "it"]),
+        ("customer_segment", [f"s{k}" for k in range(19)]),
+        ("account_type", ["free"] * 30 + [f"t{k}" for k in range(30)]),
+    ],
+)
+def test_few_values_or_one_large_one_are_no_group(name: str, values: list[str]) -> None:
+    column: list[str | None] = [values[i % len(values)] for i in range(N)]
+    roles = guess_roles({**COLUMNS, name: column}, target="queue")
+    assert (roles[name].role, roles["customer"].role) == ("other", "group")
+    assert guess_roles({**COLUMNS, name: column}, target="queue", group=name)[name].role == "group"
+
+
 def test_given_roles_win() -> None:
     roles = guess_roles(COLUMNS, inputs="body", target="channel", group="queue", time="received")
     assert [roles[n].role for n in ("subject", "body", "channel", "queue", "received")] == [
@@ -104,6 +119,23 @@ def test_newest_rows_go_to_test() -> None:
     assert (sides == "test").sum() == 20
     with pytest.raises(InputError, match="time="):
         split_rows(np.arange(9) % 3, np.arange(9), how="time")
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels_and_groups, st.integers(0, 9))
+def test_no_train_row_is_newer_than_a_test_row(table: tuple[list[int], list[int]], seed: int) -> None:
+    labels, groups = np.array(table[0]) - 1, np.array(table[1])
+    times = np.random.default_rng(seed).integers(0, len(labels), len(labels)).astype(float)
+    sides = split_rows(labels, groups, how="time", times=times)
+    test, train = sides == "test", sides == "train"
+    assert test.sum() == int(0.2 * (labels >= 0).sum() + 0.5)
+    if test.any():
+        assert times[train].max(initial=-1) <= times[test].min()
+        assert not set(groups[train]) & set(groups[test])
+    lost = ~(test | train)
+    assert (np.isin(groups[lost], groups[test]) | (labels[lost] < 0)).all(), (
+        "nothing is left out without need"
+    )
 
 
 def test_a_given_split_is_kept() -> None:

@@ -337,6 +337,20 @@ def test_near_duplicates() -> None:
     assert near[0] == near[1] == near[2] != near[3] and near[4] != near[5]
 
 
+def test_long_texts_are_compared_by_a_sample_of_their_shingles() -> None:
+    """Of thousands of characters a fixed number of hashes is kept, and what is told apart stays so."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(10**4, 10**5, (40, 600)).astype(str)
+    changed = words.copy()
+    changed[:20, :12], changed[20:, :180] = "other", "another"  # a fiftieth, and three tenths, of the words
+    texts = [" ".join(row) for row in (*words, *changed)]
+    assert max(len(duplicates._shingles(text)) for text in texts) == duplicates.MOST_SHINGLES
+    near = duplicates.near_groups(texts, 0.8)
+    assert (near[:20] == near[40:60]).all() and len(np.unique(near)) == 60
+    short = np.arange(0, 300, dtype=np.uint64), np.arange(100, 400, dtype=np.uint64)
+    assert duplicates.jaccard(*short) == 0.5
+
+
 def test_identical_rows_stay_linear() -> None:
     assert len(set(duplicates.near_groups(["the same words again"] * 5_000))) == 1
 

@@ -88,6 +88,44 @@ def test_every_file_format_gives_the_same_rows(tmp_path: Path, kind: str) -> Non
     assert streamed == ROWS
 
 
+def test_a_lone_quote_in_a_tab_file_swallows_no_rows(tmp_path: Path) -> None:
+    lines = [
+        ("a cell", "yes"),
+        ('"an open one', "no"),
+        ("in between", "yes"),
+        ('"and one more', "no"),
+        ("end", "yes"),
+    ]
+    text = "text\tlabel\n" + "".join(f"{a}\t{b}\n" for a, b in lines)
+    assert [tuple(row.values()) for row in rows_of(read_table(write(tmp_path, "t.tsv", text)))] == lines
+    quoted = 'text\tlabel\n"two\nlines"\tyes\n"a ""word"" here"\tno\n'
+    read = read_table(write(tmp_path, "q.tsv", quoted))
+    assert read.column("text") == ["two\nlines", 'a "word" here']
+
+
+def test_half_a_character_is_replaced_and_noted(tmp_path: Path) -> None:
+    text = '{"text": "cut \\ud83d", "label": "a"}\n{"text": "whole \\ud83d\\ude00", "label": "b"}\n'
+    for source in (write(tmp_path, "t.jsonl", text), [json.loads(line) for line in text.splitlines()]):
+        table = read_table(source)
+        assert table.column("text") == ["cut \ufffd", "whole \U0001f600"]
+        assert len(table.notes) == 1 and "half a character in 1 cells" in table.notes[0]
+
+
+def test_an_arrow_stream_in_a_file_is_read(tmp_path: Path) -> None:
+    """What the datasets library keeps in its cache is a stream, not a file with a footer."""
+    data = pa.table({"text": ["a", "b", "c"], "label": ["x", "y", "x"]})
+    for name in ("t.arrow", "empty.arrow"):
+        with pa.OSFile(str(tmp_path / name), "wb") as sink, pa.ipc.new_stream(sink, data.schema) as writer:
+            if name == "t.arrow":
+                writer.write_table(data, max_chunksize=2)
+    assert read_table(tmp_path / "t.arrow").data.to_pylist() == data.to_pylist()
+    with pytest.raises(TableError, match="no rows"):
+        read_table(tmp_path / "empty.arrow")
+    (tmp_path / "broken.arrow").write_bytes((tmp_path / "t.arrow").read_bytes()[:90])
+    with pytest.raises(TableError, match="broken arrow file"):
+        read_table(tmp_path / "broken.arrow")
+
+
 def test_memory_sources_give_the_same_rows() -> None:
     import pandas as pd
     import polars as pl

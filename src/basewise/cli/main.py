@@ -156,7 +156,7 @@ def choose(
 ) -> None:
     """Choose base and adaptation for your rows under your budget, prove the choice, save the predictor."""
     from basewise.cli.settings import read_settings
-    from basewise.cli.terminal import progress_bars, show_decision
+    from basewise.cli.terminal import progress_bars
     from basewise.steps.choose import choose as run
 
     settings = read_settings(config)
@@ -175,6 +175,13 @@ def choose(
             seed=settings.seed,
             options=options,
         )
+    _show(decision)
+
+
+def _show(decision: Any) -> None:
+    """Print a decision; of a run that was stopped the exit code says so."""
+    from basewise.cli.terminal import show_decision
+
     show_decision(decision, console())
     typer.echo(f"report: {Path(decision.folder) / 'report.html'}")
     if decision.verdict == "unfinished":
@@ -196,7 +203,7 @@ def adapt(
 ) -> None:
     """Adapt one base with one method, without a race; the controls run beside it."""
     from basewise.cli.settings import read_settings
-    from basewise.cli.terminal import progress_bars, show_decision
+    from basewise.cli.terminal import progress_bars
     from basewise.steps.adapt import adapt as run
 
     more = read_settings(config)
@@ -207,8 +214,7 @@ def adapt(
         decision = run(
             source, method=method, base=base, target=target, to=to, seed=more.seed, options=options
         )
-    show_decision(decision, console())
-    typer.echo(f"report: {Path(decision.folder) / 'report.html'}")
+    _show(decision)
 
 
 @app.command()

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 EMBED, SCORE, GENERATE, TRAIN, FILL = "embed", "score", "generate", "train", "fill"
 """What a base can do. "fill": a masked language model says what stands at a mask."""
+
+
+OFFSET_POSITIONS = {
+    "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Kinds of networks that count positions from behind their padding token."""
+
+
+def positions_of(config: Mapping[str, Any], otherwise: int = 512) -> int:
+    """How many tokens a network of this configuration reads; `otherwise` where it states none.
+
+    RoBERTa and its kin have 514 positions for 512 tokens: those up to the padding token's number are never used.
+    """
+    stated = int(config.get("max_position_embeddings") or config.get("n_positions") or 0)
+    if not stated:
+        return otherwise
+    padding = config.get("pad_token_id")
+    taken = 1 + (1 if padding is None else int(padding))
+    return stated - taken if config.get("model_type") in OFFSET_POSITIONS else stated
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,3 +43,12 @@ def cell(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value)
+
+
+def whole(text: str) -> str:
+    """The text itself; where it holds half a character (a lone surrogate, left by a cut in JSON), which no file can hold, with U+FFFD there."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -6,6 +6,7 @@ Guesses look at names and values and always say why; what the user names wins ov
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ GROUP_WORDS = {
     "group",
 }
 TIME_WORDS = {"time", "date", "timestamp", "created", "received", "datum", "updated", "at", "day"}
+LEAST_GROUPS, LARGEST_GROUP = 20, 0.1
+"""A group is guessed where there are this many, none with a larger share of the rows: a country or a plan is none."""
 ID_WORDS = {"id", "uuid", "guid", "index", "idx", "key", "nr", "number", "row", "no"}
 SPLIT_VALUES = {"train", "test", "dev", "val", "valid", "validation", "training", "eval"}
 DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$|^\d{1,2}[./]\d{1,2}[./]\d{4}\b")
@@ -53,6 +56,7 @@ class _Look:
     words: set[str]
     filled: int
     distinct: int
+    largest: float
     mean_length: float
     mean_words: float
     dates: float
@@ -100,12 +104,13 @@ def guess_roles(
 
 def _look(name: str, values: Sequence[str | None]) -> _Look:
     filled = [v.strip() for v in values if v and v.strip()]
-    n = max(1, len(filled))
+    n, counts = max(1, len(filled)), Counter(filled)
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
     return _Look(
         words=set(re.split(r"[^a-z0-9]+", spaced.lower())),
         filled=len(filled),
-        distinct=len(set(filled)),
+        distinct=len(counts),
+        largest=max(counts.values(), default=0) / n,
         mean_length=sum(map(len, filled)) / n,
         mean_words=sum(v.count(" ") + 1 for v in filled) / n,
         dates=sum(bool(DATE.match(v)) for v in filled) / n,
@@ -160,7 +165,8 @@ def _guess_other(name: str, look: _Look, guess_group: bool, guess_time: bool) ->
         return Role(
             "time", "its values are dates" if look.dates > 0.9 else "its name, and its values are numbers"
         )
-    if guess_group and look.words & GROUP_WORDS and 1 < look.distinct < look.filled and look.mean_words < 3:
+    many = LEAST_GROUPS <= look.distinct < look.filled and look.largest <= LARGEST_GROUP
+    if guess_group and look.words & GROUP_WORDS and many and look.mean_words < 3:
         return Role("group", f"its name, and {look.distinct} different values in {look.filled} rows")
     if look.words & ID_WORDS and look.mean_words < 2 and (unique or look.filled <= 20):
         return Role("id", "its name, and no value occurs twice")

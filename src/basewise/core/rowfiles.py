@@ -186,19 +186,21 @@ def sniff(head: str, whole: bool, delimiter: str | None = None) -> Dialect:
     """The delimiter whose cell counts agree best with the header, and whether quotes are quotes.
 
     `whole`: the head is the full text; otherwise its last, broken line is left out. Tab files often hold plain
-    quotation marks, so there quoting is dropped when rows fit only without it.
+    quotation marks, so there quoting is dropped when rows fit only without it, or fit as well and are more: then a lone quote
+    at the beginning of a cell had run on into later rows.
     """
     sample = head if whole else head[: head.rfind("\n") + 1] or head
-    best: tuple[float, int, Dialect] | None = None
+    best: tuple[float, int, int, Dialect] | None = None
     for candidate in [delimiter] if delimiter else list(DELIMITERS):
         for quoted in (True, False) if candidate == "\t" else (True,):
             counts = [len(row) for row in _sample_rows(sample, Dialect(candidate, quoted))]
             if not counts:
                 continue
             agree = sum(c == counts[0] for c in counts) / len(counts) if counts[0] > 1 else 0.0
-            if best is None or (agree, min(counts[0], 2)) > best[:2]:
-                best = (agree, min(counts[0], 2), Dialect(candidate, quoted))
-    return best[2] if best else Dialect(delimiter or ",", True)
+            merged = best is not None and not quoted and agree == best[0] == 1.0 and len(counts) > best[2]
+            if best is None or merged or (agree, min(counts[0], 2)) > best[:2]:
+                best = (agree, min(counts[0], 2), len(counts), Dialect(candidate, quoted))
+    return best[3] if best else Dialect(delimiter or ",", True)
 
 
 def _sample_rows(sample: str, dialect: Dialect) -> list[list[str]]:

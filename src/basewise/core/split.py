@@ -1,6 +1,7 @@
 """Rows to test and train, folds, and nested label subsets: stratified, grouped, and the same on every machine.
 
-A group (a customer, a thread, a set of near-duplicates) always stays on one side. Groups are placed greedily, largest
+A group (a customer, a thread, a set of near-duplicates) always stays on one side: a split by time, which cuts between rows,
+leaves out the rows of a group before the cut when it has rows behind it. Groups are placed greedily, largest
 first within a seeded order, each on the side or fold that leaves the class counts nearest to their shares; with groups
 of one row this is plain stratified sampling.
 """
@@ -39,10 +40,11 @@ def split_rows(
     times: np.ndarray | None = None,
     given: Sequence[str | None] | None = None,
 ) -> np.ndarray:
-    """(n,) array of "train" | "test" for labels (n,) int (-1: unlabelled, goes to train) and groups (n,) int.
+    """(n,) array of "train" | "test" | "out" for labels (n,) int (-1: unlabelled, goes to train) and groups (n,) int.
 
-    "chance" and "group" are stratified and keep groups whole; "time" puts the newest rows to test (times (n,) float);
-    "given" reads the words of a column. A class with two rows or more keeps at least one in train where groups allow.
+    "chance" and "group" are stratified and keep groups whole, and a class with two rows or more keeps at least one in train
+    where groups allow. "time" puts the newest rows to test (times (n,) float) and leaves older rows of their groups out.
+    "given" reads the words of a column.
     """
     if how == "none":
         return np.full(len(labels), "train", dtype="<U5")
@@ -54,9 +56,8 @@ def split_rows(
     if how == "given":
         return _given(given, len(labels))
     if how == "time":
-        test = _newest(labels, groups, share, times)
-    else:
-        test = folds_by_share(labels, groups, np.array([1 - share, share]), seed) == 1
+        return _by_time(labels, groups, share, times)
+    test = folds_by_share(labels, groups, np.array([1 - share, share]), seed) == 1
     test &= labels >= 0
     _keep_in_train(test, labels, groups)
     return np.where(test, "test", "train")
@@ -81,17 +82,20 @@ def _given(given: Sequence[str | None] | None, n: int) -> np.ndarray:
     return out
 
 
-def _newest(labels: np.ndarray, groups: np.ndarray, share: float, times: np.ndarray | None) -> np.ndarray:
-    """Whole groups from the newest on; a group is as old as its oldest row, so nothing in train is newer by its group."""
+def _by_time(labels: np.ndarray, groups: np.ndarray, share: float, times: np.ndarray | None) -> np.ndarray:
+    """The newest labelled rows are the test rows, whatever their groups. Older rows of these groups are out, and so is what is newer
+    than the oldest test row and none: nothing in train may know what came later."""
     if times is None:
         raise InputError("a split by time needs a time for every row", "name the column with time=")
-    _, inverse = np.unique(groups, return_inverse=True)
-    oldest = np.full(inverse.max() + 1, np.inf)
-    np.minimum.at(oldest, inverse, np.asarray(times, float))
-    order = np.argsort(-oldest, kind="stable")
-    sizes = np.bincount(inverse, weights=labels >= 0)[order]
-    taken = order[np.cumsum(sizes) - sizes / 2 <= share * (labels >= 0).sum()]
-    return np.isin(inverse, taken)
+    times = np.asarray(times, float)
+    order = np.argsort(-times, kind="stable")
+    order = order[labels[order] >= 0]
+    test = np.zeros(len(labels), bool)
+    test[order[: int(share * len(order) + 0.5)]] = True
+    sides = np.where(test, "test", "train")
+    if test.any():
+        sides[~test & (np.isin(groups, groups[test]) | (times > times[test].min()))] = "out"
+    return sides
 
 
 def folds_by_share(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:

@@ -12,11 +12,11 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from basewise.core.cells import cell, cells
+from basewise.core.cells import cell, cells, whole
 from basewise.core.database import query_database
 from basewise.core.errors import InputError, TableError, UnknownName
 from basewise.core.hashing import sha256_file
@@ -70,6 +70,14 @@ class Table:
             return [codes[int(v)] if v is not None and 0 <= int(v) < len(codes) else None for v in values]
         return values
 
+    def records(self) -> list[dict[str, str | None]]:
+        """Rows as `column` reads them, so class names instead of their codes; nested columns (embeddings, images) are left out."""
+        import pyarrow as pa
+
+        names = [f.name for f in self.data.schema if not pa.types.is_nested(f.type)]
+        rows = zip(*(self.column(name) for name in names), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
 
 def read_table(source: Any, *, query: str | None = None, format: str | None = None) -> Table:
     """The whole table from a path, "-" (standard input), frame, dataset, rows or columns; `query` for databases.
@@ -112,6 +120,20 @@ def iter_batches(source: Any, rows: int = 4096, *, format: str | None = None) ->
         yield from _batches(bytes_from, kind, rows, [])
     else:
         yield from read_table(source).data.to_batches(max_chunksize=rows)
+
+
+def iter_records(source: Any, rows: int = 4096) -> Iterator[list[dict[str, str | None]]]:
+    """Lists of at most `rows` rows as `Table.records` has them, from the sources of `iter_batches` and in as flat a memory."""
+    import pyarrow as pa
+
+    if isinstance(source, (str, Path)):
+        for batch in iter_batches(source, rows):
+            data = pa.Table.from_batches([batch])
+            yield Table(data, str(source), "", (), _stated_names(data)).records()
+        return
+    table = read_table(source)
+    for start in range(0, len(table), rows):
+        yield replace(table, data=table.data.slice(start, rows)).records()
 
 
 def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[ByteSource, str]:
@@ -205,7 +227,23 @@ def _batches(source: ByteSource, kind: str, rows: int, notes: list[str]) -> Iter
         names = list(dict.fromkeys(name for row in objects for name in row))
         columns = [tuple(cell(row.get(name)) for row in objects) for name in names]
         _note_huge(names, columns, notes)
-        yield pa.RecordBatch.from_arrays([pa.array(c, pa.string()) for c in columns], names=names)
+        arrays = [_strings(c, name, notes) for c, name in zip(columns, names, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, names=[whole(name) for name in names])
+
+
+def _strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Array:
+    """An Arrow column of strings; halves of characters, which it cannot hold, are replaced and noted."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        mended = [None if v is None else whole(v) for v in values]
+        broken = [i for i, (a, b) in enumerate(zip(values, mended, strict=True)) if a != b]
+        notes.append(
+            f"column {name!r} holds half a character in {len(broken):,} cells (row {broken[0] + 1} of its block first): read as \ufffd"
+        )
+        return pa.array(mended, pa.string())
 
 
 def _sliced(rows: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
@@ -233,7 +271,6 @@ def _union(batches: list[pa.RecordBatch]) -> pa.Table:
 
 def _binary_batches(source: ByteSource, kind: str, rows: int) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
-    import pyarrow.ipc
     import pyarrow.parquet
 
     with source.open() as stream:
@@ -246,13 +283,27 @@ def _binary_batches(source: ByteSource, kind: str, rows: int) -> Iterator[pa.Rec
                 if reader.metadata.num_rows == 0:
                     yield pa.RecordBatch.from_pylist([], schema=schema)
                 return
-            opened = pyarrow.ipc.open_file(file)
-            for i in range(opened.num_record_batches):
-                batch = opened.get_batch(i)
-                yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
+            yield from _arrow_batches(file, rows)
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0][:160]
             raise TableError(f"{source.name} is a broken {kind} file: {reason}", "write it again") from error
+
+
+def _arrow_batches(file: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of an Arrow file, or of a stream in a file, as `datasets` keeps its tables; an empty one where there are no rows."""
+    import pyarrow as pa
+    import pyarrow.ipc
+
+    magic = file.read(6)
+    file.seek(0)
+    opened = pyarrow.ipc.open_file(file) if magic == b"ARROW1" else pyarrow.ipc.open_stream(file)
+    none = True
+    for batch in map(opened.get_batch, range(opened.num_record_batches)) if magic == b"ARROW1" else opened:
+        for start in range(0, batch.num_rows, rows):
+            none = False
+            yield batch.slice(start, rows)
+    if none:
+        yield pa.RecordBatch.from_pylist([], schema=opened.schema)
 
 
 def _with_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -273,6 +324,7 @@ def _from_object(source: Any) -> Table:
     import pyarrow as pa
 
     names: dict[str, tuple[str, ...]] = {}
+    notes: list[str] = []
     what = type(source).__module__.partition(".")[0]
     try:
         if isinstance(source, (pa.Table, pa.RecordBatch)):
@@ -292,7 +344,7 @@ def _from_object(source: Any) -> Table:
             data = pa.table({str(k): [cell(v) for v in values] for k, values in source.items()})
         elif isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
             keys = list(dict.fromkeys(str(k) for row in source for k in row))
-            data = pa.table({k: pa.array([cell(row.get(k)) for row in source], pa.string()) for k in keys})
+            data = pa.table({k: _strings([cell(row.get(k)) for row in source], k, notes) for k in keys})
         else:
             raise InputError(
                 f"a table was expected, {type(source).__name__} came",
@@ -301,7 +353,7 @@ def _from_object(source: Any) -> Table:
     except (pa.ArrowException, ValueError) as error:
         raise TableError(f"the table cannot be read: {error}", "check its columns") from error
     where = {"builtins": "rows in memory", "pyarrow": "an Arrow table"}.get(what, f"a {what} object")
-    return Table(data, where, _content_digest(data), (), names or _stated_names(data))
+    return Table(data, where, _content_digest(data), tuple(notes), names or _stated_names(data))
 
 
 def _from_pandas(frame: Any) -> pa.Table:

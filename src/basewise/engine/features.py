@@ -80,13 +80,15 @@ class Features:
 
 
 class FeatureStore:
-    """Features by base, precision and text. `root` None keeps them in memory only.
+    """Features by base, precision and text. `root` None keeps them in memory only; `keep` False keeps none beyond the call that
+    asked for them: a predictor answers any number of rows in flat memory.
 
     Safe with several processes on one root: shards are whole files that never change.
     """
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, keep: bool = True) -> None:
         self.root = Path(root) if root is not None else None
+        self.keep = keep
         self._spaces: dict[tuple[str, str], Space] = {}
         self._encoders: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._tokenisers: dict[str, Tokeniser] = {}
@@ -102,12 +104,12 @@ class FeatureStore:
         precision: str = "auto",
         progress: Progress = silent,
     ) -> Features:
-        """Features of `texts` in their order; what is not in the store is computed and kept.
+        """Features of `texts` in their order; what is not in the store is computed, and kept where the store keeps.
 
         `layers`: "default", a name or several ("layer4", "all", "layer6:first"); `poolings`: "mean", "first", "last".
         `precision`: "auto" (bf16 if faster here and verified on these rows, else fp32), "fp32", "bf16", "int8".
         """
-        return self._features(base, list(texts), (layers, tuple(poolings), precision), True, progress)
+        return self._features(base, list(texts), (layers, tuple(poolings), precision), self.keep, progress)
 
     def iterate(
         self,

@@ -89,6 +89,7 @@ def finetune(classifier: Any, examples: Examples, recipe: Recipe, context: Conte
         "final_loss": round(outcome.loss, 4),
         "shortened": outcome.shortened,
         "cut_rows": int(tokens.cut.sum()),
+        "read_tokens": classifier.tokenise.context,
     }
 
 

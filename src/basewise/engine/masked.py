@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from basewise.core.base import FILL, Base
+from basewise.core.base import FILL, Base, positions_of
 from basewise.core.errors import InputError
 from basewise.engine.prompting import Prompt
 from basewise.engine.tokens import CHARACTERS_PER_TOKEN
@@ -57,9 +57,7 @@ class Masked:
         half = (len(empty) + 1) // 2
         self.opening, self.closing = tuple(empty[:half]), tuple(empty[half:])
         self.end = tuple(self.encode(END))
-        config = self.model.config
-        offset = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
-        most = int(getattr(config, "max_position_embeddings", 0) or base.card.context) - offset
+        most = positions_of(self.model.config.to_dict(), base.card.context)
         self.context = most - len(empty) - len(self.end) - 1
         self._rows: torch.Tensor | None = None
         self.model.get_output_embeddings().register_forward_pre_hook(self._only_masks)

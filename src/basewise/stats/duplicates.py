@@ -18,6 +18,9 @@ BANDS, ROWS = 30, 4
 SHINGLE = 5
 CHAIN = 8  # rows of a bucket that each further row is compared with
 MAX_CHARACTERS = 4_000
+MOST_SHINGLES = 512
+"""Shingles kept of a text, those with the least hashes: a fair sample that is the same for the same text, so that long texts
+take no more memory and time than short ones."""
 _WORDS = re.compile(r"\w+")
 
 
@@ -42,7 +45,7 @@ def exact_groups(texts: Sequence[str]) -> np.ndarray:
 
 
 def _shingles(plain: str) -> np.ndarray:
-    """Sorted unique 64-bit hashes of the character 5-grams of one normalised text."""
+    """Sorted unique 64-bit hashes of the character 5-grams of one normalised text, the least of them where they are many."""
     codes = np.frombuffer(
         plain[:MAX_CHARACTERS].encode("utf-32-le", "surrogatepass"), dtype=np.uint32
     ).astype(np.uint64)
@@ -52,7 +55,7 @@ def _shingles(plain: str) -> np.ndarray:
     for k in range(SHINGLE):
         value = value * np.uint64(1_099_511_628_211) + codes[k : len(codes) - SHINGLE + 1 + k]
     value ^= value >> np.uint64(29)
-    return np.unique(value * np.uint64(0xBF58476D1CE4E5B9))
+    return np.unique(value * np.uint64(0xBF58476D1CE4E5B9))[:MOST_SHINGLES]
 
 
 def _signature(shingles: np.ndarray, multipliers: np.ndarray, adders: np.ndarray) -> np.ndarray:
@@ -61,9 +64,12 @@ def _signature(shingles: np.ndarray, multipliers: np.ndarray, adders: np.ndarray
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of two sorted unique arrays that both have."""
-    common = len(np.intersect1d(a, b, assume_unique=True))
-    return common / (len(a) + len(b) - common)
+    """Share of two sets of shingles that both have: exact where both are whole, else among the least hashes of the two together."""
+    common = np.intersect1d(a, b, assume_unique=True)
+    if max(len(a), len(b)) < MOST_SHINGLES:
+        return len(common) / (len(a) + len(b) - len(common))
+    least = np.union1d(a, b)[:MOST_SHINGLES]
+    return int(np.searchsorted(common, least[-1], side="right")) / len(least)
 
 
 def _find(parent: np.ndarray, i: int) -> int:

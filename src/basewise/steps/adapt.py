@@ -31,11 +31,12 @@ def adapt(
 ) -> Decision:
     """Fit one method (a key) on one base (a name; ignored by methods that need none) and prove it.
 
-    source, target, to, seed, options: as for `choose`. Returns the Decision; `folder` holds the predictor.
-    Raises InputError when the base does not provide what the method requires, with the methods that fit it.
+    source, target, to, seed, options: as for `choose`. Returns the Decision; `folder` holds the predictor, which is the arm that was
+    asked for even where the verdict is that a control does as well. Raises InputError when the base does not provide what the
+    method requires, with the methods that fit it, and BudgetError when the budget does not hold it.
     """
     requires = part("methods", method).REQUIRES
-    options = replace(options or ChooseOptions(), curves=False)
+    options = replace(options or ChooseOptions(), curves=False, asked=method)
     if not requires:
         return choose(
             source,

@@ -16,7 +16,7 @@ import numpy as np
 
 from basewise.core.errors import InputError, TableError, TargetError, UnknownName
 from basewise.core.files import Progress, silent
-from basewise.core.roles import Role, guess_roles, is_number
+from basewise.core.roles import ROLES, Role, guess_roles, is_number
 from basewise.core.split import HOWS, parse_times, split_rows
 from basewise.core.table import Table, read_table
 from basewise.core.task import Examples, Finding, Task
@@ -28,6 +28,7 @@ MISSING_LABELS = {"", "nan", "null", "n/a", "#n/a", "<na>"}
 REGRESSION_VALUES = 30
 REGRESSION_SURELY = 300
 BIG_GROUP = 0.3
+GROUP_UNUSED = "it looks like a group, but a split by chance was asked for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +58,17 @@ def audit(
     """The Task of a table: roles guessed where not given, duplicates grouped, split, and checked.
 
     `split`: "chance" | "group" | "time" | the name of a column that holds train and test; by default what the roles
-    suggest. Raises TableError, TargetError, UnknownName or InputError, each with its fix.
+    suggest. A split by "chance" unites no rows but near-duplicates and those of a given group. Raises TableError,
+    TargetError, UnknownName or InputError, each with its fix.
     """
     options = options or AuditOptions()
     table = read_table(source, query=query, format=options.format)
     columns = {name: table.column(name) for name in table.columns if _readable(table, name)}
     if split is not None and split not in HOWS and split not in columns:
         raise UnknownName.of("split or column", split, [*HOWS, *columns])
-    given_column = split if split in columns and split not in HOWS else None
-    free = {name: values for name, values in columns.items() if name != given_column}
-    roles = guess_roles(free, inputs=inputs, target=target, group=group, time=time)
-    if given_column:
-        roles[given_column] = Role("split", "given")
-    by_role = {
-        role: [n for n, r in roles.items() if r.role == role]
-        for role in ("input", "target", "group", "time", "split")
-    }
+    given = {"inputs": inputs, "target": target, "group": group, "time": time}
+    roles = _roles(columns, given, split)
+    by_role = {role: [n for n, r in roles.items() if r.role == role] for role in ROLES}
     names = tuple([inputs] if isinstance(inputs, str) else inputs or by_role["input"])
     target = by_role["target"][0]
     texts = join_inputs(columns, names)
@@ -85,18 +81,24 @@ def audit(
     near, groups, more = _groups(kept, keep, columns[group_column] if group_column else None, options)
     findings += more
     options.progress(2, 4, "splitting")
-    how, sides = _split(labels, groups, keep, columns, by_role, split, options)
+    rows = Examples(tuple(kept), labels, keep.astype(np.int64), groups, classes)
+    tied = (
+        near if split == "time" and group is None else groups
+    )  # a guess does not cost a split by time its rows
+    how, sides = _split(rows, tied, columns, by_role, split, options)
+    rows, sides, near, more = _without_left_out(rows, sides, near)
+    findings += more
     others = [name for name in columns if name != target and name not in names]
     task = Task(
         name=options.name or _name(table.source),
         inputs=names,
         target=target,
-        rows=Examples(tuple(kept), labels, keep.astype(np.int64), groups, classes),
+        rows=rows,
         split=sides,
         split_how=how,
         source=table.source,
         roles={name: f"{role.role} ({role.reason})" for name, role in roles.items()},
-        metadata={name: tuple(columns[name][i] or "" for i in keep) for name in others},
+        metadata={name: tuple(columns[name][i] or "" for i in rows.row_ids) for name in others},
     )
     if not options.checks:
         return task.with_findings(tuple(findings))
@@ -113,6 +115,17 @@ def _checked(
     found = [*findings, *check_all(task, near, roles, options.seed)]
     order = {"fail": 0, "warn": 1, "info": 2}
     return task.with_findings(tuple(sorted(found, key=lambda f: order[f.severity])))
+
+
+def _roles(columns: dict[str, list[str | None]], given: dict[str, Any], split: str | None) -> dict[str, Role]:
+    """Roles as given, else guessed. A column named as the split is one; a split by chance knows no group that was only guessed."""
+    named = split if split not in HOWS else None
+    roles = guess_roles({name: values for name, values in columns.items() if name != named}, **given)
+    if named:
+        roles[named] = Role("split", "given")
+    if split == "chance" and given["group"] is None:
+        roles = {n: Role("other", GROUP_UNUSED) if r.role == "group" else r for n, r in roles.items()}
+    return roles
 
 
 def _readable(table: Table, name: str) -> bool:
@@ -294,15 +307,14 @@ def _united(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _split(
-    labels: np.ndarray,
+    rows: Examples,
     groups: np.ndarray,
-    row_ids: np.ndarray,
     columns: dict[str, list[str | None]],
     by_role: dict[str, list[str]],
     split: str | None,
     options: AuditOptions,
 ) -> tuple[str, np.ndarray]:
-    """(how, (n,) "train" | "test"): as asked, else given by a column, else by group, else by chance."""
+    """(how, (n,) "train" | "test" | "out"): as asked, else given by a column, else by group, else by chance."""
     how = (
         split
         if split in HOWS
@@ -314,20 +326,38 @@ def _split(
                 f"a split by {wanted} needs a {role} column, none was found", f"name it with {role}="
             )
     if how == "none":
-        return how, np.full(len(labels), "train", dtype="<U5")
+        return how, np.full(len(rows), "train", dtype="<U5")
     times, given = None, None
     if how == "time":
-        times = parse_times([columns[by_role["time"][0]][i] for i in row_ids], by_role["time"][0])
+        times = parse_times([columns[by_role["time"][0]][i] for i in rows.row_ids], by_role["time"][0])
     if how == "given":
-        given = [columns[by_role["split"][0]][i] for i in row_ids]
+        given = [columns[by_role["split"][0]][i] for i in rows.row_ids]
     sides = split_rows(
-        labels, groups, how=how, share=options.share, seed=options.seed, times=times, given=given
+        rows.labels, groups, how=how, share=options.share, seed=options.seed, times=times, given=given
     )
     if not (sides == "test").any():
         raise TableError(
-            f"{len(labels)} rows in {len(np.unique(groups))} groups leave no test rows", "label more rows"
+            f"{len(rows)} rows in {len(np.unique(groups))} groups leave no test rows", "label more rows"
+        )
+    if not (sides == "train").any():
+        raise TableError(
+            "every row from before the test rows belongs to a group that reaches into them, so none is left to learn from",
+            "leave the group out, or split by group instead of by time",
         )
     return how, sides
+
+
+def _without_left_out(
+    rows: Examples, sides: np.ndarray, near: np.ndarray
+) -> tuple[Examples, np.ndarray, np.ndarray, list[Finding]]:
+    """Rows, sides and near-duplicates without the rows that a split by time puts on neither side, and what is said of these."""
+    out = sides == "out"
+    if not out.any():
+        return rows, sides, near, []
+    message = f"{out.sum():,} older rows are left out: a near-duplicate of theirs or a row of their group is among the test rows"
+    advice = "this keeps the test rows new; without a group only near-duplicates are left out"
+    found = _finding("left-out", "info", message, advice, rows.row_ids[out])
+    return rows.take(~out), sides[~out], near[~out], [found]
 
 
 def _name(source: str) -> str:

@@ -52,7 +52,8 @@ PLANNED = 3
 @dataclass(frozen=True, kw_only=True)
 class ChooseOptions:
     """What few users need to set. `executor`: a key of parts/executors; `curves`: also measure the labels saved;
-    `metric`: a key of parts/metrics to choose by, a share where higher is better."""
+    `metric`: a key of parts/metrics to choose by, a share where higher is better; `asked`: a method that is raced to its end and saved
+    whatever the verdict (what `adapt` sets)."""
 
     inputs: tuple[str, ...] | str | None = None
     group: str | None = None
@@ -64,6 +65,7 @@ class ChooseOptions:
     workers: int = 2
     curves: bool = True
     metric: str = "accuracy"
+    asked: str | None = None
     accept_terms: bool = False
     again: bool = False
     progress: Progress = silent
@@ -93,6 +95,8 @@ def choose(
     options = options or ChooseOptions()
     allowed = replace(options.budget or Budget(), seconds=parse_seconds(budget))
     check_budget(allowed)
+    if seed < 0:
+        raise InputError(f"the seed must not be below zero, {seed} came", "0 is usual")
     clock = Clock(started=time.monotonic(), seconds=allowed.seconds)
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     for key in methods or ():
@@ -109,7 +113,7 @@ def choose(
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
         bases = ()  # nothing would use one, so none is fetched
     found, notes = get_bases(bases, allowed, options, task)
-    identity = identity_of(task, found, methods, (seed, allowed.seconds), options)
+    identity = identity_of(task, found, methods, seed, allowed, options)
     assigned = assign_folds(task, seed)
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity) as run:
@@ -124,14 +128,15 @@ def choose(
 
 
 def identity_of(
-    task: Task, bases: list[Base], methods: Any, settings: tuple[int, float | None], options: ChooseOptions
+    task: Task, bases: list[Base], methods: Any, seed: int, budget: Budget, options: ChooseOptions
 ) -> str:
-    """What makes a run the same one, so that it is gone on with: rows, split, bases, methods, (seed, seconds) and what decides."""
-    seed, seconds = settings
-    parts: list[Any] = [task.rows.digest(), task.split.tolist(), [b.digest for b in bases], methods]
-    parts += [seed, seconds, options.curves]
+    """What makes a run the same one, so that it is gone on with: rows, split, groups, bases, methods, seed, budget and what decides."""
+    parts: list[Any] = [task.rows.digest(), task.split.tolist(), task.rows.groups.tolist()]
+    parts += [[b.digest for b in bases], methods, seed, options.curves]
+    parts += [budget.seconds, budget.memory_bytes, budget.latency_seconds, sorted(budget.licences)]
     parts += [asdict(options.wording)] if options.wording != Wording() else []
     parts += [options.metric] if options.metric != "accuracy" else []
+    parts += [{"asked": options.asked}] if options.asked is not None else []
     return digest_json(parts)
 
 
@@ -166,7 +171,7 @@ def _run(
     save_task(task, run.folder)
     race = make_race(task, assigned, run, clock, machine(), setup.options.progress)
     race.memory_bytes, race.wording = setup.budget.memory_bytes, setup.options.wording
-    race.metric = setup.options.metric
+    race.metric, race.asked = setup.options.metric, setup.options.asked
     race.look_rows, race.watch = int((task.split == "test").sum()), note
     ranks: list[dict[str, Any]] = []
     unfinished = False
@@ -232,7 +237,9 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     methods, bases, options = list(setup.methods or keys("methods")), setup.bases, setup.options
     controls = [m for m in methods if not part("methods", m).REQUIRES]
     frozen = [m for m in methods if part("methods", m).REQUIRES and part("methods", m).RUNGS == "none"]
-    trained = [m for m in methods if part("methods", m).RUNGS == "rows" and m != "scratch"]
+    trained = [
+        m for m in methods if part("methods", m).RUNGS == "rows" and (m != "scratch" or m == race.asked)
+    ]
     for method in controls:
         race.enter(Arm(method=method))
     _run_plain(race, options)
@@ -242,12 +249,12 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     sample = sample_rows(race.train)
     for base in sorted(bases, key=lambda b: b.card.parameters):
         predicted = forward_seconds(race.train.texts, base.card, race.machine_now(base.card))
-        if usable and race.passes_too_slow(predicted / len(race.train)):
+        if race.passes_too_slow(predicted / len(race.train), first=not usable):
             notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
             continue
         race.progress(0, 0, f"features of {base.key}")
         race.measured_forward(base, store.seconds_a_row(base, race.train.texts))
-        if usable and race.passes_too_slow(race.forward[base.key]):
+        if race.passes_too_slow(race.forward[base.key], first=not usable):
             notes.append(
                 f"{base.key} was left out: measured, its forward pass does not fit into the time left."
             )
@@ -327,7 +334,7 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
         Arm(method=m, base=b)
         for b in decoders
         for m in methods
-        if m in ON_DECODERS and compatible(part("methods", m).REQUIRES, b.card)
+        if m in (*ON_DECODERS, race.asked) and compatible(part("methods", m).REQUIRES, b.card)
     ]
     first = {m: i for i, m in enumerate(methods)}
     arms.sort(

@@ -38,7 +38,7 @@ from basewise.steps.measures import (
 )
 from basewise.steps.predict import cache_folder, save_predictor
 from basewise.steps.race import Race
-from basewise.steps.verdict import Standing, leaderboard, stand
+from basewise.steps.verdict import Standing, leaderboard, saving, sentence, stand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,8 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
     folder = race.run.folder
     trials = race.trials()
     standing = stand(trials, about.seed, metric=race.metric)
+    if about.options.asked is not None:
+        standing = saving(standing, about.options.asked, trials, notes, about.unfinished)
     chosen = next(e for e in race.entries if e.arm.name == standing.chosen.name)
     coverage = tables.coverage_table(
         standing.chosen.labels, standing.chosen.probabilities, standing.chosen.groups
@@ -130,13 +132,13 @@ def final_job(race: Race, entry: Entry) -> Job:
 
 
 def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str, Any]:
-    """One look at the test rows by the chosen arm and the controls that need no base, counted."""
+    """One look at the test rows by the chosen arm and the finished controls that need no base, counted."""
     rows = task.test()
     rows = rows.take(rows.labels >= 0)
     looks = count_look(race.run.folder, task.test_digest(), f"choose: {chosen.arm.name}")
     answers = {chosen.arm.name: fitted.probabilities(rows.texts)}
     for entry in race.entries:
-        if entry.arm.base is None and entry is not chosen and entry.status != "failed":
+        if entry.arm.base is None and entry is not chosen and entry.status == "finished":
             control, _ = fit(final_job(race, entry))
             answers[entry.arm.name] = control.probabilities(rows.texts)
     names = list(answers)
@@ -219,35 +221,6 @@ def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str,
     return plain, saved
 
 
-def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], unfinished: bool) -> str:
-    """The decision in one plain sentence."""
-    score = test["scores"][0] if test else standing.winner
-    where = (
-        f"on {score['n']} locked test rows"
-        if test
-        else f"in cross-validation on {score['n']} rows, corrected for the choice"
-    )
-    right = standing.metric == "accuracy"
-    measure = "right on" if right else name_of(standing.metric)
-    quality = f"{measure} {100 * score['estimate']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}] {where}"
-    name = standing.chosen.name
-    start = "So far: " if unfinished else ""
-    if standing.verdict == "no base helps":
-        return (
-            f"{start}No base helps here: {name}, which needs none, {'is' if right else 'reaches'} {quality}."
-        )
-    if standing.verdict == "tie":
-        others = len(standing.tied) - 1
-        text = f"{start}Take {name}: {quality}; it is the cheapest of {others + 1} that these rows cannot tell apart"
-    else:
-        text = f"{start}Take {name}: {quality}"
-    if "words" in saved and saved["words"]["low"] > 1:
-        factor = saved["words"]
-        more = "at least " if factor["censored"] else "about "
-        text += f"; where it has {factor['at']:.0f} labels, words alone would need {more}{factor['factor']:.1f} times as many"
-    return text + "."
-
-
 def ahead_but_late(race: Race, chosen: Entry) -> str | None:
     """The line that an arm on a base was ahead of a control that was chosen, and only time ended it; None where that is not so."""
     if chosen.arm.base is not None:
@@ -273,9 +246,8 @@ def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Tria
     elif standing.verdict == "no base helps":
         notes.append("No base tried is shown to be worth its cost beside a control that needs none.")
     if not test:
-        notes.append(
-            "There were no locked test rows: the score is cross-validated and corrected for the choice."
-        )
+        corrected = " and corrected for the choice" if standing.chosen is standing.leader else ""
+        notes.append(f"There were no locked test rows: the score is cross-validated{corrected}.")
     notes += [
         f"{t.base} + {t.method}, rows shown that are nearest to each text: {t.choices['nearest']}."
         for t in on_bases
@@ -303,13 +275,14 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
     lengths: list[dict[str, Any]] = []
     if base is not None:
         features = feature_store(cache_folder()).features(base, texts)
-        lengths = tables.length_table(
-            np.asarray(features.tokens), np.asarray(features.cut), right, chosen.groups
-        )
-        if (cut := int(np.sum(features.cut))) > 0:
-            were = "was" if cut == 1 else "were"
+        tokens = np.asarray(features.tokens)
+        limit = min(int(chosen.choices.get("read_tokens", base.card.context)), base.card.context)
+        cut = np.asarray(features.cut) | (tokens > limit)  # a method may read less than its base could
+        lengths = tables.length_table(tokens, cut, right, chosen.groups)
+        if (many := int(cut.sum())) > 0:
+            were = "was" if many == 1 else "were"
             notes.append(
-                f"{cut} of {len(texts)} rows {were} longer than {base.key} can read ({base.card.context} tokens) and {were} cut."
+                f"{many} of {len(texts)} rows {were} longer than {chosen.name} reads in full ({limit} tokens) and {were} cut."
             )
     order, margin = label_suspects(probabilities, labels), label_margins(probabilities, labels)
     return {

@@ -32,7 +32,8 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
     luck = None
     for entry in race.entries:
         shared = sorted(set(leader.outcomes) & set(entry.outcomes))
-        if entry is leader or entry.status != "partial" or len(shared) < 2:
+        spared = entry is leader or entry.arm.method == race.asked
+        if spared or entry.status != "partial" or len(shared) < 2:
             continue
         ours, theirs = race.common(leader, entry)
         groups = [race.train.groups[race.folds == fold] for fold in shared]
@@ -77,13 +78,14 @@ def give_way(race: Race, running: list[Entry]) -> None:
 
 
 def rescue(race: Race) -> None:
-    """Let arms that only time ended count where they lead, on the rows they were scored on: finished is not better."""
+    """Let arms that only time ended count where they lead or were asked for, on the rows they were scored on: finished is not better."""
     leader = race.leader()
     for entry in race.entries:
         if leader is None or not entry.out_of_time or len(entry.outcomes) < LEAST_FOLDS:
             continue
         ours, theirs = race.common(entry, leader)
-        if ours.mean() > theirs.mean() and race.fits(entry, 0):
+        leads = ours.mean() > theirs.mean() or entry.arm.method == race.asked
+        if leads and race.fits(entry, 0):
             entry.status = "finished"
             entry.why = f"scored on {len(entry.outcomes)} of {len(race.wanted)} folds: the time was short"
 

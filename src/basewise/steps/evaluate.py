@@ -159,8 +159,7 @@ def evaluate(
     from basewise.steps.predict import load
 
     predictor = load(run)
-    table = read_table(rows)
-    records = table.data.to_pylist()
+    records = read_table(rows).records()
     texts, labels, kept = labelled_rows(records, predictor, target or predictor.record.get("target"), run)
     groups = groups_in(records, kept, group) if group else None
     probabilities = predictor.predict_proba(texts)
@@ -203,7 +202,7 @@ def labelled_rows(
         raise InputError("the table has no rows", "give a table with labelled rows")
     if target not in records[0]:
         raise UnknownName.of("column", target, records[0])
-    _check_columns(records[0], predictor.inputs)
+    _check_columns(records, predictor.inputs)
     index = {name: i for i, name in enumerate(predictor.classes)}
     names = [(cell(r[target]) or "").strip() for r in records]
     kept = [i for i, name in enumerate(names) if name in index]

@@ -5,7 +5,9 @@ Where none is here and none can be fetched, one that came with the package is ta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from basewise.core.base import EMBED, Base, Card
@@ -20,6 +22,8 @@ STARTERS = ("wordllama-256", "minilm-l6", "smollm2-135m", "mpnet-base")
 """Bases tried when none is named: those that are here, and then these in turn while the download budget lasts."""
 FORWARD_SHARE = 1 / 3
 """Of the budget, what a forward pass over the train rows of a base that is not here yet may take."""
+NAMED_BY_PATH = ("folder", "gguf")
+"""Sources whose keys are the names of a folder or a file."""
 DOWNLOAD_RATE, DOWNLOAD_SHARE = 10e6, 0.1
 """A base that nobody asked for is fetched when at 10 MB/s it takes at most this share of the time budget."""
 
@@ -32,7 +36,7 @@ def get_bases(
     options: ChooseOptions, of which `progress`, `announce` and `accept_terms` are read.
     """
     if names is not None:
-        return _named(names, budget, options), []
+        return distinct(_named(names, budget, options))
     cards = [c for c in base_steps.listing() if EMBED in c.provides and base_steps.here(c) and not c.terms]
     spare, cards = ([c for c in cards if c.fallback == x] for x in (True, False))
     cards += [c for c in map(base_steps.find, STARTERS) if c.key not in {known.key for known in cards}]
@@ -57,6 +61,28 @@ def _named(names: tuple[str, ...] | list[str], budget: Budget, options: Any) -> 
                 "name another base, or allow its licence",
             )
     return [base_steps.pull(card, options.progress, options.accept_terms, options.announce) for card in cards]
+
+
+def distinct(bases: list[Base]) -> tuple[list[Base], list[str]]:
+    """Each base once, under a key of its own; and a note for each that was a repeat of another.
+
+    Files and folders go by their names, which two of them may share: those get the beginning of their digest. Other keys stay,
+    since the store finds a base by its key.
+    """
+    kept: dict[str, Base] = {}
+    notes = [
+        f"{base.key} was named again: it holds the same weights as {same.key}."
+        for base in bases
+        if (same := kept.setdefault(base.digest, base)) is not base
+    ]
+    counts = Counter(base.key for base in kept.values())
+    found = [
+        replace(base, card=replace(base.card, key=f"{base.key}-{base.digest[:8]}"))
+        if counts[base.key] > 1 and base.card.source in NAMED_BY_PATH
+        else base
+        for base in kept.values()
+    ]
+    return found, notes
 
 
 def _fetched(cards: list[Card], budget: Budget, options: Any, task: Task) -> tuple[list[Base], list[str]]:

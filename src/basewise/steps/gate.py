@@ -58,6 +58,8 @@ def policy_of(path: Path | None) -> Policy:
 
 def open_run(run: str | Path | Decision) -> Candidate:
     """The run of a folder or a Decision; RunError where something that a release is made from is missing."""
+    from basewise.engine.features import FeatureStore
+
     folder = Path(run.folder if isinstance(run, Decision) else run)
     if not folder.is_dir():
         raise UnknownName.of(
@@ -70,7 +72,8 @@ def open_run(run: str | Path | Decision) -> Candidate:
         read_trials(folder / "evidence.parquet", decision) if (folder / "evidence.parquet").is_file() else ()
     )
     task = load_task(folder) if (folder / TASK).is_file() else None
-    return Candidate(run=folder, decision=decision, predictor=load(folder), task=task, trials=trials)
+    predictor = load(folder, FeatureStore(None))  # the checks ask about the same rows again and again
+    return Candidate(run=folder, decision=decision, predictor=predictor, task=task, trials=trials)
 
 
 def read_trials(path: Path, decision: Decision) -> tuple[Trial, ...]:

@@ -10,7 +10,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from basewise.core.base import Base, Card
-from basewise.core.cells import cell
-from basewise.core.errors import BasewiseError, PredictorChanged, RunError, UnknownName
+from basewise.core.cells import cell, whole
+from basewise.core.errors import InputError, PredictorChanged, RunError, UnknownName
 from basewise.core.files import Progress, explain_os_error, home, read_json, silent, write_json
 from basewise.core.hashing import sha256_file
 from basewise.core.method import Context, Fitted
 from basewise.core.registry import part
 from basewise.core.release import is_release
+from basewise.core.table import iter_records
 
 GOLDEN = (
     "Where is my parcel? It should have been here on Tuesday.",
@@ -41,11 +42,22 @@ GOLDEN_BOUND = 0.02
 FORMAT = 1
 
 
-def join_inputs(row: dict[str, Any], inputs: Sequence[str]) -> str:
-    """One text from a row's input columns, exactly as the audit joins them."""
+def join_inputs(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
+    """One text from a row's input columns, exactly as the audit joins them; a column that this row lacks is an empty cell."""
     if len(inputs) == 1:
-        return cell(row[inputs[0]]) or ""
-    return "\n".join(f"{name}: {cell(row[name]) or ''}" for name in inputs)
+        return cell(row.get(inputs[0])) or ""
+    return "\n".join(f"{name}: {cell(row.get(name)) or ''}" for name in inputs)
+
+
+def texts_of(rows: Sequence[Any], inputs: tuple[str, ...]) -> list[str]:
+    """Texts as they are, dicts by their input columns; InputError for a row that is neither."""
+    for row in rows:
+        if not isinstance(row, (str, Mapping)):
+            raise InputError(
+                f"rows of {type(row).__name__} came, texts or dicts were expected",
+                "give a list of texts or a table",
+            )
+    return [whole(row if isinstance(row, str) else join_inputs(row, inputs)) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,8 @@ class Predictor:
 
     def predict_proba(self, rows: Sequence[Any]) -> np.ndarray:
         """(n, C) probabilities for n texts, or n dicts that have the input columns."""
-        texts = [row if isinstance(row, str) else join_inputs(row, self.inputs) for row in rows]
+        _check_columns(rows, self.inputs)
+        texts = texts_of(rows, self.inputs)
         return self.fitted.probabilities(texts) if texts else np.zeros((0, len(self.classes)))
 
     def predict(self, rows: Sequence[Any]) -> list[str]:
@@ -131,7 +144,7 @@ def load(run: str | Path, features: Any = None) -> Predictor:
     """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
 
     A release is verified first: every byte against its manifest, and its signature against the keys trusted here.
-    `features`: what it reads its base through; a store of its own in memory when left out.
+    `features`: what it reads its base through; a store of its own that keeps nothing when left out.
     """
     if is_release(run):
         from basewise.core.release import Release
@@ -160,7 +173,7 @@ def open_predictor(folder: Path, release: Path | None = None, features: Any = No
     base = inside_base(record["base"], release) or find_base(record["base"])
     from basewise.engine.features import FeatureStore
 
-    context = Context(features=features or FeatureStore(None))
+    context = Context(features=features or FeatureStore(None, keep=False))
     fitted = part("methods", record["method"]).load(folder, base, context)
     replay(fitted, np.asarray(record["golden"]), folder)
     return Predictor(
@@ -240,36 +253,36 @@ def predict(run: str | Path | Predictor, rows: Any, progress: Progress = silent)
 BATCH_ROWS = 4_096
 
 
-def _batches(rows: Any, predictor: Predictor) -> Iterator[list[Any]]:
-    """Lists of texts or dicts, from a path, "-" or any iterable."""
-    if isinstance(rows, (str, Path)):
-        from basewise.core.table import iter_batches
+def _batches(rows: Any, predictor: Predictor) -> Iterator[list[str]]:
+    """Lists of texts, from a path, "-", a table, or any iterable of texts and dicts; columns are looked for in the first list."""
+    checked = False
+    table = isinstance(rows, (str, Path, Mapping)) or _is_frame(rows)
+    if table and not isinstance(rows, (str, Path)) and not len(rows):
+        return  # a frame without rows has no answers, where a table to learn from is an error
+    for batch in iter_records(rows, BATCH_ROWS) if table else _lists(rows):
+        if batch and not checked:
+            _check_columns(batch, predictor.inputs)
+            checked = True
+        yield texts_of(batch, predictor.inputs)
 
-        for batch in iter_batches(rows, rows=BATCH_ROWS):
-            records = batch if isinstance(batch, list) else batch.to_pylist()
-            if records:
-                _check_columns(records[0], predictor.inputs)
-            yield records
-        return
-    iterator: Iterable[Any] = (
-        rows.to_dict("records") if hasattr(rows, "to_dict") and hasattr(rows, "columns") else rows
-    )
-    stream = iter(iterator)
+
+def _is_frame(rows: Any) -> bool:
+    """Whether these are a frame, a dataset or an Arrow table, and not an iterable of rows."""
+    return (hasattr(rows, "columns") or hasattr(rows, "column_names")) and hasattr(rows, "__len__")
+
+
+def _lists(rows: Any) -> Iterator[list[Any]]:
+    stream = iter(rows)
     while batch := list(itertools.islice(stream, BATCH_ROWS)):
-        if isinstance(batch[0], dict):
-            _check_columns(batch[0], predictor.inputs)
-        elif not isinstance(batch[0], str):
-            raise BasewiseError(
-                f"rows of {type(batch[0]).__name__} came, texts or dicts were expected",
-                "give a list of texts or a table",
-            )
         yield batch
 
 
-def _check_columns(row: dict[str, Any], inputs: tuple[str, ...]) -> None:
+def _check_columns(rows: Sequence[Any], inputs: tuple[str, ...]) -> None:
+    """UnknownName for an input column that none of these dicts has."""
+    dicts = [row for row in rows if isinstance(row, Mapping)]
     for name in inputs:
-        if name not in row:
-            raise UnknownName.of("column", name, row)
+        if dicts and not any(name in row for row in dicts):
+            raise UnknownName.of("column", name, dicts[0])
 
 
 def cache_folder() -> Path:

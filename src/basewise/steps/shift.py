@@ -67,7 +67,7 @@ def shift(
     for name in mapping.values():
         if name not in predictor.classes:
             raise UnknownName.of("class", name, predictor.classes)
-    records = read_table(rows).data.to_pylist()
+    records = read_table(rows).records()
     column = target or predictor.record.get("target") or _target(run)
     renamed = [
         {**r, column: mapping.get(str(r[column]).strip(), r[column])} if column in r else r for r in records

@@ -1,12 +1,13 @@
-"""verdict: from the trials' rows to winner, tie or "no base helps", and to the leaderboard.
+"""verdict: from the trials' rows to winner, tie or "no base helps", to the decision's sentence and to the leaderboard.
 
-The leader's score is corrected for having been picked; ties are broken by cost; a control without a base wins
-whenever no base is shown to beat it.
+The leader's score is corrected for having been picked. Of the arms that these rows cannot tell from the leader the cheapest is
+chosen. Where the leader or the cheapest of these is a control, no base is shown to help, and a control is chosen: a base that leads,
+or is the cheapest of those tied with a base that leads, is chosen although a dearer control is tied with it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from basewise.core.errors import BudgetError
 from basewise.core.evidence import Trial
 from basewise.stats import paired, selection
 from basewise.stats.calibration import log_loss
-from basewise.steps.measures import classes_for, difference, interval_of, measured, scores_of
+from basewise.steps.measures import classes_for, difference, interval_of, measured, name_of, scores_of
 
 CONTROLS = ("majority", "words", "scratch")
 MARGIN = 0.01
@@ -27,7 +28,8 @@ FEW_ROWS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """The race's outcome under `metric`. `rows`: ids of the rows all finalists predicted, `scores` (K, N) beside `finalists`, `groups`
+    """The race's outcome under `metric`. `chosen`: the arm that is saved; `winner`: the corrected score of the leader, which may be
+    another arm; `advised`: name of the arm that the rows speak for, where another was asked for. `rows`: ids of the rows all finalists predicted, `scores` (K, N) beside `finalists`, `groups`
     (N,) of the rows or None, `classes` (N,) their labels where the metric weighs classes alike."""
 
     verdict: str
@@ -42,6 +44,7 @@ class Standing:
     groups: np.ndarray | None
     classes: np.ndarray | None
     metric: str
+    advised: str = ""
 
 
 def common_rows(trials: list[Trial]) -> np.ndarray:
@@ -107,6 +110,68 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: st
         classes=classes,
         metric=metric,
     )
+
+
+def saving(
+    standing: Standing, method: str, trials: list[Trial], notes: list[str], unfinished: bool
+) -> Standing:
+    """The standing with the arm of the method that was asked for as what is saved, whatever the rows speak for.
+
+    BudgetError where it was not scored in full, since nothing is saved unproven; a run that was stopped gives its best so far.
+    """
+    asked = next((t for t in standing.finalists if t.method == method), None)
+    if asked is None and not unfinished:
+        why = next((f"{t.name}: {t.why or t.status}" for t in trials if t.method == method), " ".join(notes))
+        raise BudgetError(f"{method} was not scored in full ({why})", "give a larger budget or another base")
+    if asked is None or asked is standing.chosen:
+        return standing
+    return replace(standing, chosen=asked, advised=standing.chosen.name)
+
+
+def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], unfinished: bool) -> str:
+    """The decision in one plain sentence."""
+    score, where = _measured(standing, test)
+    right = standing.metric == "accuracy"
+    measure = "right on" if right else name_of(standing.metric)
+    quality = f"{measure} {100 * score['estimate']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}] {where}"
+    name = standing.chosen.name
+    start = "So far: " if unfinished else ""
+    if standing.advised:
+        return f"{start}Saved as asked, {name}: {quality}; {_advice(standing)}."
+    if standing.verdict == "no base helps":
+        return (
+            f"{start}No base helps here: {name}, which needs none, {'is' if right else 'reaches'} {quality}."
+        )
+    if standing.verdict == "tie":
+        others = len(standing.tied) - 1
+        text = f"{start}Take {name}: {quality}; it is the cheapest of {others + 1} that these rows cannot tell apart"
+    else:
+        text = f"{start}Take {name}: {quality}"
+    if "words" in saved and saved["words"]["low"] > 1:
+        factor = saved["words"]
+        more = "at least " if factor["censored"] else "about "
+        text += f"; where it has {factor['at']:.0f} labels, words alone would need {more}{factor['factor']:.1f} times as many"
+    return text + "."
+
+
+def _measured(standing: Standing, test: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The chosen arm's own score, and on what: only the leader was picked by its score, so only its score is corrected for that."""
+    if test:
+        return test["scores"][0], f"on {test['scores'][0]['n']} locked test rows"
+    where = f"in cross-validation on {len(standing.rows)} rows"
+    if standing.chosen is standing.leader:
+        return standing.winner, f"{where}, corrected for the choice"
+    place = [t.name for t in standing.finalists].index(standing.chosen.name)
+    return interval_of(standing.scores[place], standing.groups, standing.classes), where
+
+
+def _advice(standing: Standing) -> str:
+    """What the rows say where another arm was asked for."""
+    if standing.verdict == "no base helps":
+        return f"no base helps here, for {standing.advised}, which needs none, does as well or better"
+    if standing.chosen.name in standing.tied:
+        return f"{standing.advised} is cheaper, and these rows cannot tell them apart"
+    return f"these rows speak for {standing.advised}"
 
 
 def _tied(

@@ -274,7 +274,9 @@ def lengths(d: Decision) -> str:
         )
     shorter = sum(item["cut"] for item in d.lengths)
     which = "1 row was" if shorter == 1 else f"{shorter:,} rows were"
-    text = f"{which} longer than the base reads and cut at the end." if shorter else "No row was cut."
+    text = (
+        f"{which} longer than the method reads in full and cut at the end." if shorter else "No row was cut."
+    )
     return how(text) + table(("tokens", "% right [95 %]", "n", "cut"), rows, 1)
 
 
