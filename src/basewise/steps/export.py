@@ -17,6 +17,8 @@ from basewise.core.release import Release
 from basewise.engine.signing import verify
 from basewise.steps.predict import open_predictor
 
+PASSED_ON = ("LICENSE", "NOTICE")
+
 
 def export(release: str | Path, to: str, folder: str | Path) -> float:
     """Write a release as `to` (a key of parts/exporters) into `folder`, which must not exist; the largest change of a golden answer.
@@ -52,6 +54,9 @@ def export(release: str | Path, to: str, folder: str | Path) -> float:
     try:
         exporter.write(exported, building)
         moved = replay(exporter, building, golden)
+        for name in PASSED_ON:  # the weights go out with the words that their licences ask for
+            if (source / name).is_file():
+                shutil.copyfile(source / name, building / name)
         os.chmod(building, 0o755)
         building.rename(target)
     except OSError as error:

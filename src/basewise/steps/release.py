@@ -44,6 +44,10 @@ from basewise.steps.released import (
 WEIGHTS = ("alone", "whole")
 
 
+LICENCE_FILES = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
+"""Beginnings of the names of files of a base that have to be passed on with its weights."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReleaseOptions:
     """Choices of a release.
@@ -155,7 +159,8 @@ def _copy_predictor(candidate: Candidate, building: Path, weights: str) -> None:
         record["base"]["locator"] = {}  # it lies beside the predictor now; where it was is nobody's affair
         write_json(building / "predictor" / "predictor.json", record)
         for path in sorted(base.folder.iterdir()):
-            if path.is_file() and path.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja"):
+            kept = path.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja")
+            if path.is_file() and (kept or path.name.startswith(LICENCE_FILES)):
                 shutil.copyfile(path, building / "base" / path.name)
 
 

@@ -1,6 +1,6 @@
 """LICENSE: the expression under which the release goes out, and where its texts stand.
 
-The texts of the parents' licences come with the parents; those that SPDX lists are named by their address there.
+Texts that a base brings lie beside its weights (`--weights whole`); those that SPDX lists are named by their address there.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ LABEL org.opencontainers.image.title="{name}" \\
 WORKDIR /app
 COPY requirements.txt ./
 RUN pip install --no-cache-dir -r requirements.txt
-COPY model.onnx tokenizer.json basewise.json answer.py ./
+COPY model.onnx tokenizer.json basewise.json answer.py LICENSE NOTICE ./
 RUN useradd --no-create-home --uid 10001 answer
 USER 10001
 EXPOSE 8000
@@ -58,7 +58,7 @@ def write(exported: Exported, folder: Path) -> None:
     )
     write_text(
         folder / ".dockerignore",
-        "*\n!model.onnx\n!tokenizer.json\n!basewise.json\n!answer.py\n!requirements.txt\n",
+        "*\n!model.onnx\n!tokenizer.json\n!basewise.json\n!answer.py\n!requirements.txt\n!LICENSE\n!NOTICE\n",
     )
 
 

@@ -22,7 +22,16 @@ from basewise.engine.sandbox import PICKLES, convert_all, pickles
 from basewise.engine.store import WEIGHTS, Store, full_disk, verify
 
 LOCATOR = ("repository",)
-PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*"]
+PATTERNS = [
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.safetensors",
+    "1_Pooling/*",
+    "LICEN[SC]E*",
+    "NOTICE*",
+    "USE_POLICY*",
+]
 
 
 def cards() -> list[Card]:
