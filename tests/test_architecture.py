@@ -249,6 +249,8 @@ def test_public_names_are_exact() -> None:
         "predict",
         "load",
         "release",
+        "ReleaseOptions",
+        "serve",
         "Classifier",
         "Budget",
         "Task",

@@ -96,6 +96,23 @@ def plain_choose(table: Path, run: Path, **more: Any) -> Decision:
 # --- the run folder ----------------------------------------------------------------------------------------------------
 
 
+def test_what_is_printed_is_short_and_shows_no_rows(world: World) -> None:
+    from basewise.core.decision import Decision
+    from basewise.core.taskfile import load_task
+    from basewise.steps.predict import load
+
+    decision = Decision.load(world.run / "decision.json")
+    told = str(decision).splitlines()
+    assert told[0] == decision.sentence
+    assert [line[3:].split("  ")[0].strip() for line in told[3:]] == [e["name"] for e in decision.leaderboard]
+    assert sum(line.startswith("*") for line in told) == 1
+    task = load_task(world.run)
+    for shown in (repr(decision), repr(task), repr(task.rows), repr(load(world.run))):
+        assert len(shown) < 300
+        assert not any(text in shown for text in task.rows.texts)
+    assert all(finding.message in str(task) for finding in task.findings)
+
+
 def test_the_run_folder_is_complete(world: World) -> None:
     names = {path.name for path in world.run.iterdir()}
     files = {

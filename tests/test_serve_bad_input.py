@@ -88,6 +88,19 @@ def test_nul_emoji_and_empty_texts_are_texts(made: Any) -> None:
     assert call(app, "POST", PATH, content=body([])).json()["answers"] == []
 
 
+def test_a_folder_of_releases_stands_for_all_in_it(tmp_path: Path) -> None:
+    from basewise.steps.serve import inside
+
+    for name in ("b", "a", "notes"):
+        (tmp_path / name / "predictor").mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / name / "predictor" / "predictor.json").write_text("{}")
+    assert [path.name for path in inside(tmp_path)] == ["a", "b"]
+    assert inside(tmp_path / "a") == [tmp_path / "a"]
+    assert inside(tmp_path / "notes") == [tmp_path / "notes"], "refused later, by its own name"
+    assert inside(tmp_path / "nowhere") == [tmp_path / "nowhere"]
+
+
 def test_numbers_and_booleans_are_the_texts_that_they_are_in_a_table() -> None:
     from basewise.core.cells import cell
     from basewise.web import contract

@@ -19,6 +19,7 @@ _WHERE = {
     "load": "steps.predict",
     "release": "steps.release",
     "ReleaseOptions": "steps.release",
+    "serve": "steps.serve",
     "Classifier": "steps.classifier",
     "Budget": "core.budget",
     "Task": "core.task",
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "predict",
     "release",
+    "serve",
 ]
 
 

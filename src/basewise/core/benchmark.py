@@ -53,7 +53,7 @@ class Answers:
         return replace(self, right=self.right[kept], logs=self.logs[kept], sizes=self.sizes[kept], **some)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Benchmark:
     """What was asked and what the answers are worth.
 
@@ -86,6 +86,9 @@ class Benchmark:
     notes: list[str] = field(default_factory=list)
     provenance: Json = field(default_factory=dict)
     folder: str = ""
+
+    def __repr__(self) -> str:
+        return f"Benchmark({self.status!r}, {len(self.tasks)} tasks, folder={self.folder!r}: {self.sentence})"
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))

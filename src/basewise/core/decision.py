@@ -14,9 +14,9 @@ from basewise.core.files import read_json, write_json
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Decision:
-    """What was chosen and all that is needed to defend it.
+    """What was chosen and all that is needed to defend it. Printed, it is its sentence and the leaderboard.
 
     verdict           "winner" | "tie" | "no base helps" | "unfinished" | "unproven" (too few labels to compare on)
     sentence          the decision in one plain sentence
@@ -91,6 +91,22 @@ class Decision:
             return self.winner, "cross-validation"
         line = next((e for e in self.leaderboard if e["name"] == self.chosen), {})
         return line.get("metrics", {}).get("accuracy", {}), "cross-validation"
+
+    def __repr__(self) -> str:
+        return f"Decision({self.verdict!r}, chosen={self.chosen!r}, folder={self.folder!r})"
+
+    def __str__(self) -> str:
+        """The sentence, then a line an arm: score with its 95 % interval, seconds to fit, size, licence; * marks the chosen one."""
+        lines = [("", "arm", f"{self.metric} [95 %]", "s fit", "MB", "licence")]
+        for line in self.leaderboard:
+            score, mark = line.get("score"), "*" if line["name"] == self.chosen else ""
+            told = "{estimate:.3f} [{low:.3f}, {high:.3f}]".format(**score) if score else line["status"]
+            seconds = "" if line.get("seconds") is None else f"{line['seconds']:.1f}"
+            size = f"{(line.get('size_bytes') or 0) / 1e6:.0f}"
+            lines.append((mark, line["name"], told, seconds, size, line.get("licence") or ""))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rows = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+        return "\n".join([self.sentence, "", *rows])
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))

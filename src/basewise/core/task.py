@@ -15,7 +15,7 @@ from basewise.core.hashing import digest_json, digest_texts
 UNLABELLED = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples:
     """n rows for a method. texts: n strings; labels (n,) int64 index into `classes`, -1 unknown; ids and groups (n,)."""
 
@@ -27,6 +27,9 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def __repr__(self) -> str:  # without the rows: they belong in no log
+        return f"Examples({len(self):,} rows, {len(self.classes)} classes)"
 
     def take(self, index: np.ndarray) -> Examples:
         """The rows at `index` (positions or a boolean mask), in that order."""
@@ -55,7 +58,7 @@ class Finding:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Task:
     """A classification task over texts: what is read, what is predicted, how it is split, what the audit found.
 
@@ -73,6 +76,17 @@ class Task:
     findings: tuple[Finding, ...] = ()
     metadata: dict[str, tuple[str, ...]] = field(default_factory=dict)
     kind: str = "classify"
+
+    def __repr__(self) -> str:
+        tests = int((self.split == "test").sum())
+        return (
+            f"Task({self.name!r}: {len(self.rows):,} rows, {len(self.classes)} classes of {self.target!r} from"
+            f" {', '.join(map(repr, self.inputs))}; split by {self.split_how}, {tests:,} test rows; {len(self.findings)} findings)"
+        )
+
+    def __str__(self) -> str:
+        """What it is, then a line a finding."""
+        return "\n".join([repr(self), *(f"  {f.severity} {f.check}: {f.message}" for f in self.findings)])
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def texts_of(rows: Sequence[Any], inputs: tuple[str, ...]) -> list[str]:
     return [whole(row if isinstance(row, str) else join_inputs(row, inputs)) for row in rows]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictor:
     """A fitted method with the names around it. `threshold`: below this top probability it abstains (None: never)."""
 
@@ -70,6 +70,10 @@ class Predictor:
     record: dict[str, Any]
     threshold: float | None = None
     base: Base | None = None
+
+    def __repr__(self) -> str:  # without what it learned: words of the rows are among it
+        on = f" on {self.base.key}" if self.base is not None else ""
+        return f"Predictor({self.record['method']}{on}, {len(self.classes)} classes, reads {', '.join(self.inputs)})"
 
     def predict_proba(self, rows: Sequence[Any]) -> np.ndarray:
         """(n, C) probabilities for n texts, or n dicts that have the input columns."""

@@ -11,13 +11,14 @@ import importlib.util
 import ipaddress
 import socket
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from basewise.core.errors import BasewiseError, InputError, MissingExtra, UnknownName
 from basewise.core.files import home
+from basewise.core.release import is_release
 
 MOST_SECONDS = 86_400.0
 """A day: the longest time that a limit may give a request."""
@@ -110,8 +111,8 @@ def require() -> None:
             raise MissingExtra.of(library.replace("_", "-"), "serve")
 
 
-def serve(folders: tuple[str, ...], options: ServeOptions | None = None) -> None:
-    """Serve until stopped. `folders`: runs, predictors or releases; none takes what the state folder says.
+def serve(folders: str | Path | Sequence[str | Path], options: ServeOptions | None = None) -> None:
+    """Serve until stopped. `folders`: runs, predictors, releases, or folders of these; none takes what the state folder says.
 
     Raises InputError for a port in use, BasewiseError for an address that others can reach without a key.
     """
@@ -126,4 +127,19 @@ def serve(folders: tuple[str, ...], options: ServeOptions | None = None) -> None
     check_port(options.host, options.port)
     if options.announce is not None:
         options.announce("opening what is to be served")
-    importlib.import_module("basewise.web.service").run(folders, options)
+    given = [folders] if isinstance(folders, (str, Path)) else folders
+    found = tuple(str(one) for folder in given for one in inside(Path(folder)))
+    importlib.import_module("basewise.web.service").run(found, options)
+
+
+def inside(folder: Path) -> list[Path]:
+    """The folder itself where it can be served, else the folders in it that can; itself again where there is none, to be refused."""
+    if _servable(folder) or not folder.is_dir():
+        return [folder]
+    return sorted(one for one in folder.iterdir() if one.is_dir() and _servable(one)) or [folder]
+
+
+def _servable(folder: Path) -> bool:
+    return is_release(folder) or any(
+        (folder / place / "predictor.json").is_file() for place in (".", "predictor")
+    )
