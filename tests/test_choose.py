@@ -712,3 +712,32 @@ def test_rows_of_one_group_are_refused_before_a_folder_is_made(tmp_path: Path) -
     with pytest.raises(InputError, match="one group"):
         plain_choose(table, tmp_path / "run", options=ChooseOptions(group="customer", inputs="text"))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_arm_that_breaks_down_is_told_and_tried_again(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that is not the user's: the others go on, and the journal does not keep it."""
+    from basewise.core.registry import part
+
+    words = part("methods", "words")
+    fit = words.fit
+
+    def broken(*_: Any) -> Any:
+        raise TypeError("an unexpected shape")
+
+    monkeypatch.setattr(words, "fit", broken)
+    first = plain_choose(table, tmp_path / "run")
+    line = next(e for e in first.leaderboard if e["name"] == "words")
+    assert (line["status"], line["why"]) == ("failed", "TypeError: an unexpected shape")
+    monkeypatch.setattr(words, "fit", fit)
+    options = ChooseOptions(curves=False, again=True)
+    second = plain_choose(table, tmp_path / "run", options=options)
+    assert next(e for e in second.leaderboard if e["name"] == "words")["status"] == "finished"
+
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(words, "fit", full)
+    with pytest.raises(OSError, match="No space"):
+        plain_choose(table, tmp_path / "other")

@@ -171,6 +171,7 @@ def test_of_two_licences_the_one_that_asks_less_is_taken() -> None:
     assert canonical("public domain or CC-BY-4.0") == "CC0-1.0"
     assert canonical("unheard-of or CC-BY-4.0") == "CC-BY-4.0"
     assert canonical("unheard-of or unknown") is None
+    assert canonical("CC-BY-NC-4.0 OR GPL-3.0-only") == "GPL-3.0-only", "one that denies nothing"
 
 
 @pytest.mark.parametrize(

@@ -521,7 +521,22 @@ def test_no_memory_proposes_what_fits(corpus: Path, tmp_path: Path, monkeypatch:
 def test_a_set_that_is_not_there_is_said_before_the_training(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no downstream set nowhere"):
         pretrain(tiny_corpus.recipe(corpus, downstream=("nowhere",)), to=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    done = pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "run")
+    again = pretrain(tiny_corpus.recipe(corpus, downstream=("nowhere",)), to=tmp_path / "run")
+    assert again == done, "a finished run is looked up without them"
+
+
+def test_a_folder_begun_when_other_keys_counted_is_gone_on_with(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_corpus.recipe(corpus)
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "run", options=cut_off_at(6))
+    (tmp_path / "run" / "job.json").write_text(json.dumps({"identity": "an older digest"}))
+    said: list[str] = []
+    pretrain(recipe, to=tmp_path / "run", options=Options(announce=said.append))
+    assert said == ["going on from step 4"]
+    with pytest.raises(RunError, match="holds another run"):
+        pretrain(tiny_corpus.recipe(corpus, seed=9), to=tmp_path / "run")
 
 
 def test_another_number_of_processes_is_told(corpus: Path, tmp_path: Path) -> None:

@@ -91,13 +91,16 @@ def test_nul_emoji_and_empty_texts_are_texts(made: Any) -> None:
 def test_a_folder_of_releases_stands_for_all_in_it(tmp_path: Path) -> None:
     from basewise.steps.serve import inside
 
-    for name in ("b", "a", "notes"):
+    for name in ("b", "a", "notes", ".c.making"):
         (tmp_path / name / "predictor").mkdir(parents=True)
-    for name in ("a", "b"):
+    for name in ("a", "b", ".c.making"):
         (tmp_path / name / "predictor" / "predictor.json").write_text("{}")
+    (tmp_path / "notes" / "manifest.json").write_text("{}")  # a corpus, say
     assert [path.name for path in inside(tmp_path)] == ["a", "b"]
     assert inside(tmp_path / "a") == [tmp_path / "a"]
-    assert inside(tmp_path / "notes") == [tmp_path / "notes"], "refused later, by its own name"
+    assert inside(tmp_path / "notes" / "predictor") == [tmp_path / "notes" / "predictor"], (
+        "refused later, by its own name"
+    )
     assert inside(tmp_path / "nowhere") == [tmp_path / "nowhere"]
 
 

@@ -67,13 +67,29 @@ def test_the_state_is_the_same_after_a_restart(traffic: Traffic) -> None:
 
 def test_a_restart_with_the_same_words_keeps_what_was_changed_since(tmp_path: Path) -> None:
     traffic = Traffic(tmp_path / "traffic.json")
-    traffic.start("t", "a", "/a")
+    traffic.start("t", "a", "/a", {"a"})
     traffic.live("t", "b", "/b")
     again = Traffic(traffic.path)
-    again.start("t", "a", "/a")
+    again.start("t", "a", "/a", {"a", "b"})
     assert again.lane("t").live == "b"
-    again.start("t", "c", "/c")
+    again.start("t", "c", "/c", {"a", "b", "c"})
     assert again.lane("t").live == "c"
+
+
+def test_a_replaced_release_comes_back_where_the_new_one_is_gone_and_a_rolled_back_one_does_not(
+    tmp_path: Path,
+) -> None:
+    traffic = Traffic(tmp_path / "traffic.json")
+    traffic.start("t", "a", "/a", {"a"})
+    traffic.live("t", "b", "/b")
+    Traffic(traffic.path).start("t", "a", "/a", {"a"})
+    assert Traffic(traffic.path).lane("t").live == "a"
+    other = Traffic(tmp_path / "other.json")
+    other.live("t", "a", "/a")
+    other.start("t", "b", "/b", {"a", "b"})
+    other.roll_back("t", "it errs")
+    other.start("t", "b", "/b", {"b"})
+    assert other.lane("t").live == "a", "refused until its folder is back"
 
 
 def test_a_state_that_cannot_be_written_changes_nothing(
@@ -604,14 +620,15 @@ def test_a_release_whose_folder_is_missing_at_a_start_is_refused_and_comes_back(
     worker.gone = {"/releases/v2"}
     asyncio.run(service.start())
     assert call(app, "POST", "/v1/tasks/others/predict", content=body("0")).status_code == 200
-    for path in ("/v1/tasks/tickets/predict", "/ready"):
-        answer = call(app, "POST" if "predict" in path else "GET", path, content=body("0"))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_open")
+    answer = call(app, "POST", "/v1/tasks/tickets/predict", content=body("0"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_open")
+    ready = call(app, "GET", "/ready")
+    assert (ready.status_code, ready.json()["unavailable"]) == (200, ["tickets"]), "the other one goes on"
     assert call(app, "GET", "/v1/tasks").json()["tasks"][0]["open"] is False
     assert call(app, "GET", "/v1/tasks/tickets/watch").status_code == 200
     worker.gone.clear()
     asyncio.run(service.mend())
-    assert call(app, "GET", "/ready").status_code == 200
+    assert call(app, "GET", "/ready").json()["unavailable"] == []
     answer = call(app, "POST", "/v1/tasks/tickets/predict", content=body("0"))
     assert answer.json()["version"] == "v2"
     assert service.traffic.lane("tickets").before == ("v1",)

@@ -109,14 +109,19 @@ _LOWER = {key.lower(): key for key in TABLE} | ALIASES
 def canonical(licence: str) -> str | None:
     """The name in TABLE, for SPDX ids in any case and the hub's own short names; None: unknown.
 
-    Of "MIT or Apache-2.0" whoever takes it may choose: the one that asks least.
+    Of "MIT or Apache-2.0" whoever takes it may choose: one that denies nothing, then the one that asks least.
     """
     plain = licence.strip().lower().removesuffix("-or-later")
     if plain in UNKNOWN:
         return None
     if " or " in plain:
         offered = [found for one in plain.split(" or ") if (found := canonical(one)) is not None]
-        return min(offered, key=lambda name: len(TABLE[name].asks), default=None)
+        heavy = (NO_COMMERCIAL, NO_DERIVATIVES, SHARE_ALIKE)
+        return min(
+            offered,
+            key=lambda name: (*(ask in TABLE[name].asks for ask in heavy), len(TABLE[name].asks)),
+            default=None,
+        )
     return _LOWER.get(plain) or _LOWER.get(f"{plain}-only")
 
 

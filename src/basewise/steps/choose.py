@@ -131,9 +131,11 @@ def identity_of(
     task: Task, bases: list[Base], methods: Any, seed: int, budget: Budget, options: ChooseOptions
 ) -> str:
     """What makes a run the same one, so that it is gone on with: rows, split, groups, bases, methods, seed, budget and what decides."""
-    parts: list[Any] = [task.rows.digest(), task.split.tolist(), task.rows.groups.tolist()]
-    parts += [[b.digest for b in bases], methods, seed, options.curves]
-    parts += [budget.seconds, budget.memory_bytes, budget.latency_seconds, sorted(budget.licences)]
+    parts: list[Any] = [task.rows.digest(), task.split.tolist(), [b.digest for b in bases], methods]
+    parts += [seed, budget.seconds, options.curves]
+    groups, limits = task.rows.groups, [budget.memory_bytes, budget.latency_seconds, sorted(budget.licences)]
+    parts += [groups.tolist()] if len(np.unique(groups)) < len(groups) else []
+    parts += [limits] if any(limits) else []
     parts += [asdict(options.wording)] if options.wording != Wording() else []
     parts += [options.metric] if options.metric != "accuracy" else []
     parts += [{"asked": options.asked}] if options.asked is not None else []
@@ -295,14 +297,14 @@ def _run_plain(race: Race, options: ChooseOptions) -> None:
 
 def prefetch(race: Race, entries: list[Entry], options: ChooseOptions) -> None:
     """Run the jobs of several arms through another executor into the journal, from where the race reads them."""
-    from basewise.steps.jobs import outcome_record
+    from basewise.steps.jobs import keep
     from basewise.steps.jobs import run as run_job
 
     jobs = [race.job(e, fold) for e in entries for fold in race.wanted if race.fits(e, len(race.wanted))]
     jobs = [job for job in jobs if race.run.saved(job.name) is None]
     results = part("executors", options.executor).run(run_job, jobs, options.workers)
     for job, outcome in zip(jobs, results, strict=True):
-        race.run.keep(job.name, *outcome_record(outcome))
+        keep(race.run, job.name, outcome)
 
 
 def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[str]) -> list[Entry]:

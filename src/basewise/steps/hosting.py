@@ -145,7 +145,8 @@ class Host:
 
     def _joined(self, predictor: Predictor, version: str) -> Predictor:
         """A LoRA predictor among the adapters on its base, if mixed it answers the golden rows as it does alone."""
-        if predictor.record["method"] != "lora":
+        drawn = (predictor.record["base"] or {}).get("random_seed") is not None
+        if predictor.record["method"] != "lora" or drawn:  # each random network is its own
             return predictor
         from basewise.engine.adapters import Mixture, adapter_of
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from basewise.core.base import Base
 from basewise.core.budget import Cost
-from basewise.core.errors import BasewiseError
+from basewise.core.errors import BasewiseError, OutOfMemory, RunError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json, digest_texts, seed_from
 from basewise.core.method import Context, Fitted, Wording
 from basewise.core.registry import part
+from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 
 SCHEMA = 3  # raise it when a method's result changes for the same job, so that old journals are not read
@@ -73,12 +74,16 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a job gave: probabilities (n, C), what it took, what it decided. `error` is set when it could not run."""
+    """What a job gave: probabilities (n, C), what it took, what it decided. `error` is set when it could not run.
+
+    `passing`: the error may be gone the next time (a fault of the machine, or of a version), so no journal keeps it.
+    """
 
     probabilities: np.ndarray
     cost: Cost
     choices: dict[str, Any]
     error: str = ""
+    passing: bool = False
 
 
 @functools.lru_cache(maxsize=4)
@@ -121,16 +126,27 @@ def run(job: Job, progress: Progress = silent) -> Outcome:
         with Meter() as meter:
             probabilities = np.asarray(fitted.probabilities(job.texts), dtype=np.float64)
     except BasewiseError as error:
-        return Outcome(probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=str(error))
+        passing = isinstance(error, (RunError, OutOfMemory))  # a disk or a memory may have room the next time
+        return Outcome(
+            probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=str(error), passing=passing
+        )
+    except OSError:
+        raise  # the disk or the machine: the next arm would meet it too
     except Exception as error:  # noqa: BLE001 - a fault of ours or of a library, on one base with one method
         said = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
-        return Outcome(probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=said)
+        return Outcome(probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=said, passing=True)
     cost = Cost(
         seconds=fit_meter.seconds + meter.seconds,
         memory_bytes=max(fit_meter.peak_bytes, meter.peak_bytes),
         predict_seconds_per_row=meter.seconds / max(1, len(job.texts)),
     )
     return Outcome(probabilities=probabilities, cost=cost, choices=dict(fitted.choices))
+
+
+def keep(run: RunDir, name: str, outcome: Outcome) -> None:
+    """Write an outcome into the journal of a run, but an error that may be gone the next time."""
+    if not outcome.passing:
+        run.keep(name, *outcome_record(outcome))
 
 
 def outcome_record(outcome: Outcome) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -77,6 +77,7 @@ class Predictor:
 
     def predict_proba(self, rows: Sequence[Any]) -> np.ndarray:
         """(n, C) probabilities for n texts, or n dicts that have the input columns."""
+        rows = list(rows)
         _check_columns(rows, self.inputs)
         texts = texts_of(rows, self.inputs)
         return self.fitted.probabilities(texts) if texts else np.zeros((0, len(self.classes)))

@@ -19,7 +19,7 @@ from basewise.core.errors import InputError, RunError
 from basewise.core.files import Progress, read_json, silent, write_json
 from basewise.core.recipe import Recipe, read_recipe, recipe_of
 from basewise.core.registry import part
-from basewise.core.rundir import RunDir
+from basewise.core.rundir import IDENTITY, RunDir
 from basewise.steps.pretrain_data import Corpus, open_corpus
 
 RECIPE, RESULT = "recipe.json", "pretrain.json"
@@ -99,14 +99,26 @@ def pretrain(
         )
     folder = to or Path("runs") / made.name
     check_recipe(made)
-    if is_first():
-        check_sets(made)
-    identity = made.digest() + (f"-cooldown-{branch[1]}" if branch else "")
+    end = f"-cooldown-{branch[1]}" if branch else ""
+    identity = _begun_as(folder, made, end) or made.digest() + end
     first = is_first()
     with RunDir.open(folder, identity) if first else contextlib.nullcontext():
         if (folder / RESULT).exists():
             return Pretrained(**read_json(folder / RESULT))
+        check_sets(made)
         return _run(made, folder, branch, options if first else Options())
+
+
+def _begun_as(folder: Path, recipe: Recipe, end: str) -> str:
+    """The identity of a folder that was begun with this recipe, whatever keys counted then; empty where there is none.
+
+    `end`: what the identity of a cooldown ends with, empty for a run of its own.
+    """
+    if not (folder / RECIPE).is_file() or not (folder / IDENTITY).is_file():
+        return ""
+    same = recipe_of(read_json(folder / RECIPE)["recipe"]).digest() == recipe.digest()
+    begun = str(read_json(folder / IDENTITY)["identity"])
+    return begun if same and begun.partition("-cooldown-")[2] == end.removeprefix("-cooldown-") else ""
 
 
 def check_sets(recipe: Recipe) -> None:

@@ -25,7 +25,7 @@ from basewise.engine.costs import PROCESS_BYTES, encode_seconds, network_memory
 from basewise.engine.meter import resident_bytes
 from basewise.steps.elimination import drop, give_way
 from basewise.steps.entries import Clock, Entry, limit_of, spare_of
-from basewise.steps.jobs import Arm, Job, outcome_from, outcome_record
+from basewise.steps.jobs import Arm, Job, keep, outcome_from
 from basewise.steps.jobs import run as run_job
 from basewise.steps.measures import scores_of
 
@@ -199,7 +199,7 @@ class Race:
             self.progress(len(entry.outcomes), len(self.wanted), entry.arm.name)
             self.watch(self, entry)
             outcome = run_job(job, self.progress)
-            self.run.keep(job.name, *outcome_record(outcome))
+            keep(self.run, job.name, outcome)
         if outcome.error:
             entry.status, entry.why = "failed", outcome.error
             return

@@ -18,7 +18,7 @@ from typing import Any
 
 from basewise.core.errors import BasewiseError, InputError, MissingExtra, UnknownName
 from basewise.core.files import home
-from basewise.core.release import is_release
+from basewise.core.release import RECORD, is_release
 
 MOST_SECONDS = 86_400.0
 """A day: the longest time that a limit may give a request."""
@@ -136,7 +136,15 @@ def inside(folder: Path) -> list[Path]:
     """The folder itself where it can be served, else the folders in it that can; itself again where there is none, to be refused."""
     if _servable(folder) or not folder.is_dir():
         return [folder]
-    return sorted(one for one in folder.iterdir() if one.is_dir() and _servable(one)) or [folder]
+    there = (
+        one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")
+    )  # one may be in the making
+    return sorted(filter(_holds, there)) or [folder]
+
+
+def _holds(folder: Path) -> bool:
+    """Whether a folder holds a release or a predictor: other things have a manifest too."""
+    return any((folder / name).is_file() for name in (RECORD, "predictor.json", "predictor/predictor.json"))
 
 
 def _servable(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.errors import BudgetError
+from basewise.core.errors import BudgetError, RunError
 from basewise.core.evidence import Trial
 from basewise.stats import paired, selection
 from basewise.stats.calibration import log_loss
@@ -122,6 +122,8 @@ def saving(
     asked = next((t for t in standing.finalists if t.method == method), None)
     if asked is None and not unfinished:
         why = next((f"{t.name}: {t.why or t.status}" for t in trials if t.method == method), " ".join(notes))
+        if any(t.method == method and t.status == "failed" for t in trials):
+            raise RunError(f"{method} failed ({why})", "mend that, or take another base or method")
         raise BudgetError(f"{method} was not scored in full ({why})", "give a larger budget or another base")
     if asked is None or asked is standing.chosen:
         return standing

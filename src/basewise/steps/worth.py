@@ -14,7 +14,7 @@ from basewise.core.files import Progress
 from basewise.core.registry import part
 from basewise.core.task import Examples
 from basewise.steps.entries import Clock
-from basewise.steps.jobs import Arm, outcome_from, outcome_record
+from basewise.steps.jobs import Arm, keep, outcome_from
 from basewise.steps.jobs import run as run_job
 
 SIZES = 6
@@ -89,7 +89,7 @@ def curve(
             outcome = outcome_from(*saved) if saved else run_job(job)
             if not saved:
                 slower = max(1.0, (before - race.clock.left) / max(fits[count], 1e-3))
-                race.run.keep(job.name, *outcome_record(outcome))
+                keep(race.run, job.name, outcome)
             if outcome.error:
                 return None
             row.append(outcome.probabilities.argmax(1) == held_out.labels)

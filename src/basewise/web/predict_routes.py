@@ -212,9 +212,11 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready", responses={503: ERRORS[503]}, tags=["state"])
     async def ready() -> dict[str, Any]:
-        """Whether requests are answered at once: releases are open and a worker is there."""
+        """Whether requests are answered at once: a worker is there and releases are open; `unavailable` names tasks whose release is not."""
         service.check_ready()
-        return {"status": "ready", "tasks": len(service.traffic.lanes)}
+        lanes = service.traffic.lanes
+        away = [name for name, lane in lanes.items() if not service.is_open(lane.live)]
+        return {"status": "ready", "tasks": len(lanes), "unavailable": away}
 
     @app.get("/metrics", tags=["state"], responses=ERRORS, response_class=Response)
     async def metrics(request: Request) -> Response:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -75,7 +76,7 @@ class Service:
                     "rename one of the folders, or release it under another name",
                 )
         for about in given.values():
-            self.traffic.start(about["task"], about["version"], about["folder"])
+            self.traffic.start(about["task"], about["version"], about["folder"], set(self.about))
         for name in self.options.bases:
             try:
                 found = await self.link.open_base(name)
@@ -138,11 +139,13 @@ class Service:
             raise Refusal(503, "not_open", said, MEND_SECONDS)
 
     def check_ready(self) -> None:
-        """Refusal (503) where a worker is being started, or the live release of a task is not open."""
+        """Refusal (503) where a worker is being started, or no task's live release is open: one that is away must not take the others
+        out of the rotation."""
         if not self.link.ready.is_set():
             raise Refusal(503, "not_ready", "a worker is being started; come again", 1.0)
-        for lane in self.traffic.lanes.values():
-            self.opened(lane.live)
+        lanes = list(self.traffic.lanes.values())
+        if lanes and not any(self.is_open(lane.live) for lane in lanes):
+            self.opened(lanes[0].live)
 
     async def open(self, folder: str) -> dict[str, Any]:
         """Open a folder in the worker; BasewiseError says what is wrong with it."""
@@ -289,7 +292,13 @@ def create_app(service: Service) -> Any:
 def run(folders: tuple[str, ...], options: ServeOptions) -> None:
     """Serve until stopped; one JSON line a request on standard error unless quiet. RunError where the state folder is in use."""
     # a second service would write its own traffic.json over that of the first
-    with lock(Path(options.state) / ".service.lock", wait=False, what="the state folder", option="--state"):
+    path = Path(options.state) / ".service.lock"
+    if path.parent.is_dir() and not os.access(
+        path.parent, os.W_OK
+    ):  # where nothing can be written, nothing is overwritten
+        _serve(folders, options)
+        return
+    with lock(path, wait=False, what="the state folder", option="--state"):
         _serve(folders, options)
 
 

@@ -108,9 +108,12 @@ class Traffic:
             raise UnknownName.of("task", task, self.lanes)
         return self.lanes[task]
 
-    def start(self, task: str, version: str, folder: str) -> None:
-        """A folder given when the service starts. One that it was started with before gives way to what was changed since."""
-        if task in self.lanes and self.given.get(task) == version:
+    def start(self, task: str, version: str, folder: str, opened: Set[str]) -> None:
+        """A folder given when the service starts. One that it was started with before gives way to what was changed since; where that
+        is not among the `opened`, it comes back if it was replaced, and not if it was rolled back."""
+        lane = self.lanes.get(task)
+        replaced = lane is not None and lane.live not in opened and version in lane.before
+        if lane is not None and self.given.get(task) == version and not replaced:
             return
         self.given = {**self.given, task: version}
         self.live(task, version, folder)
