@@ -182,3 +182,15 @@ def test_times_are_read() -> None:
         parse_times(["2026-01-01", "soon"], "when")
     with pytest.raises(InputError, match="no time in 1 rows"):
         parse_times(["2026-01-01", None])
+
+
+def test_a_split_as_it_is_written() -> None:
+    from basewise.core.split import asked_split
+
+    assert asked_split(None) == asked_split("") == (None, None, None)
+    assert asked_split("chance") == ("chance", None, None)
+    assert asked_split("group:customer") == ("group", "customer", None)
+    assert asked_split("time:date") == ("time", None, "date")
+    assert asked_split("time:date+group:customer") == ("time", "customer", "date")
+    assert asked_split("kept_split+group:shop") == ("kept_split", "shop", None)
+    assert asked_split("none+group:shop") == ("none", "shop", None)

@@ -210,9 +210,11 @@ def test_labels_are_changed_and_the_locked_rows_stay(world: World) -> None:
 
     old = load_task(world.root / "tickets")
     key = answer.headers["location"].split("/")[2].partition("?")[0]
-    roles = tables.Roles(target="queue", inputs=("text",), split="kept_split")
+    assert "the same rows as before" in again
+    roles = tables.Roles(target="queue", inputs=("text",), split="kept_split+group:kept_group")
     new = tables.look(tables.path_of(world.root, key), roles)
     assert new.test_digest() == old.test_digest()
+    assert len(set(new.rows.groups)) == len(set(old.rows.groups)), "who belongs together is kept too"
     assert len(new.rows) == len(old.rows)
     changed = [a != b for a, b in zip(old.rows.labels, new.rows.labels, strict=True)]
     assert sum(changed) == 1

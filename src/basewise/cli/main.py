@@ -61,7 +61,9 @@ Target = Annotated[str | None, typer.Option(help="Column to predict; guessed whe
 Inputs = Annotated[str | None, typer.Option(help="Text columns, separated by commas; guessed when left out.")]
 Split = Annotated[
     str | None,
-    typer.Option(help="chance, none, group:COLUMN, time:COLUMN, or a column that says train or test."),
+    typer.Option(
+        help="chance, none, group:COLUMN, time:COLUMN, or a column that says train or test; +group:COLUMN behind one says whose rows belong together."
+    ),
 ]
 Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLite file.")]
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
@@ -93,15 +95,16 @@ def _about(
 
 def _options_of(inputs: str | Sequence[str] | None, split: str | None, query: str | None, **more: Any) -> Any:
     """ChooseOptions from what the commands share; "group:" and "time:" name the column that decides the split."""
+    from basewise.core.split import asked_split
     from basewise.steps.choose import ChooseOptions
 
-    how, _, column = (split or "").partition(":")
+    how, group, when = asked_split(split)
     columns = [name.strip() for name in inputs.split(",")] if isinstance(inputs, str) else inputs
     return ChooseOptions(
         inputs=tuple(columns) if inputs and columns else None,
-        group=column if how == "group" else None,
-        when=column if how == "time" else None,
-        split=how if how in ("group", "time") else split,
+        group=group,
+        when=when,
+        split=how,
         query=query,
         announce=lambda line: typer.echo(line, err=True),
         command=" ".join(["basewise", *sys.argv[1:]]),

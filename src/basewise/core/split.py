@@ -30,6 +30,18 @@ DATE_FORMATS = (
 )
 
 
+def asked_split(text: str | None) -> tuple[str | None, str | None, str | None]:
+    """(split, column of groups, column of times) as a user writes them: "chance", "group:customer", "time:date", a column that says
+    train or test; behind the last two and a column "+group:customer" tells whose rows belong together."""
+    first, _, group = (text or "").partition("+group:")
+    how, _, column = first.partition(":")
+    if how == "group":
+        return how, column or None, None
+    if how == "time":
+        return how, group or None, column or None
+    return first or None, group or None, None
+
+
 def split_rows(
     labels: np.ndarray,
     groups: np.ndarray,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from basewise.core.errors import BasewiseError, TableError, UnknownName
 from basewise.core.files import atomic_path
+from basewise.core.split import asked_split
 
 if TYPE_CHECKING:
     from basewise.core.table import Table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FOLDER = ".tables"
 KEY = re.compile(r"[0-9a-f]{16}")
 PIECE = 1 << 20
+KEPT_GROUP = "kept_group"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +106,14 @@ def look(path: Path, roles: Roles) -> Task:
 def _look(path: Path, changed: int, roles: Roles) -> Task:
     from basewise.steps.audit import AuditOptions, audit
 
-    how, _, column = (roles.split or "").partition(":")
+    how, group, time = asked_split(roles.split)
     return audit(
         _read(path, changed, roles.query),
         inputs=list(roles.inputs) or None,
         target=roles.target,
-        group=column if how == "group" else None,
-        time=column if how == "time" else None,
-        split=how if how in ("group", "time") else roles.split,
+        group=group,
+        time=time,
+        split=how,
         options=AuditOptions(name=path.name.split(".")[0]),
     )
 
@@ -127,7 +129,7 @@ def relabelled(source: Path | None, task: Task, changes: dict[int, str | None], 
     """A new table with other labels: {row id: label, or None to leave the row out}.
 
     source: the file that the task was made of, when it is still here: then all its columns are kept. `split` (n,): the side of
-    each row, kept in a column of its own, so that the locked test rows stay the same ones.
+    each row, kept in a column of its own, so that the locked test rows stay the same ones; so is whose rows belong together.
     """
     import pyarrow as pa
 
@@ -145,7 +147,9 @@ def relabelled(source: Path | None, task: Task, changes: dict[int, str | None], 
         columns = {name: [text[i] for i in kept]}
         columns |= {other: [values[place[i]] for i in kept] for other, values in task.metadata.items()}
         data = pa.table(columns)
-    for name, values in ((task.target, [label[i] for i in kept]), ("kept_split", [side[i] for i in kept])):
+    group = dict(zip(ids, task.rows.groups.tolist(), strict=True))
+    made = {task.target: label, "kept_split": side, KEPT_GROUP: group}
+    for name, values in ((name, [of[i] for i in kept]) for name, of in made.items()):
         if name in data.column_names:
             data = data.drop_columns([name])
         data = data.append_column(name, pa.array([str(v) for v in values], pa.string()))

@@ -165,6 +165,8 @@ def _roles_form(
     splits += [(f"time:{n}", f"latest by {n}") for n in read.columns] + [
         (n, f"as the column {n} says") for n in read.columns
     ]
+    if roles.split and roles.split not in dict(splits):
+        splits.append((roles.split, "the same rows as before"))
     query = f'<input type="hidden" name="query" value="{escape(roles.query)}">' if roles.query else ""
     fields = (
         select("target", "What to predict", [("", "guess it"), *((n, n) for n in read.columns)], target)

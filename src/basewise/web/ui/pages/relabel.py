@@ -88,7 +88,8 @@ def write(name: str, root: Root, sent: Form) -> Response:
     buffer.seek(0)
     key = tables.keep(root, f"{task.name}-relabelled.parquet", buffer)
     inputs = list(task.inputs) if source is not None or len(task.inputs) == 1 else ["text"]
-    query = {"target": task.target, "inputs": inputs, "split": "kept_split" if locked else "none"}
+    split = f"{'kept_split' if locked else 'none'}+group:{tables.KEPT_GROUP}"
+    query = {"target": task.target, "inputs": inputs, "split": split}
     return RedirectResponse(f"{href('new', key)}?{urlencode(query, doseq=True)}", status_code=303)
 
 
