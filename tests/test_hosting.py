@@ -51,11 +51,12 @@ def test_tasks_on_one_base_share_one_pass(tmp_path: Path, monkeypatch: pytest.Mo
     assert host.bases.open == []
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["", "each with a pooler of its own"])
 def test_adapters_of_several_tasks_are_mixed_and_exact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masked: bool
 ) -> None:
     tiny.quick(monkeypatch)
-    base = tiny.base_folder(tmp_path / "base")
+    base = tiny.base_folder(tmp_path / "base", masked=masked)
     folders = [run_folder(tmp_path / f"lora{i}", "lora", base, turn=i, seed=i) for i in range(3)]
     alone = [load(f).predict_proba(TEXTS) for f in folders]
     assert np.abs(alone[0] - alone[1]).max() > 0.01  # they are different tasks

@@ -28,16 +28,16 @@ NAME = "default"
 
 @dataclass(frozen=True)
 class Adapter:
-    """One task's own weights: (A, B, scale) by the name of the layer, and its head."""
+    """One task's own weights: (A, B, scale) by the name of the layer, and the layers that it saved whole by theirs, its head among them."""
 
     layers: dict[str, tuple[torch.Tensor, torch.Tensor, float]]
-    head: torch.nn.Module
+    whole: dict[str, torch.nn.Module]
     classes: int
 
 
 def adapter_of(model: Any) -> Adapter | None:
-    """The adapter inside a peft classifier; None where it is more than plain LoRA and one head."""
-    layers, heads = {}, []
+    """The adapter inside a peft classifier; None where it is more than plain LoRA and whole layers."""
+    layers, whole = {}, {}
     for name, module in model.named_modules():
         if hasattr(module, "lora_A") and NAME in module.lora_A:
             plain = not getattr(module, "use_dora", {}).get(NAME, False)
@@ -48,10 +48,10 @@ def adapter_of(model: Any) -> Adapter | None:
                 return None
             layers[name] = (a.weight.detach(), b.weight.detach(), float(module.scaling[NAME]))
         elif hasattr(module, "modules_to_save") and NAME in module.modules_to_save:
-            heads.append(module)
-    if len(heads) != 1 or not layers:
+            whole[name] = module.modules_to_save[NAME]
+    if not whole or not layers:
         return None
-    return Adapter(layers, heads[0].modules_to_save[NAME], int(model.config.num_labels))
+    return Adapter(layers, whole, int(model.config.num_labels))
 
 
 class _Layer(torch.nn.Module):
@@ -72,20 +72,18 @@ class _Layer(torch.nn.Module):
         return out
 
 
-class _Head(torch.nn.Module):
-    """Each task's head on its own rows; scores of missing classes are -inf."""
+class _Whole(torch.nn.Module):
+    """A layer that each task has of its own, on its own rows; scores of classes that a head does not have are -inf."""
 
-    def __init__(self, mixture: Mixture) -> None:
+    def __init__(self, name: str, mixture: Mixture) -> None:
         super().__init__()
-        self.mixture = mixture
+        self.name, self.mixture = name, mixture
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        widest = max(adapter.classes for _, adapter in self.mixture.spans)
-        parts = []
-        for span, adapter in self.mixture.spans:
-            scores = adapter.head(x[span])
-            parts.append(torch.nn.functional.pad(scores, (0, widest - scores.shape[-1]), value=-torch.inf))
-        return torch.cat(parts)
+        parts = [adapter.whole[self.name](x[span]) for span, adapter in self.mixture.spans]
+        widest = max(part.shape[-1] for part in parts)
+        pad = torch.nn.functional.pad
+        return torch.cat([pad(part, (0, widest - part.shape[-1]), value=-torch.inf) for part in parts])
 
 
 class Mixture:
@@ -103,11 +101,12 @@ class Mixture:
             if hasattr(module, "lora_A"):
                 _put(self.model, inner, _Layer(module.get_base_layer(), name, self))
             elif hasattr(module, "modules_to_save"):
-                _put(self.model, inner, _Head(self))
+                _put(self.model, inner, _Whole(name, self))
 
     def add(self, name: str, adapter: Adapter) -> bool:
         """Take in a task's adapter; False where it sits in other layers. Its own copy of the base may then be forgotten."""
-        fits = not self.adapters or set(adapter.layers) == set(next(iter(self.adapters.values())).layers)
+        other = next(iter(self.adapters.values()), adapter)
+        fits = set(adapter.layers) == set(other.layers) and set(adapter.whole) == set(other.whole)
         if fits:
             self.adapters[name] = adapter
         return fits
