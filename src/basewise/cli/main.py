@@ -94,7 +94,7 @@ def _about(
 
 
 def _options_of(inputs: str | Sequence[str] | None, split: str | None, query: str | None, **more: Any) -> Any:
-    """ChooseOptions from what the commands share; "group:" and "time:" name the column that decides the split."""
+    """ChooseOptions from what the commands share."""
     from basewise.core.split import asked_split
     from basewise.steps.choose import ChooseOptions
 

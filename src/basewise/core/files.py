@@ -58,7 +58,7 @@ def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         os.chmod(temporary, mode)
-        _sync(temporary)  # or a power cut may leave the name without the bytes
+        sync(temporary)  # or a power cut may leave the name without the bytes
         os.replace(temporary, path)
     except OSError as error:
         raise explain_os_error(error, path) from error
@@ -67,7 +67,8 @@ def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file or a folder's names to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -31,8 +31,11 @@ DATE_FORMATS = (
 
 
 def asked_split(text: str | None) -> tuple[str | None, str | None, str | None]:
-    """(split, column of groups, column of times) as a user writes them: "chance", "group:customer", "time:date", a column that says
-    train or test; behind the last two and a column "+group:customer" tells whose rows belong together."""
+    """(split, column of groups, column of times) as a user writes them.
+
+    "chance", "none", "group:customer", "time:date", or a column that says train or test; "+group:customer" behind any but "group:"
+    tells whose rows belong together.
+    """
     first, _, group = (text or "").partition("+group:")
     how, _, column = first.partition(":")
     if how == "group":

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from basewise.core.errors import InputError, RunError
-from basewise.core.files import explain_os_error
+from basewise.core.files import explain_os_error, sync
 from basewise.core.hashing import sha256_file
 from basewise.engine.loop import State
 
@@ -79,11 +79,11 @@ def write(folder: Path, state: State, facts: dict[str, Any]) -> Path:
         }
         (temporary / RECORD).write_text(json.dumps(record), encoding="utf-8")
         for path in temporary.iterdir():
-            _sync(path)
+            sync(path)
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         raise explain_os_error(error, target) from error
     except Exception as error:  # safetensors has an error class of its own for a full disk
@@ -114,14 +114,6 @@ def _shared(model: dict[str, torch.Tensor]) -> dict[str, str]:
 def _unshared(model: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     shared = _shared(model)
     return {name: value.detach().contiguous().cpu() for name, value in model.items() if name not in shared}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read(path: Path) -> tuple[State, dict[str, Any]]:

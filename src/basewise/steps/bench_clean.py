@@ -48,7 +48,7 @@ def corpus_state(path: Path) -> str:
 
 
 def corpus_texts(path: Path) -> Iterator[str]:
-    """Texts of a corpus: the column "text", else the first column of words; plain files whole."""
+    """Texts of a corpus: the column "text", else the first column of words; plain files in pieces."""
     for file in corpus_files(path):
         if file.suffix in (".txt", ".md"):
             yield from _pieces(file)

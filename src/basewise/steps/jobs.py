@@ -126,21 +126,22 @@ def run(job: Job, progress: Progress = silent) -> Outcome:
         with Meter() as meter:
             probabilities = np.asarray(fitted.probabilities(job.texts), dtype=np.float64)
     except BasewiseError as error:
-        passing = isinstance(error, (RunError, OutOfMemory))  # a disk or a memory may have room the next time
-        return Outcome(
-            probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=str(error), passing=passing
-        )
+        # a disk or a memory may have room the next time
+        return _failed(str(error), isinstance(error, (RunError, OutOfMemory)))
     except OSError:
         raise  # the disk or the machine: the next arm would meet it too
     except Exception as error:  # noqa: BLE001 - a fault of ours or of a library, on one base with one method
-        said = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
-        return Outcome(probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=said, passing=True)
+        return _failed(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}", True)
     cost = Cost(
         seconds=fit_meter.seconds + meter.seconds,
         memory_bytes=max(fit_meter.peak_bytes, meter.peak_bytes),
         predict_seconds_per_row=meter.seconds / max(1, len(job.texts)),
     )
     return Outcome(probabilities=probabilities, cost=cost, choices=dict(fitted.choices))
+
+
+def _failed(error: str, passing: bool) -> Outcome:
+    return Outcome(probabilities=np.zeros((0, 0)), cost=Cost(), choices={}, error=error, passing=passing)
 
 
 def keep(run: RunDir, name: str, outcome: Outcome) -> None:

@@ -134,20 +134,13 @@ def serve(folders: str | Path | Sequence[str | Path], options: ServeOptions | No
 
 def inside(folder: Path) -> list[Path]:
     """The folder itself where it can be served, else the folders in it that can; itself again where there is none, to be refused."""
-    if _servable(folder) or not folder.is_dir():
+    if is_release(folder) or _holds(folder) or not folder.is_dir():
         return [folder]
-    there = (
-        one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")
-    )  # one may be in the making
+    # hidden ones may be in the making, and other things than releases have a manifest too
+    there = (one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
     return sorted(filter(_holds, there)) or [folder]
 
 
 def _holds(folder: Path) -> bool:
-    """Whether a folder holds a release or a predictor: other things have a manifest too."""
+    """Whether a folder holds a release or a predictor."""
     return any((folder / name).is_file() for name in (RECORD, "predictor.json", "predictor/predictor.json"))
-
-
-def _servable(folder: Path) -> bool:
-    return is_release(folder) or any(
-        (folder / place / "predictor.json").is_file() for place in (".", "predictor")
-    )

@@ -146,7 +146,7 @@ class Watch:
                     if not classes:  # of a time before classes were kept: the label says nothing
                         unknown += 1
                         continue
-                    truth = classes.index(label) if label in classes else -1  # -1: it cannot have been right
+                    truth = _place(classes, label)
                     request = id_.rpartition("-")[0]
                     known = file.execute(
                         "select 1 from truths where id >= ? and id < ? limit 1",
@@ -163,7 +163,7 @@ class Watch:
                     ).fetchone()
                     agrees = None
                     if beside is not None and (theirs := self._classes(file, shadow or "")):
-                        agrees = beside[0] == (theirs.index(label) if label in theirs else -1)
+                        agrees = beside[0] == _place(theirs, label)
                     found.append((row[0], row[1] == truth, agrees))
         except sqlite3.Error as error:
             raise RunError(
@@ -346,3 +346,8 @@ class Watch:
         )
         for table in ("shadows", "truths"):
             file.execute(f"delete from {table} where id not in (select id from answers)")
+
+
+def _place(classes: list[str], label: str) -> int:
+    """Place of a class by its name; -1 for one that the version does not know, and so cannot have been right about."""
+    return classes.index(label) if label in classes else -1

@@ -10,6 +10,8 @@ from basewise.core.files import Progress, silent
 from basewise.core.hashing import sha256_file
 from basewise.engine.store import Store, verify
 
+LOCATOR = ("path",)
+
 
 def cards() -> list[Card]:
     """None: files are named when they are used."""
