@@ -322,8 +322,10 @@ def _split(
     )
     for wanted, role in (("given", "split"), ("group", "group"), ("time", "time")):
         if how == wanted and not by_role[role]:
+            typed = "COLUMN" if wanted == "given" else f"{wanted}:COLUMN"
             raise InputError(
-                f"a split by {wanted} needs a {role} column, none was found", f"name it with {role}="
+                f"a split by {wanted} needs a {role} column, none was found",
+                f"name it with {role}=, on the command line --split {typed}",
             )
     if how == "none":
         return how, np.full(len(rows), "train", dtype="<U5")
