@@ -18,6 +18,7 @@ import common
 import service
 
 WAYS = {"before": (False, False), "rounded": (True, False), "rounded, kept": (True, True)}
+AS_IT_RUNS = "rounded, kept"
 SIZES = (1, 8, 16, 60, 128, 512)
 CLAIMED = [str(size) for size in SIZES if size >= 8]
 
@@ -90,19 +91,23 @@ def main() -> None:
         for way in WAYS
     ]
     print(common.table(lines, ("rows a second", *map(str, SIZES), f"{len(texts)} at once")))
-    gain = {s: rates["rounded"][s]["median"] / rates["before"][s]["median"] for s in map(str, SIZES)}
-    left = whole["rounded, kept"]["page_faults"]["median"] / max(
-        1.0, whole["rounded"]["page_faults"]["median"]
-    )
+    gain = {
+        way: {s: rates[way][s]["median"] / rates["before"][s]["median"] for s in map(str, SIZES)}
+        for way in WAYS
+    }
+    left = whole[AS_IT_RUNS]["page_faults"]["median"] / max(1.0, whole["rounded"]["page_faults"]["median"])
     met = {
-        "rounded is faster at every size from 8 to 512 rows": all(gain[s] > 1 for s in CLAIMED),
+        "rounded alone is faster at every size from 8 to 512 rows": all(
+            gain["rounded"][s] > 1 for s in CLAIMED
+        ),
+        "rounded and kept, as the product runs, too": all(gain[AS_IT_RUNS][s] > 1 for s in CLAIMED),
         "a tenth of the page faults at most": left <= 0.1,
     }
-    times = [gain[s] for s in CLAIMED]
+    alone, times = ([gain[way][s] for s in CLAIMED] for way in ("rounded", AS_IT_RUNS))
     faults = whole["rounded"]["page_faults"]["median"]
     headline = (
-        f"{o.base}, batches that change: {min(times):.2f} to {max(times):.2f} x the rows a second when their sizes are rounded (8 to 512"
-        f" rows); {faults:,.0f} page faults in a pass over {len(texts):,} texts, {left:.1%} of them where memory is kept"
+        f"{o.base}, batches that change: {min(times):.2f} to {max(times):.2f} x the rows a second when sizes are rounded and memory is kept"
+        f" (8 to 512 rows; rounded alone {min(alone):.2f} to {max(alone):.2f}); {faults:,.0f} page faults in a pass over {len(texts):,} texts, {left:.1%} of them where memory is kept"
     )
     result = {
         "headline": headline,

@@ -56,7 +56,7 @@ def matmul_peak(dtype: torch.dtype, seconds: float = SECONDS, device: str = "cpu
 def keep_memory() -> None:
     """Let glibc keep up to KEPT bytes of freed memory: results of layers are freed and asked for again at every step.
 
-    Handed back to the system each time, a pass over 600 texts took 110,000 page faults, a sixth to a third of its time (docs/log.md).
+    Handed back to the system each time, a pass over 2,000 texts takes some 100,000 page faults (benchmarks/batches.py).
     Where the C library is another one, nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):

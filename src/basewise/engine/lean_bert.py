@@ -250,8 +250,10 @@ class _Layout:
         self.nothing = torch.zeros(1, dtype=dtype, device=device)
         self.ragged = self.rows * self.longest != len(batch.flat)
         self.count = self.room = len(batch.flat)
-        if dtype == torch.bfloat16 and device.type == "cpu":
-            self.room = room_for(self.count)
+        if dtype == torch.bfloat16 and device.type == "cpu" and self.rows > 1:
+            self.room = room_for(
+                self.count
+            )  # a row alone has one of few lengths, and would be copied at every layer
         bias: torch.Tensor | None = None
         if self.ragged:
             steps = torch.arange(self.longest, device=device)
