@@ -17,6 +17,7 @@ from basewise.core.evidence import Trial
 from basewise.stats import paired, selection
 from basewise.stats.calibration import log_loss
 from basewise.steps.measures import classes_for, difference, interval_of, measured, name_of, scores_of
+from basewise.steps.worth import ends
 
 CONTROLS = ("majority", "words", "scratch")
 MARGIN = 0.01
@@ -153,6 +154,7 @@ def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], un
         factor = saved["words"]
         more = "at least " if factor["censored"] else "about "
         text += f"; where it has {factor['at']:.0f} labels, words alone would need {more}{factor['factor']:.1f} times as many"
+        text += f" {ends(factor['low'], factor['high'])}"
     return text + "."
 
 

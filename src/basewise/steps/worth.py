@@ -112,6 +112,11 @@ def affordable(fits: dict[int, float], clock: Clock, share: float) -> int:
     return int(min(DRAWS, (clock.left * share) // max(sum(fits.values()), 1e-3)))
 
 
+def ends(low: float, high: float | None) -> str:
+    """[2.4, ∞]: the interval of a factor, open where the control never gets there (inf, None in JSON)."""
+    return f"[{low:.1f}, {'∞' if high is None or np.isinf(high) else f'{high:.1f}'}]"
+
+
 def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) -> dict[str, Any]:
     """The labels saved by the base at a size that leaves the control room to catch up, as the decision's schema has it."""
     from basewise.stats.transfer import LearningCurve, labels_saved
@@ -132,7 +137,7 @@ def saved_labels(base: dict[str, Any], control: dict[str, Any], against: str) ->
     catches = result.catches_up_at
     sentence = (
         f"At {at:.0f} labelled rows {against} would need {factor} as many to be as good"
-        f" [{result.low:.1f}, {f'{result.high:.1f}' if np.isfinite(result.high) else '∞'}]"
+        f" {ends(result.low, result.high)}"
     )
     told = result.low >= UNTOLD or bool(np.isfinite(result.high))
     if not told:

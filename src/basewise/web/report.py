@@ -14,6 +14,7 @@ from typing import Any
 from basewise.core.decision import Decision
 from basewise.core.files import write_text
 from basewise.steps.measures import said
+from basewise.steps.worth import ends
 from basewise.web import by_metric, sections
 from basewise.web.leaderboard import leaderboard
 from basewise.web.style import CSS
@@ -83,12 +84,11 @@ def strip(decision: Decision) -> str:
         cells.append((f"better than {gap['name']}", f"{100 * gap['estimate']:+.1f}", text))
     for control, saved in decision.labels_saved.items():
         more = "≥ " if saved["censored"] else ""
-        high = "∞" if saved["high"] is None else f"{saved['high']:.1f}"
         cells.append(
             (
                 f"labels saved against {control}",
                 f"{more}{saved['factor']:.1f} ×" if saved.get("told", True) else "cannot tell",
-                f"[{saved['low']:.1f}, {high}]",
+                ends(saved["low"], saved["high"]),
             )
         )
     line = next((e for e in decision.leaderboard if e["name"] == decision.chosen), None)
