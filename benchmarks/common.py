@@ -262,7 +262,8 @@ class Journal:
     """Cells of a long benchmark as JSON lines; a cell that is there with the same key is not run again."""
 
     def __init__(self, name: str, *, smoke: bool) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="basewise-bench-")) if smoke else RESULTS
+        self._passing = tempfile.TemporaryDirectory(prefix="basewise-bench-") if smoke else None
+        folder = Path(self._passing.name) if self._passing else RESULTS
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}.cells.jsonl"
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []

@@ -71,6 +71,7 @@ class Ours:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
+        from basewise.engine.direct import Weights
         from basewise.engine.encoder import Encoder, HookedNetwork
         from basewise.engine.layers import views
         from basewise.engine.lean_bert import LeanBert
@@ -83,7 +84,7 @@ class Ours:
             (f"layer{model.config.num_hidden_layers}",), ("mean",), model.config.num_hidden_layers
         )
         cpu = torch.device("cpu")
-        self.bf16 = Encoder(LeanBert(model, "bf16", cpu))
+        self.bf16 = Encoder(LeanBert(Weights.of(model), "bf16", cpu))
         self.fp32 = Encoder(HookedNetwork(model, "fp32", cpu), budget=1024)
 
     def encode(self, texts: list[str], precision: str = "bf16") -> np.ndarray:

@@ -219,3 +219,17 @@ def message(answer: httpx.Response) -> str:
 def body(rows: Any, **more: Any) -> bytes:
     """A body of the predict route."""
     return json.dumps({"rows": rows, **more}).encode()
+
+
+def labelled(client: Any, task: str, answer: dict[str, Any], label: str) -> dict[str, Any]:
+    """Post one label; sent again for as long as the service asks for that (answers are written behind the requests)."""
+    for _ in range(20):
+        posted = client.post(
+            f"/v1/tasks/{task}/labels", json={"labels": [{"id": answer["id"], "label": label}]}
+        )
+        if posted.status_code != 503:
+            break
+        time.sleep(float(posted.headers["Retry-After"]))
+    posted.raise_for_status()
+    found: dict[str, Any] = posted.json()
+    return found

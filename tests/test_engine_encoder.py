@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from basewise.core.errors import OutOfMemory, UnknownName
 from basewise.engine.batches import CPU_TOKENS, batches, padding_factor, room_for
+from basewise.engine.direct import Weights
 from basewise.engine.encoder import Encoder, HookedNetwork
 from basewise.engine.layers import View, default_layers, views
 from basewise.engine.lean_bert import LeanBert, fits
@@ -90,6 +91,10 @@ def rows_of(lengths: list[int]) -> Tokens:
     return pack([generator.integers(5, 50, n) for n in lengths], np.zeros(len(lengths), bool))
 
 
+def lean(model: torch.nn.Module, precision: str = "fp32") -> LeanBert:
+    return LeanBert(Weights.of(model), precision, CPU)
+
+
 def reference(model: torch.nn.Module, tokens: Tokens, view: View) -> np.ndarray:
     """Row by row, unpadded, through transformers."""
     out = []
@@ -114,7 +119,7 @@ def test_equal_to_transformers(kind: str, way: str) -> None:
     if way == "lean" and not fits(model.config):
         assert kind == "llama"
         return
-    network = (HookedNetwork if way == "hooked" else LeanBert)(model, "fp32", CPU)
+    network = lean(model) if way == "lean" else HookedNetwork(model, "fp32", CPU)
     for lengths, budget in ((RAGGED, 100), ([7] * 5, 100), ([40, 39], 20)):
         tokens = rows_of(lengths)
         got = Encoder(network, budget).encode(tokens, WANTED)
@@ -129,8 +134,8 @@ def test_equal_to_transformers(kind: str, way: str) -> None:
 def test_bf16_is_near(kind: str, lengths: list[int]) -> None:
     model = small_model(kind)
     tokens = rows_of(lengths)
-    exact = Encoder(LeanBert(model, "fp32", CPU)).encode(tokens, WANTED)
-    near = Encoder(LeanBert(model, "bf16", CPU)).encode(tokens, WANTED)
+    exact = Encoder(lean(model)).encode(tokens, WANTED)
+    near = Encoder(lean(model, "bf16")).encode(tokens, WANTED)
     found = compare("bf16", exact, near)
     assert found.worst_cosine > 0.99
     assert found.rows == len(tokens)
@@ -142,7 +147,7 @@ def test_bf16_attention_survives_scores_that_overflow() -> None:
         for layer in model.encoder.layer:
             layer.attention.self.query.weight.mul_(60)
     tokens = rows_of(RAGGED)
-    got = Encoder(LeanBert(model, "bf16", CPU)).encode(tokens, WANTED)
+    got = Encoder(lean(model, "bf16")).encode(tokens, WANTED)
     assert np.isfinite(got).all()
 
 

@@ -24,7 +24,7 @@ from basewise.core.files import lock
 from basewise.steps.predict import load
 from basewise.steps.serve import read_limits
 from basewise.web.keys import Keys
-from served import CLASSES, Running, body, free_port, run_folder, service, start
+from served import CLASSES, Running, body, free_port, labelled, run_folder, service, start
 from tiny import command, refused
 
 GUIDE = Path(__file__).resolve().parent.parent / "docs" / "serve.md"
@@ -183,8 +183,7 @@ def test_a_wrong_release_is_rolled_back_by_its_labels(made: dict[str, Path], run
             for i, row in enumerate(tiny.rows(12, seed=100 + round_)):
                 text = f"{row['text']} {i}"
                 answer = client.post("/v1/tasks/tickets/predict", content=body(text)).json()["answers"][0]
-                labels = [{"id": answer["id"], "label": row["queue"]}]
-                found = client.post("/v1/tasks/tickets/labels", json={"labels": labels}).json()
+                found = labelled(client, "tickets", answer, row["queue"])
                 assert found["kept"] == 1
                 rolled_back = rolled_back or found["rolled_back"]
             if rolled_back:
@@ -226,8 +225,7 @@ def test_the_state_survives_a_kill(made: dict[str, Path], tmp_path: Path) -> Non
                 "/v1/admin/tasks/words/replace", json={"folder": str(made["mails"])}
             ).raise_for_status()
             answer = client.post("/v1/tasks/words/predict", content=body(TEXTS[0])).json()
-            label = {"id": answer["answers"][0]["id"], "label": "billing"}
-            assert client.post("/v1/tasks/words/labels", json={"labels": [label]}).json()["kept"] == 1
+            assert labelled(client, "words", answer["answers"][0], "billing")["kept"] == 1
     finally:
         first.kill()
     with service([str(made["words"])], state, {"all": admin}) as again, again.client() as client:

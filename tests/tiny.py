@@ -98,7 +98,7 @@ def base_folder(folder: Path, seed: int = 0, masked: bool = False) -> Path:
         for topic in TOPICS.values():
             words[[pieces[word] for word in topic.split()]] += 0.03 * torch.randn(config.hidden_size)
         (folder / "config.json").write_text(
-            json.dumps(config.to_diff_dict() | {"architectures": [type(model).__name__]})
+            json.dumps(config.to_dict() | {"architectures": [type(model).__name__]})
         )
         tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # the token table again
         save_file(

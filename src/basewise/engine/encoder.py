@@ -18,6 +18,7 @@ from basewise.core.base import Base
 from basewise.core.errors import BasewiseError, InputError, OutOfMemory
 from basewise.core.files import Progress, read_json, silent
 from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS, batches
+from basewise.engine.direct import Weights
 from basewise.engine.layers import View
 from basewise.engine.tokens import Tokens
 
@@ -137,26 +138,52 @@ def out_of_memory(error: BaseException) -> bool:
 
 def open_network(base: Base, precision: str) -> Network:
     """The network of a base in "fp32", "bf16" or "int8", on the GPU if there is one."""
-    from basewise.engine.lean_bert import KINDS
+    return open_networks(base, DTYPES[precision])(precision)
+
+
+def open_networks(base: Base, dtype: torch.dtype = torch.float32) -> Callable[[str], Network]:
+    """Precision to network, over weights that are read once.
+
+    Lower precisions may convert them in place, so they come last; `dtype`: the widest that will be asked for.
+    """
+    from basewise.engine import direct
+    from basewise.engine.device import keep_memory
+    from basewise.engine.lean_bert import KINDS, LeanBert, fits
+
+    keep_memory()
+    weights = direct.weights(base)
+    if weights is not None and fits(weights.config):
+        return lambda precision: LeanBert(weights, precision, _device())
     from basewise.engine.weights import load_network
 
     lean = read_json(base.folder / "config.json").get("model_type") in KINDS
-    return as_network(base, load_network(base, torch.float32 if lean else DTYPES[precision]), precision)
+    model = load_network(base, torch.float32 if lean else dtype)
+    return lambda precision: as_network(base, model, precision)
 
 
 def as_network(base: Base, model: Any, precision: str) -> Network:
     """A loaded fp32 model as a network in `precision`; the model may be converted in place, so lower precisions come last."""
     from basewise.engine.lean_bert import LeanBert, fits
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if fits(model.config):
-        return LeanBert(model, precision, device)
+        return LeanBert(Weights.of(model), precision, _device())
     if precision == "int8":
         raise InputError(
             f"int8 is offered for BERT-shaped encoders only, and {base.key} is a {model.config.model_type}",
             "use precision auto, bf16 or fp32",
         )
-    return HookedNetwork(model, precision, device)
+    return HookedNetwork(model, precision, _device())
+
+
+def lean(weights: Weights, precision: str) -> Network | None:
+    """The lean network of BERT-shaped weights; None where their kind is not computed by it."""
+    from basewise.engine.lean_bert import LeanBert, fits
+
+    return LeanBert(weights, precision, _device()) if fits(weights.config) else None
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Encoder:

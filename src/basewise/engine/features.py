@@ -323,11 +323,18 @@ def stored(base: Base, values: np.ndarray) -> np.ndarray:
     return values.astype(np.float16) if base.card.family != "decoder" and half_fits(values) else values
 
 
-def open_tokeniser(base: Base) -> Tokeniser:
-    """Token ids of texts, cut at the base's context."""
-    from basewise.engine.weights import load_tokenizer
+def open_tokeniser(base: Base, most: int | None = None) -> Tokeniser:
+    """Token ids of texts, cut at the base's context, or at `most` tokens where that is less."""
+    from basewise.engine import direct
 
-    return Tokeniser(load_tokenizer(base), base.card.context, base.card.family != "static")
+    tokenizer = direct.tokenizer(base.folder)
+    if tokenizer is None:
+        from basewise.engine.weights import load_tokenizer
+
+        tokenizer = load_tokenizer(base)
+    return Tokeniser(
+        tokenizer, min(base.card.context, most or base.card.context), base.card.family != "static"
+    )
 
 
 def open_encoder(base: Base, precision: str) -> Any:
@@ -347,12 +354,7 @@ def _open_both(base: Base, precision: str) -> tuple[Any, Any]:
 
     The second may convert the first one's weights in place, so the first is used before the second is asked for.
     """
-    import torch
+    from basewise.engine.encoder import Encoder, open_networks
 
-    from basewise.engine.encoder import Encoder, as_network
-    from basewise.engine.weights import load_network
-
-    model = load_network(base, torch.float32)
-    return Encoder(
-        as_network(base, model, "fp32")
-    ).encode, lambda: Encoder(as_network(base, model, precision)).encode
+    network = open_networks(base)
+    return Encoder(network("fp32")).encode, lambda: Encoder(network(precision)).encode

@@ -8,6 +8,7 @@ once for the processor's matrix unit where torch can. A test compares it with tr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from basewise.engine.batches import room_for
+from basewise.engine.direct import Weights, modules_of
 from basewise.engine.encoder import DTYPES, Packed, Seen
 
 SHORT = 512
@@ -102,12 +104,11 @@ class _Int8Linear:
 class _Norm:
     """LayerNorm in the dtype of its input (torch accumulates in fp32 inside)."""
 
-    def __init__(self, module: Any, dtype: torch.dtype, device: torch.device) -> None:
-        self.weight, self.bias = (
-            module.weight.detach().to(device, dtype),
-            module.bias.detach().to(device, dtype),
-        )
-        self.eps = module.eps
+    def __init__(
+        self, pair: tuple[torch.Tensor, torch.Tensor], eps: float, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.weight, self.bias = (tensor.to(device, dtype) for tensor in pair)
+        self.eps = eps
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
@@ -116,47 +117,37 @@ class _Norm:
 class _Block:
     """The weights of one layer."""
 
-    def __init__(self, layer: Any, mpnet: bool, precision: str, device: torch.device) -> None:
-        dtype = DTYPES[precision]
-        linear = _Int8Linear if precision == "int8" else _Linear
-        if mpnet:
-            inner = layer.attention.attn
-            triple, out, norm = (inner.q, inner.k, inner.v), inner.o, layer.attention.LayerNorm
-        else:
-            inner = layer.attention.self
-            triple = (inner.query, inner.key, inner.value)
-            out, norm = layer.attention.output.dense, layer.attention.output.LayerNorm
-        self.qkv = linear(
-            torch.cat([m.weight for m in triple]), torch.cat([m.bias for m in triple]), dtype, device
-        )
-        self.out, self.norm1 = linear(out.weight, out.bias, dtype, device), _Norm(norm, dtype, device)
-        up, down = layer.intermediate.dense, layer.output.dense
-        self.up = linear(up.weight, up.bias, dtype, device)
-        self.down = linear(down.weight, down.bias, dtype, device)
-        self.norm2 = _Norm(layer.output.LayerNorm, dtype, device)
+    def __init__(self, weights: Weights, layer: int, precision: str, device: torch.device) -> None:
+        dtype, eps = DTYPES[precision], float(weights.config.layer_norm_eps)
+        kind = _Int8Linear if precision == "int8" else _Linear
+        modules = {what: weights.pair(name) for what, name in modules_of(weights.config, layer).items()}
+        triple = [modules[what] for what in ("query", "key", "value")]
+        self.qkv = kind(torch.cat([w for w, _ in triple]), torch.cat([b for _, b in triple]), dtype, device)
+        self.out = kind(*modules["out"], dtype, device)
+        self.up, self.down = kind(*modules["up"], dtype, device), kind(*modules["down"], dtype, device)
+        self.norm1 = _Norm(modules["norm1"], eps, dtype, device)
+        self.norm2 = _Norm(modules["norm2"], eps, dtype, device)
 
 
 class LeanBert:
-    """A `Network` over the weights of a loaded transformers model (in fp32; it is not needed afterwards)."""
+    """A `Network` over an encoder's fp32 weights (not needed afterwards)."""
 
-    def __init__(self, model: Any, precision: str, device: torch.device) -> None:
-        config = model.config
+    def __init__(self, weights: Weights, precision: str, device: torch.device) -> None:
+        config, tensors = weights.config, weights.tensors
         self.layers, self.width = int(config.num_hidden_layers), int(config.hidden_size)
         self.heads, self.device, self.dtype = int(config.num_attention_heads), device, DTYPES[precision]
         self.act = ACTIVATIONS[config.hidden_act]
-        mpnet = config.model_type == "mpnet"
         self.shift = 0 if config.model_type == "bert" else int(config.pad_token_id) + 1
-        embeddings = model.embeddings
-        self.words = embeddings.word_embeddings.weight.detach().float().to(device)
-        self.places = embeddings.position_embeddings.weight.detach().float().to(device)
-        kinds = getattr(embeddings, "token_type_embeddings", None)
+        self.words = tensors["embeddings.word_embeddings.weight"].float().to(device)
+        self.places = tensors["embeddings.position_embeddings.weight"].float().to(device)
+        kinds = tensors.get("embeddings.token_type_embeddings.weight")
         if kinds is not None:
-            self.places = self.places + kinds.weight.detach().float()[0].to(device)
-        self.norm = _Norm(embeddings.LayerNorm, torch.float32, device)
-        self.blocks = [_Block(layer, mpnet, precision, device) for layer in model.encoder.layer]
-        self.relative = model.encoder if mpnet else None
-        if self.relative is not None:
-            self.relative.relative_attention_bias.to(device=device, dtype=torch.float32)
+            self.places = self.places + kinds.float()[0].to(device)
+        eps = float(config.layer_norm_eps)
+        self.norm = _Norm(weights.pair("embeddings.LayerNorm"), eps, torch.float32, device)
+        self.blocks = [_Block(weights, layer, precision, device) for layer in range(self.layers)]
+        table = tensors.get("encoder.relative_attention_bias.weight")
+        self.relative = None if table is None else table.float().to(device)
 
     def forward(self, batch: Packed, deepest: int, seen: Seen) -> None:
         """One batch, tokens packed; calls `seen` after every block."""
@@ -236,10 +227,19 @@ def _plain_attention(triple: torch.Tensor, layout: _Layout, scale: float) -> tor
     return out
 
 
+def _buckets(longest: int, device: torch.device) -> torch.Tensor:
+    """(T, T) int64: which of MPNet's 32 biases a query has for a key: one for each of 8 steps on either side, then ever wider."""
+    steps = torch.arange(longest, device=device)
+    apart = steps[:, None] - steps[None, :]
+    far = apart.abs()
+    wide = 8 + (torch.log(far.float() / 8) / math.log(128 / 8) * 8).long()
+    return (apart < 0) * 16 + torch.where(far < 8, far, wide.clamp(max=15))
+
+
 class _Layout:
     """Where the tokens of a packed batch lie when rows stand side by side, and what attention may see."""
 
-    def __init__(self, batch: Packed, dtype: torch.dtype, relative: Any, heads: int) -> None:
+    def __init__(self, batch: Packed, dtype: torch.dtype, relative: torch.Tensor | None, heads: int) -> None:
         device, lengths = batch.device, torch.from_numpy(batch.lengths).to(batch.device)
         self.rows, self.longest = len(batch.rows), int(batch.lengths.max())
         self.lengths = lengths
@@ -263,7 +263,7 @@ class _Layout:
             self.real = (steps < lengths[:, None]).to(dtype)[:, None, :, None]
             bias.masked_fill_((steps >= lengths[:, None])[:, None, None], torch.finfo(dtype).min / 2)
         if relative is not None:
-            near = relative.compute_position_bias(torch.zeros(1, self.longest, 1, device=device)).to(dtype)
+            near = relative[_buckets(self.longest, device)].permute(2, 0, 1)[None].to(dtype)
             bias = near if bias is None else near + bias
         self.bias4 = bias
         self.beta = 0.0 if bias is None else 1.0

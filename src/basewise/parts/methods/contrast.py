@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,44 +83,69 @@ def class_batches(labels: np.ndarray, rng: np.random.Generator) -> Iterator[np.n
 
 
 class Body:
-    """A network with token means of its last layer as output; built once for training and for use."""
+    """A network with token means of its last layer as output; to be trained, or in use with the weights that training gave."""
 
-    def __init__(self, base: Base, precision: str, state: dict[str, np.ndarray] | None = None) -> None:
+    def __init__(self, base: Base, precision: str, tuned: dict[str, np.ndarray] | None = None) -> None:
+        from basewise.engine.features import open_tokeniser
+
+        self.base, self.precision, self._tuned = base, precision, tuned
+        self.tokenise = open_tokeniser(base, MOST_TOKENS)
+        self._encoder: Any = None if tuned is None else self._in_use(tuned)
+
+    def _in_use(self, tuned: dict[str, np.ndarray]) -> Any:
+        """The forward pass with some weights replaced; ValueError for one that the network lacks."""
+        import torch
+
+        from basewise.engine import direct
+        from basewise.engine.encoder import Encoder, lean
+
+        tensors = {name: torch.from_numpy(value) for name, value in tuned.items()}
+        weights = direct.weights(self.base)
+        network = lean(weights.changed(tensors), self.precision) if weights else None
+        if network is not None:
+            return Encoder(network)
+        if wrong := self.model.load_state_dict(tensors, strict=False).unexpected_keys:
+            raise ValueError(f"weights that the network lacks: {wrong[:3]}")
+        return self._trained()
+
+    def _trained(self) -> Any:
+        """The forward pass with the model's own weights."""
+        from basewise.engine.encoder import Encoder, as_network
+        from basewise.engine.lean_bert import fits
+
+        precision = self.precision if fits(self.model.config) else "fp32"
+        return Encoder(as_network(self.base, self.model, precision))
+
+    @cached_property
+    def model(self) -> Any:
+        """The network as transformers opens it, with attention that trains fast."""
         import torch
 
         from basewise.engine.attention import train_attention
-        from basewise.engine.tokens import Tokeniser
-        from basewise.engine.upper import UpperHalf
-        from basewise.engine.weights import load_network, load_tokenizer
+        from basewise.engine.weights import load_network
 
-        self.base, self.precision = base, precision
-        self.model = train_attention(load_network(base, torch.float32))
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenise = Tokeniser(load_tokenizer(base), min(base.card.context, MOST_TOKENS))
-        self.upper = UpperHalf(self.model, tuned_layers(base.card.layers))
-        self._encoder: Any = None
-        if state is not None:
-            tensors = {name: torch.from_numpy(value) for name, value in state.items()}
-            missing = self.model.load_state_dict(tensors, strict=False)
-            if missing.unexpected_keys:
-                raise ValueError(f"weights that the network lacks: {missing.unexpected_keys[:3]}")
+        model = train_attention(load_network(self.base, torch.float32))
+        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def upper(self) -> Any:
+        """The layers that are trained."""
+        from basewise.engine.upper import UpperHalf
+
+        return UpperHalf(self.model, tuned_layers(self.base.card.layers))
 
     def features(self, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
         """(n, D) float32 of the tuned network, in length-sorted batches and the precision verified on the base."""
-        from basewise.engine.encoder import Encoder, as_network
         from basewise.engine.layers import views
-        from basewise.engine.lean_bert import fits
 
         layers = self.base.card.layers
-        if self._encoder is None:
-            precision = self.precision if fits(self.model.config) else "fp32"
-            self._encoder = Encoder(as_network(self.base, self.model, precision))
+        self._encoder = self._encoder or self._trained()
         tokens = self.tokenise(list(texts))
         return self._encoder.encode(tokens, views([f"layer{layers}"], ("mean",), layers), progress)[:, 0]
 
     def state(self) -> dict[str, np.ndarray]:
         """The weights that training changed."""
-        return {
+        return self._tuned or {
             name: parameter.detach().cpu().numpy().copy()
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad
