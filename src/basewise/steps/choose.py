@@ -104,7 +104,7 @@ def choose(
     check_metric(options.metric)
     if to:
         check_place(Path(to))
-    if source == "-":  # a pipe can be read once only
+    if isinstance(source, str) and source == "-":  # a pipe can be read once only
         source = read_table(source, query=options.query)
     if unlabelled := few_labelled(source, target, options):
         return zero_shot(unlabelled, (bases, methods), allowed, to, options)
@@ -148,7 +148,7 @@ def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int =
         return source
     from basewise.steps.audit import AuditOptions, audit
 
-    if source == "sample":
+    if isinstance(source, str) and source == "sample":  # a frame compares cell by cell
         from basewise.sample import path
 
         source, target = path(), target or "queue"

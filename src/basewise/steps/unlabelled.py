@@ -48,7 +48,8 @@ def few_labelled(source: Any, target: str | None, options: Any) -> Task | None:
     from basewise.steps.audit import MISSING_LABELS
 
     names = tuple(name for name, _ in options.wording.words)
-    if len(names) < 2 or isinstance(source, Task) or source == "sample":
+    sample = isinstance(source, str) and source == "sample"
+    if len(names) < 2 or isinstance(source, Task) or sample:
         return None
     table = read_table(source, query=options.query)
     flat = [n for n in table.columns if not pa.types.is_nested(table.data.schema.field(n).type)]
