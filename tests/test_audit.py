@@ -211,6 +211,28 @@ def test_planted_faults_are_found() -> None:
     )
 
 
+def test_a_column_that_is_the_answer_is_no_text_and_a_leak() -> None:
+    codes = {name: i for i, name in enumerate(SUBJECTS)}
+    rows = [{"text": r["text"], "label": codes[r["queue"]], "label_text": r["queue"]} for r in tickets()]
+    task = audit(rows)
+    assert (task.inputs, task.target) == (("text",), "label")
+    assert task.roles["label_text"] == "other (another name of each 'label')"
+    assert found(task, "leak").numbers["column"] == "label_text"
+    asked = audit(rows, inputs=["text", "label_text"])
+    leak = found(asked, "leak")
+    assert (leak.severity, leak.numbers["column"]) == ("fail", "label_text")
+    assert leak.advice.startswith("leave it out of the inputs")
+
+
+def test_an_input_that_only_helps_is_no_leak() -> None:
+    rows = [
+        row | {"topic_text": f"{row['queue']} {i % 97}" if i % 2 else f"a {i}"}
+        for i, row in enumerate(tickets())
+    ]
+    task = audit(rows, inputs=["text", "topic_text"], target="queue")
+    assert "leak" not in checks(task)
+
+
 def test_wrong_labels_are_found() -> None:
     rows, rng = tickets(600), np.random.default_rng(3)
     wrong = rng.choice(600, 40, replace=False)

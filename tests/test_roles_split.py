@@ -49,6 +49,33 @@ def test_few_values_or_one_large_one_are_no_group(name: str, values: list[str]) 
     assert guess_roles({**COLUMNS, name: column}, target="queue", group=name)[name].role == "group"
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "role"),
+    [
+        ("label_text", ["Billing", "Shipping", "Account"], "other"),  # one to one with the target
+        ("message_type", ["new", "reply", "forward", "new", "new"], "other"),
+        ("content_code", ["Billing", "Shipping", "Account"] * 20, "other"),
+        ("email_body", [f"word{i}" for i in range(50)], "input"),
+        ("subject", ["hello", "question", "order", "again"], "input"),  # the whole name
+    ],
+)
+def test_a_text_by_a_part_of_its_name_asks_for_variety(name: str, values: list[str], role: str) -> None:
+    column: list[str | None] = [values[i % len(values)] for i in range(N)]
+    roles = guess_roles({**{n: v for n, v in COLUMNS.items() if n != "subject"}, name: column})
+    assert (roles[name].role, roles["body"].role) == (role, "input")
+
+
+def test_other_names_of_many_classes_are_no_text() -> None:
+    classes = [f"c{i % 25}" for i in range(N)]
+    columns = {"text": COLUMNS["body"], "label": classes, "label_text": [f"name of {c}" for c in classes]}
+    roles = guess_roles(columns)
+    assert {n: r.role for n, r in roles.items()} == {
+        "text": "input",
+        "label": "target",
+        "label_text": "other",
+    }
+
+
 def test_given_roles_win() -> None:
     roles = guess_roles(COLUMNS, inputs="body", target="channel", group="queue", time="received")
     assert [roles[n].role for n in ("subject", "body", "channel", "queue", "received")] == [

@@ -34,6 +34,8 @@ GROUP_WORDS = {
     "group",
 }
 TIME_WORDS = {"time", "date", "timestamp", "created", "received", "datum", "updated", "at", "day"}
+TEXT_VARIETY = 0.3
+"""Different values a filled row above which a column can be a text: what stands in fewer is a kind or a name of one."""
 LEAST_GROUPS, LARGEST_GROUP = 20, 0.1
 """A group is guessed where there are this many, none with a larger share of the rows: a country or a plan is none."""
 ID_WORDS = {"id", "uuid", "guid", "index", "idx", "key", "nr", "number", "row", "no"}
@@ -47,6 +49,9 @@ class Role:
 
     role: str
     reason: str
+
+
+KEPT = Role("other", "kept for slices")
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ def guess_roles(
         if name not in roles:
             roles[name] = _guess_other(name, look, group is None, time is None)
     if not wanted:
+        _set_aside_other_names(columns, roles)
         _guess_inputs(looks, roles)
     elif any(r.role == "input" and r.reason != "given" for r in roles.values()):
         roles = {n: Role("other", "not among the inputs") if r.role == "input" and r.reason != "given" else r
@@ -172,22 +178,35 @@ def _guess_other(name: str, look: _Look, guess_group: bool, guess_time: bool) ->
         return Role("id", "its name, and no value occurs twice")
     if unique and look.mean_words < 2 and look.mean_length < 40 and name.lower() not in TEXT_NAMES:
         return Role("id", "no value occurs twice")
-    return Role("other", "kept for slices")
+    return KEPT
+
+
+def _set_aside_other_names(columns: Mapping[str, Sequence[str | None]], roles: dict[str, Role]) -> None:
+    """A column whose values stand one to one for those of the target is the answer under another name, no text to read. In place."""
+    target = next(name for name, role in roles.items() if role.role == "target")
+    step = max(1, len(columns[target]) // SAMPLE_ROWS)
+    answers = columns[target][::step]
+    for name, role in roles.items():
+        if role.role != "other" or name.strip().lower() in TEXT_NAMES:
+            continue
+        pairs = {(a, v) for a, v in zip(answers, columns[name][::step], strict=False) if a and v}
+        if 1 < len(pairs) == len({a for a, _ in pairs}) == len({v for _, v in pairs}) < len(answers):
+            roles[name] = Role("other", f"another name of each {target!r}")
 
 
 def _guess_inputs(looks: dict[str, _Look], roles: dict[str, Role]) -> None:
     """Text columns by name, or by length and variety; the longest alone where nothing is certain. In place."""
-    free = [n for n in looks if roles[n].role in ("other", "id") and roles[n].reason != "given"]
+    free = [n for n in looks if roles[n].role == "id" or roles[n] == KEPT]
     texts = []
     for name in free:
         look = looks[name]
-        prose = look.mean_words >= 3 and look.distinct > 0.3 * look.filled
-        known = (
-            bool(look.words & set(TEXT_NAMES))
-            and look.numbers < 0.5
-            and look.distinct > 1
-            and "id" not in look.words
+        varied = look.distinct > TEXT_VARIETY * look.filled
+        prose = look.mean_words >= 3 and varied
+        # A part of the name is not enough: label_text is the answer in words, content_type a kind.
+        named = name.strip().lower() in TEXT_NAMES or (
+            bool(look.words & set(TEXT_NAMES)) and "id" not in look.words and varied
         )
+        known = named and look.numbers < 0.5 and look.distinct > 1
         if look.filled and (prose or known):
             reason = f"{look.mean_words:.0f} words a row" if prose else "its name"
             texts.append(name)

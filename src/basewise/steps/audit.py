@@ -103,16 +103,22 @@ def audit(
     if not options.checks:
         return task.with_findings(tuple(findings))
     options.progress(3, 4, "checking rows")
-    return _checked(task, near, roles, findings, options)
+    return _checked(task, near, (roles, columns), findings, options)
 
 
 def _checked(
-    task: Task, near: np.ndarray, roles: dict[str, Role], findings: list[Finding], options: AuditOptions
+    task: Task,
+    near: np.ndarray,
+    known: tuple[dict[str, Role], Any],
+    findings: list[Finding],
+    options: AuditOptions,
 ) -> Task:
-    """The task with what all checks found, the gravest first."""
+    """The task with what all checks found, the gravest first. known: the roles, and the table's columns."""
     from basewise.steps.audit_checks import check_all
 
-    found = [*findings, *check_all(task, near, roles, options.seed)]
+    roles, columns = known
+    read = {name: tuple(columns[name][i] or "" for i in task.rows.row_ids) for name in task.inputs}
+    found = [*findings, *check_all(task, near, roles, options.seed, read)]
     order = {"fail": 0, "warn": 1, "info": 2}
     return task.with_findings(tuple(sorted(found, key=lambda f: order[f.severity])))
 

@@ -7,7 +7,7 @@ Severities: "fail" makes a score untrue (a leak, test rows seen in train), "warn
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -31,9 +31,11 @@ PERSONAL_WORDS = {
 }  # fmt: skip
 
 
-def check_all(task: Task, near: np.ndarray, roles: dict[str, Role], seed: int) -> list[Finding]:
-    """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given."""
-    found = [*duplicates(task, near), *leaking_columns(task, roles, seed), *label_in_text(task)]
+def check_all(
+    task: Task, near: np.ndarray, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
+) -> list[Finding]:
+    """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given, read: the input columns (n cells each)."""
+    found = [*duplicates(task, near), *leaking_columns(task, roles, seed, read), *label_in_text(task)]
     found += [*label_noise(task, near, seed), *personal_data(task, roles), *classes(task), *lengths(task)]
     return [*found, *language_mix(task), *power(task)]
 
@@ -124,10 +126,13 @@ def _same_partition(near: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return np.asarray(sizes_a[a] == sizes_b[b])
 
 
-def leaking_columns(task: Task, roles: dict[str, Role], seed: int) -> list[Finding]:
-    """Columns outside the inputs whose value alone tells the class: scored on rows whose values were not counted.
+def leaking_columns(
+    task: Task, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
+) -> list[Finding]:
+    """Columns whose value alone tells the class: scored on rows whose values were not counted.
 
-    `gain`: share of the majority class's errors that the column removes, out of fold, so a unique id gains nothing.
+    `gain`: share of the majority class's errors that the column removes, out of fold, so a unique id gains nothing. An input among
+    several may well help to tell the class; one that tells it nearly alone, looked up by its value, is found too.
     """
     labels, n = task.rows.labels, len(task.rows)
     fold = _folds(labels, task.rows.groups, 5, seed)
@@ -135,19 +140,20 @@ def leaking_columns(task: Task, roles: dict[str, Role], seed: int) -> list[Findi
     found: list[Finding] = []
     if fold is None or base == 1:
         return found
-    for name, values in task.metadata.items():
-        if roles[name].role not in ("other", "time"):
-            continue
+    outside = {n: v for n, v in task.metadata.items() if roles[n].role in ("other", "time")}
+    inside = read if len(read) > 1 else {}
+    for name, values in {**outside, **inside}.items():
         accuracy = max(_lookup_accuracy(codes, labels, fold) for codes in _codings(values))
         gain = (accuracy - base) / (1 - base)
         surprise = (accuracy - base) * np.sqrt(n / max(base * (1 - base), 1e-9))
-        if gain < LEAK_WARN or surprise < 3:
+        if gain < (LEAK_FAIL if name in inside else LEAK_WARN) or surprise < 3:
             continue
+        keep = "leave it out of the inputs" if name in inside else "keep it out of the inputs"
         found.append(
             _finding(
                 "leak", "fail" if gain >= LEAK_FAIL else "warn",
                 f"column {name!r} alone gives the right class in {accuracy:.1%} of rows (chance: {base:.1%})",
-                f"keep it out of the inputs unless it is known before {task.target!r} is",
+                f"{keep} unless it is known before {task.target!r} is",
                 column=name, accuracy=round(float(accuracy), 4), gain=round(float(gain), 4),
             )
         )  # fmt: skip
