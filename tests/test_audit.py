@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny
 from basewise.core.errors import BasewiseError, RunError, TableError, TargetError, UnknownName
 from basewise.core.language import guess_language
 from basewise.core.personal import find_personal, is_card, is_iban, personal_rows
@@ -102,6 +103,44 @@ def test_a_split_by_time_leaves_out_what_a_given_group_shares_with_the_test_rows
     with pytest.raises(TableError, match="none is left to learn from"):
         audit([row | {"customer": f"c{i % 40}"} for i, row in enumerate(rows)], target="queue", inputs="text",
               time="day", split="time", group="customer")  # fmt: skip
+
+
+def test_the_split_is_said_with_its_column() -> None:
+    rows = [
+        row | {"customer": f"c{i % 40}", "day": f"{i}", "kept": "test" if i < 30 else "train", "split": "train" if i < 200 else "test"}
+        for i, row in enumerate(tickets())
+    ]  # fmt: skip
+    asked: list[tuple[dict[str, Any], str, int]] = [
+        ({"split": "kept"}, "given by kept", 30),
+        ({}, "given by kept", 30),
+        ({"split": "split"}, "given by split", 40),
+        ({"split": "group"}, "group by customer", 48),
+        ({"split": "chance"}, "chance", 48),
+        ({"split": "chance", "group": "customer"}, "chance, rows of one customer together", 48),
+        ({"split": "time", "time": "day"}, "time by day", 48),
+        ({"split": "none"}, "none", 0),
+    ]
+    for more, said, tests in asked:
+        task = audit(rows, target="queue", inputs="text", **more)
+        assert (task.split_said, int((task.split == "test").sum())) == (said, tests)
+    assert task.reading == "reads: text; predicts: queue; split: none"
+
+
+def test_the_command_prints_each_column_with_its_reason(tmp_path: Path) -> None:
+    rows = [
+        row | {"customer": f"c{i % 40}", "[b]": "x", "email_id": f"e{i}"} for i, row in enumerate(tickets())
+    ]
+    said = tiny.command("audit", tiny.write_csv(tmp_path / "t.csv", rows), "--target", "queue")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[1:6] == [
+        "  target  queue: given",
+        "  input   text: 14 words a row",
+        "  group   customer: its name, and 40 different values in 240 rows",
+        "  id      email_id: its name, and no value occurs twice",
+        "  other   channel, [b]: kept for slices",
+    ]
+    assert lines[6].startswith("split: group by customer; 192 train, 48 test (locked, ")
 
 
 def test_several_inputs_become_lines() -> None:

@@ -172,6 +172,14 @@ def test_the_report_ranks_bases_by_the_rankers_only(world: World) -> None:
     assert "logme" in page and "forward_seconds" not in page
 
 
+def test_the_columns_read_and_predicted_are_said(world: World) -> None:
+    line = "reads: text; predicts: queue; split: chance"
+    assert line in world.said.err.splitlines(), "as soon as it is known"
+    assert line in tiny.command("show", world.run).out.splitlines()
+    assert line in (world.run / "report.html").read_text("utf-8")
+    assert set(world.decision.provenance["roles"]) == set(tiny.COLUMNS)
+
+
 def test_show_prints_the_decision_again(world: World) -> None:
     shown = tiny.command("show", world.run)
     assert shown.code == 0
@@ -585,7 +593,10 @@ def test_ctrl_c_before_anything_is_scored_is_one_line(
         interrupt_at(job, patch)
         stopped = choose_words(table, tmp_path / "run")
     assert stopped.code == 130
-    assert stopped.err == "stopped; the same command goes on from here\n"
+    assert stopped.err.splitlines() == [
+        "reads: text; predicts: queue; split: chance",
+        "stopped; the same command goes on from here",
+    ]
     assert not (tmp_path / "run" / "decision.json").exists()
 
 

@@ -124,18 +124,21 @@ def audit(
     source: Source, target: Target = None, inputs: Inputs = None, split: Split = None, query: Query = None
 ) -> None:
     """Look a table over before anything is trained: roles, split, duplicates, leaks, label noise, personal data."""
-    from basewise.cli.terminal import show_findings
+    from rich.markup import escape
+
+    from basewise.cli.terminal import show_findings, show_roles
     from basewise.steps.choose import task_of
 
     task = task_of(source, target, _options_of(inputs, split, query))
     out = console()
     tests = int((task.split == "test").sum())
     out.print(
-        f"[bold]{task.name}[/]: {len(task.rows):,} rows, {len(task.classes)} classes of {task.target!r}"
-        f" from {', '.join(map(repr, task.inputs))}"
+        f"[bold]{escape(task.name)}[/]: {len(task.rows):,} rows, {len(task.classes)} classes of {escape(repr(task.target))}"
+        f" from {escape(', '.join(map(repr, task.inputs)))}"
     )
+    show_roles(task.roles, out)
     out.print(
-        f"split: {task.split_how}; {len(task.rows) - tests:,} train, {tests:,} test (locked, {task.test_digest()[:12]})"
+        f"split: {escape(task.split_said)}; {len(task.rows) - tests:,} train, {tests:,} test (locked, {task.test_digest()[:12]})"
     )
     show_findings(task.findings, out)
 

@@ -16,9 +16,12 @@ from basewise.core.base import Card
 from basewise.core.decision import Decision
 from basewise.core.files import Progress
 from basewise.core.registry import keys
+from basewise.core.roles import ROLES
 from basewise.core.task import Finding
 from basewise.steps.measures import heading, is_share, name_of
 
+NAMES_SHOWN = 6
+"""Columns of one role and reason that are named."""
 QUIET_SECONDS = 2.0
 LINE_SECONDS = 10.0
 MARKS = {"fail": "!!", "warn": " !", "info": "  "}
@@ -38,6 +41,8 @@ def _number(value: float | None, form: str) -> str:
 def show_decision(decision: Decision, console: Console) -> None:
     """The decision in one sentence, what must not be missed, the leaderboard, the test look, labels saved."""
     console.print(f"\n[bold]{escape(decision.sentence)}[/]\n")
+    if reading := decision.provenance.get("reading"):  # runs of older versions do not say it
+        console.print(f"{escape(reading)}\n")
     for note in decision.notes:
         console.print(f"- {escape(note)}")
     console.print(leaderboard(decision))
@@ -154,6 +159,18 @@ def span(value: dict[str, Any]) -> str:
     """0.512 [0.480, 0.544]"""
     low, high = (_number(value[end], ".3f") for end in ("low", "high"))
     return f"{value['estimate']:.3f} [{low}, {high}]"
+
+
+def show_roles(roles: dict[str, str], console: Console) -> None:
+    """The role of each column and why, columns of one role and reason in one line; `roles` as a Task has them."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for name, said in roles.items():
+        role, _, reason = said.partition(" (")
+        lines.setdefault((role, reason.removesuffix(")")), []).append(name)
+    for (role, reason), names in sorted(lines.items(), key=lambda line: ROLES.index(line[0][0])):
+        more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+        shown = ", ".join(names[:NAMES_SHOWN])
+        console.print(f"  {role:<7} {shown}{more}: {reason}", markup=False)
 
 
 def show_findings(findings: tuple[Finding, ...] | list[Finding], console: Console) -> None:

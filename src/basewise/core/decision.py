@@ -48,7 +48,8 @@ class Decision:
     suspects          [{"row_id", "text", "label", "suggested", "margin"}] labels to check first
     audit             [{"check", "severity", "message", "advice", "n_rows"}]
     budget            {"seconds", "used_seconds", "memory_bytes", "peak_memory_bytes", "download_bytes", "downloaded_bytes", "licences"}
-    provenance        {"task", "source", "rows", "train", "test", "classes", "rows_digest", "bases": {key: digest}, "seed", "versions",
+    provenance        {"task", "source", "rows", "train", "test", "split", "reading": what is read, predicted and split by, in a line,
+                      "roles": {column: "role (reason)"}, "classes", "rows_digest", "bases": {key: digest}, "seed", "versions",
                       "machine", "started", "finished", "command", "precision": {...}}
     notes             lines that the reader must not miss (controls that won, arms that did not run and why, rows cut)
     """

@@ -93,6 +93,28 @@ class Task:
         return self.rows.classes
 
     @property
+    def split_said(self) -> str:
+        """How it is split, with the column that says so: "chance", "group by customer", "time by date, rows of one customer together"."""
+        of = {role: self._column_of(role) for role in ("group", "time", "split")}
+        column = of.get({"given": "split"}.get(self.split_how, self.split_how))
+        said = f"{self.split_how} by {column}" if column else self.split_how
+        group = of["group"]  # one that was only guessed does not bind a split by time
+        together = group and (self.split_how == "chance" or self.roles[group].endswith("(given)"))
+        return (
+            f"{said}, rows of one {group} together"
+            if together and self.split_how in ("chance", "time")
+            else said
+        )
+
+    @property
+    def reading(self) -> str:
+        """One line: the columns that are read and predicted, and the split."""
+        return f"reads: {', '.join(self.inputs)}; predicts: {self.target}; split: {self.split_said}"
+
+    def _column_of(self, role: str) -> str | None:
+        return next((name for name, said in self.roles.items() if said.startswith(f"{role} (")), None)
+
+    @property
     def train(self) -> Examples:
         return self.rows.take(self.split == "train")
 

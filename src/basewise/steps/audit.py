@@ -128,7 +128,10 @@ def _roles(columns: dict[str, list[str | None]], given: dict[str, Any], split: s
     named = split if split not in HOWS else None
     roles = guess_roles({name: values for name, values in columns.items() if name != named}, **given)
     if named:
-        roles[named] = Role("split", "given")
+        other = Role("other", f"the split by {named!r} was asked for")
+        roles = {n: other if r.role == "split" else r for n, r in roles.items()} | {
+            named: Role("split", "given")
+        }
     if split == "chance" and given["group"] is None:
         roles = {n: Role("other", GROUP_UNUSED) if r.role == "group" else r for n, r in roles.items()}
     return roles

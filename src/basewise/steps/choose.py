@@ -117,6 +117,8 @@ def choose(
     assigned = assign_folds(task, seed)
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity) as run:
+        if options.announce:  # before the time is spent: a guess may be wrong
+            options.announce(task.reading)
         if (folder / "decision.json").exists() and not options.again:
             decision = Decision.load(folder / "decision.json")
             if decision.verdict != "unfinished":

@@ -330,6 +330,8 @@ def provenance(task: Task, about: Setup) -> dict[str, Any]:
         "train": int((task.split == "train").sum()),
         "test": int((task.split == "test").sum()),
         "split": task.split_how,
+        "reading": task.reading,
+        "roles": task.roles,
         "classes": list(task.classes),
         "rows_digest": task.rows.digest(),
         "bases": {b.key: b.digest for b in about.bases},

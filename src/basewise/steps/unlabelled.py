@@ -184,6 +184,8 @@ def zero_shot(
     identity = digest_json([task.rows.digest(), [a.name for a in arms], wording.template, wording.words])
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity):
+        if options.announce:
+            options.announce(task.reading)
         found: list[Tried] = []
         for arm in arms:
             left = budget.seconds - (time.monotonic() - began)
@@ -316,6 +318,7 @@ def _provenance(task: Task, bases: list[Base], options: Any, started: str) -> di
         "rows": len(task.rows),
         "labelled": int((task.rows.labels >= 0).sum()),
         "split": task.split_how,
+        "reading": task.reading,
         "classes": list(task.classes),
         "rows_digest": task.rows.digest(),
         "bases": {b.key: b.digest for b in bases},

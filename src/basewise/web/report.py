@@ -41,7 +41,7 @@ def render(decision: Decision) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
         f"<title>basewise: {name}</title><style>{CSS}</style></head><body><main>"
         f'<p class="brand">basewise · {name} · {escape(decision.verdict)}</p><h1>{escape(decision.sentence)}</h1>'
-        f"{strip(decision)}{notes(decision.notes)}<nav aria-label='Sections'>{links}</nav>{body}</main></body></html>\n"
+        f"{reading(decision)}{strip(decision)}{notes(decision.notes)}<nav aria-label='Sections'>{links}</nav>{body}</main></body></html>\n"
     )
 
 
@@ -63,6 +63,12 @@ def parts(decision: Decision) -> Iterable[tuple[str, str]]:
     yield "Audit", sections.audit(decision)
     yield "Predicted and measured cost", sections.costs(decision)
     yield "Provenance", sections.provenance(decision)
+
+
+def reading(decision: Decision) -> str:
+    """What is read, predicted and split by, in a line; runs of older versions do not say it."""
+    said = decision.provenance.get("reading")
+    return f'<p class="how">{escape(said)}</p>' if said else ""
 
 
 def notes(lines: list[str]) -> str:

@@ -110,7 +110,7 @@ def _page(root: Path, key: str, path: Path, roles: Roles, error: BasewiseError |
         for name, value, more in (
             ("rows", f"{len(task.rows):,}", f"of {len(read):,} in the file"),
             ("classes", f"{len(task.classes):,}", f"of {task.target}"),
-            ("train", f"{len(task.rows) - tests:,}", f"split: {task.split_how}"),
+            ("train", f"{len(task.rows) - tests:,}", f"split: {task.split_said}"),
             ("test", f"{tests:,}", "locked until the end"),
         )
     )
