@@ -82,15 +82,20 @@ class Decision:
     def accuracy(self) -> tuple[Json, str]:
         """(share right as an interval, the rows it is from), by whatever metric was chosen by; {} where nothing was scored.
 
-        Without test rows: the leader's, corrected for having been picked, where it was picked by accuracy; else the chosen arm's as
-        it looks.
+        Without test rows: the chosen arm's, corrected for having been picked where it is `corrected`, else as it looks.
         """
         if scores := self.test.get("scores"):
             return scores[0].get("metrics", {}).get("accuracy", scores[0]), "locked test rows"
-        if self.metric == "accuracy":
+        if self.corrected and self.metric == "accuracy":
             return self.winner, "cross-validation"
         line = next((e for e in self.leaderboard if e["name"] == self.chosen), {})
-        return line.get("metrics", {}).get("accuracy", {}), "cross-validation"
+        looks = (line.get("score") or {}) if self.metric == "accuracy" else {}
+        return line.get("metrics", {}).get("accuracy", looks), "cross-validation"
+
+    @property
+    def corrected(self) -> bool:
+        """Whether `winner` is the score of the chosen arm: in a tie, or where another one was asked for, it is the leader's alone."""
+        return bool(self.winner) and self.winner.get("name", self.chosen) == self.chosen
 
     def __repr__(self) -> str:
         return f"Decision({self.verdict!r}, chosen={self.chosen!r}, folder={self.folder!r})"
