@@ -211,6 +211,42 @@ def test_planted_faults_are_found() -> None:
     )
 
 
+def test_numbers_that_follow_the_class_leak_though_no_two_are_alike() -> None:
+    rng, rows = np.random.default_rng(0), tickets()
+    for row in rows:
+        row["score"] = (
+            f"{[0.1, 0.5, 0.9][list(SUBJECTS).index(row['queue'])] + 0.02 * rng.standard_normal():.6f}"
+        )
+    task = audit(rows, target="queue", inputs="text")
+    assert task.roles["score"].startswith("id")
+    assert (found(task, "leak").severity, found(task, "leak").numbers["column"]) == ("fail", "score")
+
+
+def test_the_order_of_the_rows_is_told_apart_from_a_leak_and_ordinary_ids_are_neither() -> None:
+    rows = tickets()
+    plain = audit([{**row, "id": i} for i, row in enumerate(rows)], target="queue", inputs="text")
+    drawn = np.random.default_rng(1).permutation(240)
+    mixed = audit([{**row, "id": drawn[i]} for i, row in enumerate(rows)], target="queue", inputs="text")
+    for task in (plain, mixed):
+        assert task.roles["id"].startswith("id")
+        assert not checks(task) & {"leak", "row-order"}
+    rows.sort(key=lambda row: str(row["queue"]))
+    task = audit([{**row, "id": i} for i, row in enumerate(rows)], target="queue", inputs="text")
+    assert "leak" not in checks(task)
+    assert "in the order of their classes" in found(task, "row-order").message
+
+
+def test_a_group_made_from_the_class_is_told_and_ordinary_groups_are_not() -> None:
+    rows = tickets()
+    made = [{**row, "user_group": f"{row['queue']}_{i % 8}"} for i, row in enumerate(rows)]
+    task = audit(made, target="queue", inputs="text")
+    assert task.roles["user_group"].startswith("group")
+    leak = found(task, "leak")
+    assert (leak.severity, leak.numbers["column"]) == ("warn", "user_group")
+    plain = [{**row, "user_group": f"u{i // 4}"} for i, row in enumerate(rows)]
+    assert "leak" not in checks(audit(plain, target="queue", inputs="text"))
+
+
 def test_wrong_labels_are_found() -> None:
     rows, rng = tickets(600), np.random.default_rng(3)
     wrong = rng.choice(600, 40, replace=False)
