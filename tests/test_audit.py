@@ -312,6 +312,13 @@ def test_a_task_is_saved_whole_and_checked_on_loading(tmp_path: Path) -> None:
         load_task(tmp_path / "nowhere")
 
 
+def test_a_column_of_addresses_that_all_differ_is_personal_data() -> None:
+    rows = [{**row, "sender": f"user{i}@example.org", "number": 1000 + i} for i, row in enumerate(tickets())]
+    task = audit(rows, target="queue", inputs="text")
+    assert task.roles["sender"].startswith("id")
+    assert found(task, "personal-email").message == "e-mail addresses stand in 240 rows of column 'sender'"
+
+
 PERSONAL = {
     "mail a.b+c@d-e.co.uk": ["email"], "call +1-202-555-0143": ["phone"], "(555) 123-4567": ["phone"],
     "tel 0171/1234567": ["phone"], "+44 (0)20 7946 0958": ["phone"], "GB82 WEST 1234 5698 7654 32": ["iban"],

@@ -260,7 +260,7 @@ def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
     places |= {
         f"column {n!r}": v
         for n, v in task.metadata.items()
-        if roles[n].role in ("other", "group") and not _plain_numbers(v)
+        if roles[n].role not in ("split", "time") and not _plain_numbers(v)
     }
     found = []
     for place, values in places.items():
