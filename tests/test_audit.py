@@ -10,7 +10,7 @@ import pytest
 
 from basewise.core.errors import BasewiseError, RunError, TableError, TargetError, UnknownName
 from basewise.core.language import guess_language
-from basewise.core.personal import find_personal, is_card, is_iban, personal_rows
+from basewise.core.personal import find_personal, is_card, is_iban, personal_rows, redacted
 from basewise.core.task import Task
 from basewise.steps.audit import AuditOptions, audit, load_task, save_task
 from basewise.steps.audit_words import words_out_of_fold
@@ -330,6 +330,37 @@ PERSONAL = {
 @pytest.mark.parametrize("text", list(PERSONAL))
 def test_personal_data_patterns(text: str) -> None:
     assert [kind for kind, _, _ in find_personal(text)] == PERSONAL[text]
+
+
+DATES = [
+    "14/03/2025 10:22", "03/04/2025 10:22", "03/14/2025 10:22:33", "2025/03/14 10:22", "14.03.2025 10:22", "03.04.2025 10:22 Uhr",
+    "14 03 2025 10:22", "03 04 2025 10 22", "03 14 25 10:22", "03-04-2025 10:22", "01-02-25 08:15", "2025-03-14 10:22:33", "2025 03 14 10 22 33",
+    "2025-03-14T10:22:33+0100", "2025-03-04T00:15:00.123456Z", "03/2025 10 pieces", "https://a.b/123-4567", "https://a.b/2025/03/0412 345",
+    "from 01/02/2025 to 05/06/2025 12", "2025-01-02 - 2025-03-04 05:06",
+]  # fmt: skip
+PHONES = [
+    "01 23 45 67 89", "06.12.34.56.78", "06-12-34-56-78", "0171/1234567", "030 123 45 67", "030/1234567", "089-123456", "020 7946 0958",
+    "(020) 7946 0958", "+44 20 7946 0958", "+33 6 12 34 56 78", "+49 (0)30 123456", "0049 30 123456", "+1-202-555-0143", "555-123-4567",
+    "(555) 123-4567", "555.123.4567", "555-0123", "+39 06 1234 5678", "+81 3-1234-5678", "+41 44 668 18 00", "02/12 34 567",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("date", DATES)
+def test_dates_are_no_phone_numbers(date: str) -> None:
+    for text in (date, f"we met ({date}), then left", f"{date}, 7 people"):
+        assert not list(find_personal(text))
+        assert redacted(text) == text
+
+
+@pytest.mark.parametrize("phone", PHONES)
+def test_phone_numbers_of_many_forms_are_found(phone: str) -> None:
+    for text in (
+        phone,
+        f"call {phone}.",
+        f"tel:{phone}; 14/03/2025 10:22",
+        f"14/03/2025 {phone} until 15.03.2025",
+    ):
+        assert redacted(text) == text.replace(phone, "[phone]")
 
 
 def test_check_digits_and_positions() -> None:
