@@ -11,7 +11,7 @@ import pytest
 import tiny
 from basewise.core.errors import BasewiseError, RunError, TableError, TargetError, UnknownName
 from basewise.core.language import guess_language
-from basewise.core.personal import find_personal, is_card, is_iban, personal_rows
+from basewise.core.personal import find_personal, is_card, is_iban, personal_rows, redacted
 from basewise.core.task import Task
 from basewise.steps.audit import AuditOptions, audit, load_task, save_task
 from basewise.steps.audit_words import words_out_of_fold
@@ -272,6 +272,42 @@ def test_an_input_that_only_helps_is_no_leak() -> None:
     assert "leak" not in checks(task)
 
 
+def test_numbers_that_follow_the_class_leak_though_no_two_are_alike() -> None:
+    rng, rows = np.random.default_rng(0), tickets()
+    for row in rows:
+        row["score"] = (
+            f"{[0.1, 0.5, 0.9][list(SUBJECTS).index(row['queue'])] + 0.02 * rng.standard_normal():.6f}"
+        )
+    task = audit(rows, target="queue", inputs="text")
+    assert task.roles["score"].startswith("id")
+    assert (found(task, "leak").severity, found(task, "leak").numbers["column"]) == ("fail", "score")
+
+
+def test_the_order_of_the_rows_is_told_apart_from_a_leak_and_ordinary_ids_are_neither() -> None:
+    rows = tickets()
+    plain = audit([{**row, "id": i} for i, row in enumerate(rows)], target="queue", inputs="text")
+    drawn = np.random.default_rng(1).permutation(240)
+    mixed = audit([{**row, "id": drawn[i]} for i, row in enumerate(rows)], target="queue", inputs="text")
+    for task in (plain, mixed):
+        assert task.roles["id"].startswith("id")
+        assert not checks(task) & {"leak", "row-order"}
+    rows.sort(key=lambda row: str(row["queue"]))
+    task = audit([{**row, "id": i} for i, row in enumerate(rows)], target="queue", inputs="text")
+    assert "leak" not in checks(task)
+    assert "in the order of their classes" in found(task, "row-order").message
+
+
+def test_a_group_made_from_the_class_is_told_and_ordinary_groups_are_not() -> None:
+    rows = tickets()
+    made = [{**row, "user_group": f"{row['queue']}_{i % 8}"} for i, row in enumerate(rows)]
+    task = audit(made, target="queue", inputs="text")
+    assert task.roles["user_group"].startswith("group")
+    leak = found(task, "leak")
+    assert (leak.severity, leak.numbers["column"]) == ("warn", "user_group")
+    plain = [{**row, "user_group": f"u{i // 4}"} for i, row in enumerate(rows)]
+    assert "leak" not in checks(audit(plain, target="queue", inputs="text"))
+
+
 def test_wrong_labels_are_found() -> None:
     rows, rng = tickets(600), np.random.default_rng(3)
     wrong = rng.choice(600, 40, replace=False)
@@ -337,6 +373,13 @@ def test_a_task_is_saved_whole_and_checked_on_loading(tmp_path: Path) -> None:
         load_task(tmp_path / "nowhere")
 
 
+def test_a_column_of_addresses_that_all_differ_is_personal_data() -> None:
+    rows = [{**row, "sender": f"user{i}@example.org", "number": 1000 + i} for i, row in enumerate(tickets())]
+    task = audit(rows, target="queue", inputs="text")
+    assert task.roles["sender"].startswith("id")
+    assert found(task, "personal-email").message == "e-mail addresses stand in 240 rows of column 'sender'"
+
+
 PERSONAL = {
     "mail a.b+c@d-e.co.uk": ["email"], "call +1-202-555-0143": ["phone"], "(555) 123-4567": ["phone"],
     "tel 0171/1234567": ["phone"], "+44 (0)20 7946 0958": ["phone"], "GB82 WEST 1234 5698 7654 32": ["iban"],
@@ -348,6 +391,37 @@ PERSONAL = {
 @pytest.mark.parametrize("text", list(PERSONAL))
 def test_personal_data_patterns(text: str) -> None:
     assert [kind for kind, _, _ in find_personal(text)] == PERSONAL[text]
+
+
+DATES = [
+    "14/03/2025 10:22", "03/04/2025 10:22", "03/14/2025 10:22:33", "2025/03/14 10:22", "14.03.2025 10:22", "03.04.2025 10:22 Uhr",
+    "14 03 2025 10:22", "03 04 2025 10 22", "03 14 25 10:22", "03-04-2025 10:22", "01-02-25 08:15", "2025-03-14 10:22:33", "2025 03 14 10 22 33",
+    "2025-03-14T10:22:33+0100", "2025-03-04T00:15:00.123456Z", "03/2025 10 pieces", "https://a.b/123-4567", "https://a.b/2025/03/0412 345",
+    "from 01/02/2025 to 05/06/2025 12", "2025-01-02 - 2025-03-04 05:06",
+]  # fmt: skip
+PHONES = [
+    "01 23 45 67 89", "06.12.34.56.78", "06-12-34-56-78", "0171/1234567", "030 123 45 67", "030/1234567", "089-123456", "020 7946 0958",
+    "(020) 7946 0958", "+44 20 7946 0958", "+33 6 12 34 56 78", "+49 (0)30 123456", "0049 30 123456", "+1-202-555-0143", "555-123-4567",
+    "(555) 123-4567", "555.123.4567", "555-0123", "+39 06 1234 5678", "+81 3-1234-5678", "+41 44 668 18 00", "02/12 34 567",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("date", DATES)
+def test_dates_are_no_phone_numbers(date: str) -> None:
+    for text in (date, f"we met ({date}), then left", f"{date}, 7 people"):
+        assert not list(find_personal(text))
+        assert redacted(text) == text
+
+
+@pytest.mark.parametrize("phone", PHONES)
+def test_phone_numbers_of_many_forms_are_found(phone: str) -> None:
+    for text in (
+        phone,
+        f"call {phone}.",
+        f"tel:{phone}; 14/03/2025 10:22",
+        f"14/03/2025 {phone} until 15.03.2025",
+    ):
+        assert redacted(text) == text.replace(phone, "[phone]")
 
 
 def test_check_digits_and_positions() -> None:

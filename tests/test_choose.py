@@ -25,6 +25,8 @@ import tiny
 from basewise.core.budget import Budget
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError, PredictorChanged, UnknownName
+from basewise.core.rundir import count_look, looks_of
+from basewise.core.taskfile import load_task
 from basewise.stats.power import smallest_gap
 from basewise.steps import choose as choosing
 from basewise.steps import race
@@ -640,6 +642,63 @@ def test_looks_are_counted_by_the_rows(table: Path, tmp_path: Path) -> None:
     )
     assert (first.test["looks"], again.test["looks"]) == (1, 2)
     assert scores(first) == scores(again)
+
+
+def test_looks_of_other_runs_at_the_same_rows_are_counted_too(table: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"methods": ("majority",)}
+    plain_choose(table, tmp_path / "one", **given)
+    second = plain_choose(table, tmp_path / "two", **given)
+    assert (second.test["looks"], second.test["looks_elsewhere"]) == (2, 1)
+    assert "2 looks so far, 1 of them by another run;" in tiny.command("show", tmp_path / "two").out
+    other = plain_choose(table, tmp_path / "other", seed=5, **given)
+    assert other.test["looks"] == 1, "other rows are locked"
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    assert looks_of(tmp_path / "copy", second.test["digest"]) == (2, 1), "a copy brings no look of its own"
+
+
+def test_evaluate_says_which_rows_are_the_runs_own(table: Path, tmp_path: Path) -> None:
+    run = Path(plain_choose(table, tmp_path / "run", methods=("majority",)).folder)
+    task = load_task(run)
+    sides = {side: [i for i, s in enumerate(task.split) if s == side] for side in ("train", "test")}
+    rows = [
+        {"text": task.rows.texts[i], "queue": task.classes[task.rows.labels[i]]}
+        for i in [*sides["train"][:4], *sides["test"][:3]]
+    ]
+    new = [{"text": f"something new {i}", "queue": task.classes[0]} for i in range(2)]
+    mixed = tiny.write_csv(tmp_path / "mixed.csv", [*rows, *new])
+    answered = tiny.command("evaluate", run, mixed, "--target", "queue")
+    assert "4 of the rows are rows that this predictor has learned from" in answered.out
+    assert (
+        "3 of the rows are locked test rows of this run; 2 looks at these test rows so far\n" in answered.out
+    )
+    fresh = tiny.write_csv(tmp_path / "fresh.csv", new)
+    own = bw.evaluate(run, fresh, target="queue")["own"]
+    assert own == {"train": 0, "test": 0, "looks": 0, "looks_elsewhere": 0}
+    assert looks_of(run, task.test_digest()) == (2, 0)
+
+
+def test_a_look_that_told_nobody_is_not_counted_again(tmp_path: Path) -> None:
+    assert count_look(tmp_path, "d", "choose: words", unseen=True) == (1, 0)
+    assert count_look(tmp_path, "d", "choose: words", unseen=True) == (1, 0)
+    assert count_look(tmp_path, "d", "choose: words") == (2, 0)
+
+
+LOOKER = "import pathlib, sys; from basewise.core.rundir import count_look; [count_look(pathlib.Path(sys.argv[1]), 'd', 'x') for _ in range(20)]"
+
+
+def test_two_processes_lose_no_look(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("a", "a", "b")]
+    processes = [subprocess.Popen([sys.executable, "-c", LOOKER, str(run)]) for run in runs]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert looks_of(tmp_path / "a", "d") == (60, 20)
+
+
+def test_without_a_home_that_can_be_written_the_folder_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BASEWISE_HOME", str(tmp_path / "file" / "home"))
+    assert [count_look(tmp_path / "run", "d", "x") for _ in range(2)] == [(1, 0), (2, 0)]
 
 
 def test_worker_processes_give_the_same_bits(world: World, table: Path, tmp_path: Path) -> None:

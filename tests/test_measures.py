@@ -21,6 +21,7 @@ from basewise.core.registry import keys, part
 from basewise.steps.choose import ChooseOptions
 from basewise.steps.measures import by_class, check_metric, difference, interval_of, measured, scores_of
 from basewise.steps.verdict import leaderboard, stand
+from basewise.web.report import strip
 
 GOLDEN = {
     "accuracy": lambda p, y: sk.accuracy_score(y, p.argmax(1)),
@@ -361,3 +362,24 @@ def test_the_gate_goes_by_the_metric_where_there_are_no_test_rows(tmp_path: Path
         verdicts[metric] = found.verdict, found.sentence
     assert "not shown to be better than majority (" in verdicts["accuracy"][1]
     assert "not shown to be better" not in verdicts["macro_f1"][1]
+
+
+def test_the_share_right_is_that_of_the_chosen_arm_not_of_the_leader() -> None:
+    leader = {"name": "b + full", "estimate": 0.99, "low": 0.97, "high": 1.0, "n": 80}
+    plain = {"estimate": 0.9, "low": 0.8, "high": 0.95, "n": 80}
+    line = {"name": "words", "score": plain, "metrics": {"accuracy": plain}}
+    tie = Decision(verdict="tie", sentence="", chosen="words", winner=leader, leaderboard=[line])
+    assert tie.accuracy == (plain, "cross-validation") and not tie.corrected
+    assert "of b + full, the best, corrected" in strip(tie)
+    alone = Decision(verdict="winner", sentence="", chosen="b + full", winner=leader, leaderboard=[line])
+    assert alone.accuracy == (leader, "cross-validation") and alone.corrected
+    assert "the best" not in strip(alone)
+    bare = Decision(
+        verdict="tie",
+        sentence="",
+        chosen="words",
+        winner=leader,
+        leaderboard=[{"name": "words", "score": plain}],
+    )
+    assert bare.accuracy[0] == plain
+    assert Decision(verdict="unfinished", sentence="", chosen="").accuracy[0] == {}

@@ -131,9 +131,11 @@ def test_a_batch_that_does_not_divide_and_a_form_that_is_none(recipe: Path, tmp_
     tiny.refused(tiny.command("plan", recipe, "--hardware", f"{mine}:card:8"), "peak_tflops of card")
 
 
-def write_ladder(folder: Path, count: int = 12) -> list[Path]:
+LAW = Law(floor=0.9, size_scale=60.0, size_power=0.35, data_scale=80.0, data_power=0.3)
+
+
+def write_ladder(folder: Path, count: int = 12, law: Law = LAW) -> list[Path]:
     """Result files of runs that follow a known law."""
-    law = Law(floor=0.9, size_scale=60.0, size_power=0.35, data_scale=80.0, data_power=0.3)
     runs = []
     for i in range(count):
         n, d = 10 ** (5.5 + 0.5 * (i % 4)), 10 ** (6.5 + 0.6 * (i // 4))
@@ -165,6 +167,26 @@ def test_a_ladder_foretells_and_refuses_too_far(tmp_path: Path, monkeypatch: pyt
     tiny.refused(tiny.command("plan", *runs, "--ladder", f"{40 * largest:.3g}"), "30 x")
     value = json.loads((tmp_path / "plan.json").read_text())
     assert abs(value["law"]["size_power"] - 0.35) < 0.02
+
+
+def test_a_ladder_whose_loss_hangs_on_tokens_alone_tells_no_best_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.stats import scaling
+
+    monkeypatch.setattr(scaling.bootstrap, "__defaults__", (0, 0.0, 8))
+    (tmp_path / "flat").mkdir()
+    flat = write_ladder(tmp_path / "flat", law=Law(**{**vars(LAW), "size_scale": 0.0}))
+    tiny.refused(tiny.command("plan", *flat, "--ladder", "1e15"), "does not fall with more parameters")
+    (tmp_path / "faint").mkdir()  # so little of it that some resamplings show none
+    faint = write_ladder(tmp_path / "faint", law=Law(**{**vars(LAW), "size_scale": 0.3}))
+    answered = tiny.command("plan", *faint, "--ladder", "1e15", "--to", tmp_path)
+    assert answered.code == 0, answered.err
+    best = json.loads((tmp_path / "plan.json").read_text())
+    assert best["draws_without_size"] > 0
+    assert best["best"]["parameters_band"][0] is None
+    assert "[no bound, " in answered.out
+    assert "of 8 resamplings of the runs tell no best size" in answered.out
 
 
 def test_a_ladder_with_downstream_sets_foretells_labels_against_words_alone(

@@ -196,6 +196,13 @@ def test_the_best_size_is_where_no_other_is_lower() -> None:
     assert all(float(TRUE.loss(n * f, d / f)) >= best for f in (0.5, 0.9, 1.1, 2.0))
 
 
+@pytest.mark.parametrize(("size", "data", "n"), [(0.0, 400.0, 1.0), (400.0, 0.0, 1e18), (1e-290, 400.0, 1.0)])
+def test_a_law_that_hangs_on_one_alone_gives_it_everything(size: float, data: float, n: float) -> None:
+    law = scaling.Law(floor=1.7, size_scale=size, size_power=0.01, data_scale=data, data_power=0.01)
+    assert law.best(6e18) == pytest.approx((n, 1e18 / n))
+    assert law.tells_size == (size > 0 and data > 0)
+
+
 def test_bands_hold_the_truth_and_the_backtest_is_near() -> None:
     n, d, loss = ladder(TRUE, 1, 0.002)
     laws = scaling.bootstrap(n, d, loss, noise=0.002, draws=30)

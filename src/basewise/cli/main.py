@@ -256,7 +256,7 @@ def evaluate(
             raise InputError("--against and --shift came together", "compare on one kind of rows at a time")
         show_shift(run, rows, shift, target, base, group, to)
         return
-    from basewise.cli.terminal import by_metric, class_line, span
+    from basewise.cli.terminal import by_metric, class_line, own_lines, span
     from basewise.steps.evaluate import evaluate as run_evaluate
 
     result = run_evaluate(run, rows, target=target, against=against, group=group, to=to)
@@ -274,6 +274,8 @@ def evaluate(
         out.print(
             f"{result['unknown_labels']} rows carry labels that this predictor does not know; they were left out"
         )
+    for line in own_lines(result["own"]):
+        out.print(line, markup=False, soft_wrap=True)
     if result["against"]:
         other, gap = result["against"], result["against"]["difference"]
         out.print(

@@ -174,11 +174,14 @@ def show_ladder(found: dict[str, Any], console: Any) -> None:
     if not found["backtest"]:
         say("  held out: too few runs are left without the largest: no backtest")
     best = found["best"]
+    low, high = (big(end) if end is not None else "no bound" for end in best["parameters_band"])
     say(
         f"{found['flop']:.3g} FLOP ({found['times']:.1f} x the largest run): best {big(best['parameters'])} parameters"
-        f" [{big(best['parameters_band'][0])}, {big(best['parameters_band'][1])}] on {big(best['tokens'])} tokens,"
+        f" [{low}, {high}] on {big(best['tokens'])} tokens,"
         f" loss {best['loss']:.3f} [{best['loss_band'][0]:.3f}, {best['loss_band'][1]:.3f}]"
     )
+    if lost := found["draws_without_size"]:
+        say(f"  {lost} of {found['draws']} resamplings of the runs tell no best size")
     say(found["labels"])
 
 

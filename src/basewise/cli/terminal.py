@@ -112,16 +112,34 @@ def leaderboard(decision: Decision) -> Table:
 def _show_test(decision: Decision, console: Console) -> None:
     test = decision.test
     by = "" if decision.metric == "accuracy" else f"{name_of(decision.metric)} "
-    looks = "look" if test["looks"] == 1 else "looks"
     to = f" to {escape(test['against'])}" if test.get("against") else ""
     groups = test.get("groups", test["n"])
     together = f" in {groups:,} groups" if groups < test["n"] else ""
     console.print(
-        f"Locked test rows: n = {test['n']:,}{together}, {test['looks']} {looks} so far;"
+        f"Locked test rows: n = {test['n']:,}{together}, {looks_so_far(test['looks'], test.get('looks_elsewhere', 0))};"
         f" a true gap{to} of {100 * test['smallest_gap']:.1f} points is shown in 4 such tests of 5."
     )
     for score in test["scores"]:
         console.print(f"  {escape(score['name'])}: {escape(by + interval(score))} %")
+
+
+def looks_so_far(looks: int, elsewhere: int, at: str = "") -> str:
+    """ "1 look so far", "3 looks at these so far, 2 of them by other runs"."""
+    others = (
+        f", {elsewhere} of them by {'another run' if elsewhere == 1 else 'other runs'}" if elsewhere else ""
+    )
+    return f"{looks} {'look' if looks == 1 else 'looks'}{at} so far{others}"
+
+
+def own_lines(own: dict[str, int]) -> Iterator[str]:
+    """What `evaluate` says of rows that are the run's own."""
+    if own["train"]:
+        yield f"{own['train']:,} of the rows are rows that this predictor has learned from: they flatter its score"
+    if own["test"]:
+        counted = looks_so_far(own["looks"], own["looks_elsewhere"], " at these test rows")
+        yield f"{own['test']:,} of the rows are locked test rows of this run" + (
+            f"; {counted}" if own["looks"] else ""
+        )
 
 
 def show_metrics(decision: Decision, console: Console) -> None:

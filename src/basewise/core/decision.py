@@ -29,7 +29,7 @@ class Decision:
                       chosen one (positive: chosen is better) | null, "seconds", "predicted_seconds", "memory_bytes",
                       "predicted_memory_bytes", "milliseconds_per_row", "size_bytes", "licence", "n_train", "choices": {...}}
     test              {"n", "groups": of rows that belong together, "worth": as how many independent rows n count in the difference to
-                      "against", "looks", "digest", "smallest_gap", "against": best control, "discordance": share of rows that one of the
+                      "against", "looks" at these rows, "looks_elsewhere": those of them by other runs, "digest", "smallest_gap", "against": best control, "discordance": share of rows that one of the
                       two gets right and the other wrong (these two are missing without a control, this one by another metric than accuracy),
                       "scores": [{"name", estimate, low, high, n, "metrics": {key: interval}}],
                       "differences": [{"name", estimate, low, high, p_holm}] of chosen minus each control} | {}
@@ -83,15 +83,20 @@ class Decision:
     def accuracy(self) -> tuple[Json, str]:
         """(share right as an interval, the rows it is from), by whatever metric was chosen by; {} where nothing was scored.
 
-        Without test rows: the leader's, corrected for having been picked, where it was picked by accuracy; else the chosen arm's as
-        it looks.
+        Without test rows: the chosen arm's, corrected for having been picked where it is `corrected`, else as it looks.
         """
         if scores := self.test.get("scores"):
             return scores[0].get("metrics", {}).get("accuracy", scores[0]), "locked test rows"
-        if self.metric == "accuracy":
+        if self.corrected and self.metric == "accuracy":
             return self.winner, "cross-validation"
         line = next((e for e in self.leaderboard if e["name"] == self.chosen), {})
-        return line.get("metrics", {}).get("accuracy", {}), "cross-validation"
+        looks = (line.get("score") or {}) if self.metric == "accuracy" else {}
+        return line.get("metrics", {}).get("accuracy", looks), "cross-validation"
+
+    @property
+    def corrected(self) -> bool:
+        """Whether `winner` is the score of the chosen arm: in a tie, or where another one was asked for, it is the leader's alone."""
+        return bool(self.winner) and self.winner.get("name", self.chosen) == self.chosen
 
     def __repr__(self) -> str:
         return f"Decision({self.verdict!r}, chosen={self.chosen!r}, folder={self.folder!r})"

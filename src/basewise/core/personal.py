@@ -2,7 +2,7 @@
 
 IBANs must pass ISO 13616's mod-97 test and cards Luhn's (US patent 2,950,048), so order numbers rarely match. Phones have
 no check digit: an international prefix, a bracketed area code or the grouping of a phone number is asked for, and dates
-are refused.
+are passed over.
 """
 
 from __future__ import annotations
@@ -18,16 +18,26 @@ CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
 IP4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
 IP6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4}){1,6}(?![\w:])")
 PHONE = re.compile(
-    r"""(?<![\w.+-])(?:
+    r"""(?<![\w.+/-])(?:
         (?:\+|00)[1-9]\d{0,2}[ ./-]?(?:\(0?\d{1,5}\)[ ./-]?)?\d{1,5}(?:[ ./-]?\d{1,5}){1,5}   # +49 30 123456, 0044 ...
       | \(\d{2,5}\)[ ./-]?\d{2,5}(?:[ ./-]?\d{2,5}){1,3}                                      # (555) 123-4567
+      | 0[1-9](?:[ .-]\d{2}){4}                                                                # 01 23 45 67 89
       | 0\d{1,4}[ /-]\d{2,5}(?:[ -]?\d{2,5}){1,3}                                             # 030 123 45 67, 0171/1234567
       | \d{3}[ .-]\d{3}[ .-]\d{4}                                                             # 555-123-4567
       | \d{3}-\d{4}                                                                           # 555-0123
     )(?![\w-]|\.\d)""",
     re.VERBOSE,
 )
-DATE = re.compile(r"^(?:\d{4}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./ -]\d{1,2}[./ -]\d{2,4})(?:\D|$)")
+DATE = re.compile(
+    r"""(?<![\d./-])(?<!\d\ )(?:
+        (?:19|20)\d\d([./ -])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])                      # 2025-03-14
+      | (?:0?[1-9]|[12]\d|3[01])([./ -])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d              # 14/03/2025
+      | (?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|[12]\d|3[01])\3\d\d                        # 14.03.25
+      | (?:0?[1-9]|[12]\d|3[01])\ (?:0?[1-9]|[12]\d|3[01])\ \d\d(?=\ \d\d?:\d\d)            # 14 03 25 10:22
+      | (?:0[1-9]|1[0-2])/(?:19|20)\d\d                                                       # 03/2025
+    )(?!\d|[./-]\d)""",
+    re.VERBOSE,
+)
 
 
 def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
@@ -38,6 +48,7 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
     if sum(map(str.isdigit, text)) < 4:
         return
     taken: list[tuple[int, int]] = []
+    dateless = _without_dates(text)
     for kind, pattern, valid in (
         ("iban", IBAN, is_iban),
         ("card", CARD, is_card),
@@ -45,7 +56,7 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
         ("ip", IP6, is_ip),
         ("phone", PHONE, _is_phone),
     ):
-        for found in pattern.finditer(text):
+        for found in pattern.finditer(dateless if kind in ("phone", "card") else text):
             start, end = found.span()
             if valid(found.group()) and not any(start < e and s < end for s, e in taken):
                 taken.append((start, end))
@@ -104,6 +115,10 @@ def is_ip(text: str) -> bool:
     return not (address.is_unspecified or address.is_loopback or address.is_multicast)
 
 
+def _without_dates(text: str) -> str:
+    """The text with a sign for each character of a date, since dates and times look like phone and card numbers."""
+    return DATE.sub(lambda found: "\0" * len(found.group()), text)
+
+
 def _is_phone(text: str) -> bool:
-    digits = sum(map(str.isdigit, text))
-    return 7 <= digits <= 15 and not DATE.match(text)
+    return 7 <= sum(map(str.isdigit, text)) <= 15

@@ -12,17 +12,19 @@ import io
 import json
 import os
 import re
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from basewise.core.errors import RunError
-from basewise.core.files import lock, read_json, write_bytes, write_json
+from basewise.core.files import home, lock, read_json, write_bytes, write_json
+from basewise.core.hashing import digest_json
 
 IDENTITY = "job.json"
 
@@ -89,18 +91,54 @@ def free_folder(name: str, identity: str, parent: Path = Path("runs")) -> Path:
     raise RunError(f"{parent} holds 10,000 runs named {stem}", "give --to")
 
 
-def count_look(folder: Path, test_digest: str, who: str) -> int:
-    """Note one look at the test rows and return how many there have been of these very rows in this folder."""
-    path = folder / "looks.json"
-    looks = read_json(path) if path.exists() else []
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    looks.append({"test_digest": test_digest, "when": now, "who": who})
-    write_json(path, looks)
-    return sum(look["test_digest"] == test_digest for look in looks)
+class Looks(NamedTuple):
+    """Looks at some test rows: all that are known of, and how many of these were by other runs of this user."""
+
+    total: int
+    elsewhere: int
 
 
-def looks_of(folder: Path, test_digest: str | None) -> int:
-    """How often the test rows of this digest were looked at in this folder."""
+def count_look(folder: Path, test_digest: str, who: str, unseen: bool = False) -> Looks:
+    """Note one look at the test rows and return how many there have been of these very rows.
+
+    A look is kept in the folder and under the user's cache folder, since the usual second look comes from another run; where
+    that cannot be written only the folder counts. unseen: no decision came of this run yet, so the same look by a run that was killed
+    has told nobody anything and is this one.
+    """
     path = folder / "looks.json"
-    looks = read_json(path) if path.exists() and test_digest else []
-    return sum(look["test_digest"] == test_digest for look in looks)
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, RunError):
+            held.enter_context(lock(home() / "looks" / ".lock"))
+        looks = read_json(path) if path.exists() else []
+        if unseen and any((look["test_digest"], look.get("who")) == (test_digest, who) for look in looks):
+            return looks_of(folder, test_digest)
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        look = {"test_digest": test_digest, "when": now, "who": who, "id": uuid.uuid4().hex}
+        with contextlib.suppress(OSError, RunError):
+            known = [*_looks_at_home(test_digest), {**look, "run": str(folder.absolute())}]
+            write_json(_home_file(test_digest), known)
+        write_json(path, [*looks, look])
+    return looks_of(folder, test_digest)
+
+
+def looks_of(folder: Path, test_digest: str | None) -> Looks:
+    """How often the test rows of this digest were looked at, by this run and by others."""
+    if not test_digest:
+        return Looks(0, 0)
+    path = folder / "looks.json"
+    mine = [look for look in (read_json(path) if path.exists() else []) if look["test_digest"] == test_digest]
+    known = {look.get("id") for look in mine}
+    others = sum(look.get("id") not in known for look in _looks_at_home(test_digest))
+    return Looks(len(mine) + others, others)
+
+
+def _home_file(test_digest: str) -> Path:
+    return home() / "looks" / f"{digest_json(test_digest)[:32]}.json"
+
+
+def _looks_at_home(test_digest: str) -> list[dict[str, Any]]:
+    """The looks that are noted under the cache folder; none where they cannot be read."""
+    try:
+        return [look for look in read_json(_home_file(test_digest)) if isinstance(look, dict)]
+    except (RunError, TypeError):
+        return []

@@ -36,14 +36,26 @@ class Law:
         n, d = np.asarray(n, np.float64), np.asarray(d, np.float64)
         return self.floor + self.size_scale * n**-self.size_power + self.data_scale * d**-self.data_power
 
+    @property
+    def tells_size(self) -> bool:
+        """Whether the loss hangs on parameters and on tokens: else no size is better than the smallest or the largest."""
+        return self.size_scale > 0 and self.data_scale > 0
+
     def best(self, flop: float) -> tuple[float, float]:
-        """(N, D) of the lowest loss with 6 N D = flop; closed form (Hoffmann et al. 2022, equation 4)."""
+        """(N, D) of the lowest loss with 6 N D = flop; closed form (Hoffmann et al. 2022, equation 4).
+
+        Neither is below 1. Where only one of the two counts (`tells_size`), it gets everything.
+        """
         a, b = self.size_power, self.data_power
-        product = flop / FLOP_PER_PARAMETER_TOKEN
-        n = (a * self.size_scale / (b * max(self.data_scale, 1e-300))) ** (1 / (a + b)) * product ** (
-            b / (a + b)
-        )
-        return float(n), float(product / n)
+        most = float(np.log(flop / FLOP_PER_PARAMETER_TOKEN))
+        if self.size_scale <= 0:
+            log_n = 0.0
+        elif self.data_scale <= 0:
+            log_n = most
+        else:
+            ratio = np.log(a * self.size_scale) - np.log(b * self.data_scale)
+            log_n = float(np.clip((ratio + b * most) / (a + b), 0.0, most))
+        return float(np.exp(log_n)), float(np.exp(most - log_n))
 
 
 @dataclass(frozen=True)

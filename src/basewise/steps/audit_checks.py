@@ -35,7 +35,7 @@ def check_all(
     task: Task, near: np.ndarray, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
 ) -> list[Finding]:
     """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given, read: the input columns (n cells each)."""
-    found = [*duplicates(task, near), *leaking_columns(task, roles, seed, read), *label_in_text(task)]
+    found = [*duplicates(task, near), *leaking_columns(task, near, roles, seed, read), *label_in_text(task)]
     found += [*label_noise(task, near, seed), *personal_data(task, roles), *classes(task), *lengths(task)]
     return [*found, *language_mix(task), *power(task)]
 
@@ -127,48 +127,65 @@ def _same_partition(near: np.ndarray, exact: np.ndarray) -> np.ndarray:
 
 
 def leaking_columns(
-    task: Task, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
+    task: Task, near: np.ndarray, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
 ) -> list[Finding]:
     """Columns whose value alone tells the class: scored on rows whose values were not counted.
 
-    `gain`: share of the majority class's errors that the column removes, out of fold, so a unique id gains nothing. An input among
-    several may well help to tell the class; one that tells it nearly alone, looked up by its value, is found too.
+    `gain`: share of the majority class's errors that the column removes, out of fold, so a unique id gains nothing. The number of an id
+    is looked at in ranges; a column of groups on folds that divide them, since on others each value is new. An input among several may
+    well help to tell the class; one that tells it nearly alone, looked up by its value, is found too.
     """
     labels, n = task.rows.labels, len(task.rows)
-    fold = _folds(labels, task.rows.groups, 5, seed)
+    fold = {"group": _folds(labels, near, 5, seed), "other": _folds(labels, task.rows.groups, 5, seed)}
     base = np.bincount(labels).max() / n
     found: list[Finding] = []
-    if fold is None or base == 1:
-        return found
-    outside = {n: v for n, v in task.metadata.items() if roles[n].role in ("other", "time")}
     inside = read if len(read) > 1 else {}
-    for name, values in {**outside, **inside}.items():
-        accuracy = max(_lookup_accuracy(codes, labels, fold) for codes in _codings(values))
+    for name, values in {**task.metadata, **inside}.items():
+        role = roles[name].role
+        folds_here = fold["group" if role == "group" else "other"]
+        codings = [] if role == "split" else _codings(values, role == "id")
+        if folds_here is None or base == 1 or not codings:
+            continue
+        accuracy = max(_lookup_accuracy(codes, labels, folds_here) for codes in codings)
         gain = (accuracy - base) / (1 - base)
         surprise = (accuracy - base) * np.sqrt(n / max(base * (1 - base), 1e-9))
         if gain < (LEAK_FAIL if name in inside else LEAK_WARN) or surprise < 3:
             continue
-        keep = "leave it out of the inputs" if name in inside else "keep it out of the inputs"
+        share = f"{accuracy:.1%} of rows (chance: {base:.1%})"
+        check, severity = "leak", "fail" if gain >= LEAK_FAIL else "warn"
+        message = f"column {name!r} alone gives the right class in {share}"
+        keep = "leave it out" if name in inside else "keep it out"
+        advice = f"{keep} of the inputs unless it is known before {task.target!r} is"
+        if role == "id" and _in_row_order(values, task.rows.row_ids):
+            check, severity = "row-order", "warn"
+            message = f"the rows stand in the order of their classes: where one stands ({name!r}) gives the right class in {share}"
+            advice = f"keep {name!r} out of the inputs, and make sure that the classes were collected alike"
+        elif role == "group":
+            severity = "warn"  # a group stays on one side of the split, so no score is untrue by this
+            message = f"the groups of column {name!r} have one class each: another row of its group gives a row's class in {share}"
+            advice = f"keep it out of the inputs; if its names are made from {task.target!r}, give another group column"
         found.append(
-            _finding(
-                "leak", "fail" if gain >= LEAK_FAIL else "warn",
-                f"column {name!r} alone gives the right class in {accuracy:.1%} of rows (chance: {base:.1%})",
-                f"{keep} unless it is known before {task.target!r} is",
-                column=name, accuracy=round(float(accuracy), 4), gain=round(float(gain), 4),
-            )
+            _finding(check, severity, message, advice, column=name, accuracy=round(float(accuracy), 4), gain=round(float(gain), 4))
         )  # fmt: skip
     return found
 
 
-def _codings(values: tuple[str, ...]) -> list[np.ndarray]:
-    """(n,) value numbers as they are; many-valued numbers also in 20 bins of equal counts."""
+def _codings(values: tuple[str, ...], ranges_only: bool) -> list[np.ndarray]:
+    """(n,) value numbers as they are, unless `ranges_only`; many-valued numbers also in 20 bins of equal counts."""
     distinct, codes = np.unique(np.array(values, dtype=object), return_inverse=True)
-    codings = [codes]
+    codings = [] if ranges_only else [codes]
     if len(distinct) > 20 and all(is_number(v) for v in distinct if v):
         numbers = np.array([float(v) if v else np.nan for v in values])
         edges = np.nanquantile(numbers, np.linspace(0, 1, 21)[1:-1])
         codings.append(np.where(np.isnan(numbers), 20, np.searchsorted(edges, numbers, side="right")))
     return codings
+
+
+def _in_row_order(values: tuple[str, ...], row_ids: np.ndarray) -> bool:
+    """Whether the numbers of a column only rise or only fall from row to row."""
+    known = [i for i in np.argsort(row_ids) if values[i]]
+    steps = np.diff([float(values[i]) for i in known])
+    return bool((steps >= 0).all() or (steps <= 0).all())
 
 
 def _lookup_accuracy(codes: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> float:
@@ -250,7 +267,7 @@ def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
     places |= {
         f"column {n!r}": v
         for n, v in task.metadata.items()
-        if roles[n].role in ("other", "group") and not _plain_numbers(v)
+        if roles[n].role not in ("split", "time") and not _plain_numbers(v)
     }
     found = []
     for place, values in places.items():

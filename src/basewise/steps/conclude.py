@@ -135,7 +135,9 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
     """One look at the test rows by the chosen arm and the finished controls that need no base, counted."""
     rows = task.test()
     rows = rows.take(rows.labels >= 0)
-    looks = count_look(race.run.folder, task.test_digest(), f"choose: {chosen.arm.name}")
+    folder = race.run.folder
+    unseen = not (folder / "decision.json").exists()
+    looks = count_look(folder, task.test_digest(), f"choose: {chosen.arm.name}", unseen)
     answers = {chosen.arm.name: fitted.probabilities(rows.texts)}
     for entry in race.entries:
         if entry.arm.base is None and entry is not chosen and entry.status == "finished":
@@ -149,7 +151,8 @@ def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str
     return {
         "n": len(rows),
         "groups": len(np.unique(rows.groups)),
-        "looks": looks,
+        "looks": looks.total,
+        "looks_elsewhere": looks.elsewhere,
         "digest": task.test_digest(),
         **power(scores, rows, race.metric),
         "scores": [

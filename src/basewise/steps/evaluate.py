@@ -6,6 +6,7 @@ live here too, so that `choose`, `adapt` and `evaluate` say the same thing in th
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from basewise.core.cells import cell
-from basewise.core.errors import InputError, TargetError, UnknownName
+from basewise.core.errors import InputError, RunError, TargetError, UnknownName
 from basewise.core.files import write_json
-from basewise.core.hashing import generator
+from basewise.core.hashing import generator, text_key
+from basewise.core.rundir import Looks, count_look
+from basewise.core.taskfile import ROWS, load_task
 from basewise.stats import calibration as calibrate
 from basewise.stats import conformal
 from basewise.steps.measures import by_class, difference, interval_of, measured, plain
@@ -152,7 +155,7 @@ def evaluate(
 
     rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
     count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
-    "calibration", "confusion", "against": {...}, "unknown_labels"}; written to `to` as JSON if given. Raises TargetError where the
+    "calibration", "confusion", "against": {...}, "unknown_labels", "own": as `own_rows` has it}; written to `to` as JSON if given. Raises TargetError where the
     target column or all of its labels are unknown to the predictor.
     """
     from basewise.core.table import read_table
@@ -174,6 +177,7 @@ def evaluate(
         "calibration": calibration_table(labels, probabilities, groups),
         "confusion": confusion(labels, probabilities, predictor.classes),
         "unknown_labels": len(records) - len(kept),
+        "own": own_rows(run, texts),
         "against": None,
     }
     if against is not None:
@@ -183,6 +187,34 @@ def evaluate(
     if to is not None:
         write_json(Path(to), result)
     return result
+
+
+def own_rows(run: str | Path, texts: list[str]) -> dict[str, int]:
+    """{"train", "test": how many of the texts the run learned from or keeps locked, "looks", "looks_elsewhere": at the locked ones}.
+
+    By text alone, whatever their labels are now. Locked rows among them are a look, which is counted. All 0 where the run's rows are not
+    beside it.
+    """
+    from basewise.steps.predict import predictor_folder
+
+    folder = predictor_folder(run).parent
+    none = {"train": 0, "test": 0, "looks": 0, "looks_elsewhere": 0}
+    if not (folder / ROWS).is_file():
+        return none
+    try:
+        task = load_task(folder)
+    except RunError:
+        return none  # its rows cannot be read, so nothing is known of them
+    keys = [text_key(text.strip()) for text in task.rows.texts]
+    sides = {side: {keys[i] for i in np.flatnonzero(task.split == side)} for side in ("train", "test")}
+    asked = [text_key(text.strip()) for text in texts]
+    locked = sum(key in sides["test"] for key in asked)
+    learned = sum(key in sides["train"] and key not in sides["test"] for key in asked)
+    looks = Looks(0, 0)
+    if locked:
+        with contextlib.suppress(RunError):  # a folder that cannot be written keeps no count
+            looks = count_look(folder, task.test_digest(), "evaluate")
+    return {"train": learned, "test": locked, "looks": looks.total, "looks_elsewhere": looks.elsewhere}
 
 
 def labelled_rows(

@@ -212,7 +212,7 @@ def incumbent(candidate: Candidate, against: str | Path) -> Json:
     order = [other.classes.index(c) for c in ours.classes]
     mine = ours.fitted.probabilities(rows.texts).argmax(1) == rows.labels
     theirs = other.fitted.probabilities(rows.texts)[:, order].argmax(1) == rows.labels
-    return {"name": Path(against).name, **difference(mine, theirs, rows.groups), "looks": looks}
+    return {"name": Path(against).name, **difference(mine, theirs, rows.groups), "looks": looks.total}
 
 
 def run_checks(

@@ -30,7 +30,11 @@ SEED_NOISE = 0.002
 
 
 def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
-    """The law of the runs in `folders` and its prediction for `flop`, with bands, as JSON. InputError where none can be had."""
+    """The law of the runs in `folders` and its prediction for `flop`, with bands, as JSON. InputError where none can be had.
+
+    An end of the band of the best size is None where resampled runs put no bound to it. Resampled laws without a best size
+    (`draws_without_size`) foretell the loss at the best size of all runs.
+    """
     runs = [_run(Path(folder)) for folder in folders]
     units = [unit for unit in UNITS if all(unit[0] in run["losses"] for run in runs)]
     if runs and not units:
@@ -50,8 +54,16 @@ def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
     law = fit(n, d, loss)
     laws = bootstrap(n, d, loss, noise=SEED_NOISE * float(np.median(loss)))
     size, data = law.best(flop)
+    if not law.tells_size or size <= 1 or data <= 1:
+        idle = "tokens" if law.data_scale <= 0 or data <= 1 else "parameters"
+        raise InputError(
+            f"no best size can be told: in these {len(runs)} runs the loss does not fall with more {idle}",
+            f"give more runs, some that differ in {idle} only",
+        )
     sizes = np.array([one.best(flop)[0] for one in laws])
-    losses = np.array([float(one.loss(*one.best(flop))) for one in laws])
+    losses = np.array(
+        [float(one.loss(*(one.best(flop) if one.tells_size else (size, data)))) for one in laws]
+    )
     at, width = band(float(law.loss(size, data)), losses), band(size, sizes)
     names = ("size_power", "data_power", "floor")
     bands = {k: band(getattr(law, k), np.array([getattr(one, k) for one in laws])) for k in names}
@@ -65,11 +77,16 @@ def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
         "times": times,
         "best": {
             "parameters": size,
-            "parameters_band": (width.low, width.high),
+            "parameters_band": (
+                width.low if width.low > 1 else None,
+                width.high if width.high < flop / 6.0 * (1 - 1e-9) else None,
+            ),
             "tokens": data,
             "loss": at.estimate,
             "loss_band": (at.low, at.high),
         },
+        "draws": len(laws),
+        "draws_without_size": sum(not one.tells_size for one in laws),
         "labels": _labels(runs, loss, at.estimate),
     }
 

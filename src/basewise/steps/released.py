@@ -24,8 +24,8 @@ def score_of(candidate: Candidate) -> Json:
     """Accuracy as an interval, and where it is from."""
     decision = candidate.decision
     score, where = decision.accuracy
-    looks = looks_of(candidate.run, decision.test.get("digest")) if decision.test else 0
-    return {**{k: score.get(k) for k in INTERVAL}, "where": where, "looks": looks}
+    looks = looks_of(candidate.run, decision.test.get("digest"))
+    return {**{k: score.get(k) for k in INTERVAL}, "where": where, "looks": looks.total}
 
 
 def controls_of(decision: Decision) -> list[Json]:

@@ -84,7 +84,8 @@ def strip(decision: Decision) -> str:
         score = decision.test["scores"][0]
         cells.append((f"{measure} on test rows", *_score(score)))
     if decision.winner:
-        cells.append((f"{measure} in validation, corrected", *_score(decision.winner)))
+        whose = "" if decision.corrected else f" of {decision.winner['name']}, the best"
+        cells.append((f"{measure} in validation{whose}, corrected", *_score(decision.winner)))
     for gap in decision.test.get("differences", [])[:2]:
         text = f"[{100 * gap['low']:.1f}, {100 * gap['high']:.1f}] points"
         cells.append((f"better than {gap['name']}", f"{100 * gap['estimate']:+.1f}", text))

@@ -113,6 +113,7 @@ def test(d: Decision) -> str:
         p = probability(gap["p_holm"]) if gap else "–"
         rows.append([cut(s["name"], NAME_SHOWN), span(s), f"{s['n']:,}", span(gap) if gap else "–", p])
     looks = "once" if t["looks"] == 1 else f"{t['looks']} times"
+    looks += f" ({t['looks_elsewhere']} of them by other runs)" if t.get("looks_elsewhere") else ""
     text = f"These rows were locked before anything was tried and have been looked at {looks}. "
     to, taken = "", "two arms taken to differ on one row in ten"
     if "against" in t:

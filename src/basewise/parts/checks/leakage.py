@@ -1,7 +1,7 @@
 """Answers that leaked: a column that gives the label away, duplicates across the split, looks at the test rows.
 
 Reads what the audit found, and counts again on the rows themselves what would flatter the score: rows that stand on both
-sides of the split. Each look at the locked rows is counted by the run.
+sides of the split. Each look at the locked rows is counted, by this run and by others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEAKS_FROM = 0.5
 
 
 def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
-    """Leaks by the audit, duplicates across the split by counting, looks by the run's own count."""
+    """Leaks by the audit, duplicates across the split by counting, looks as they were counted."""
     if subject.task is None:
         return CheckResult(
             check="leakage", verdict=WARN, sentence="the rows are not here, so nothing could be looked for"
@@ -124,10 +124,11 @@ def _across(subject: Subject, most: float, evidence: list[Json]) -> list[tuple[s
 
 
 def _looks(subject: Subject, most: int, evidence: list[Json]) -> list[tuple[str, str]]:
-    looks = looks_of(subject.run, subject.decision.test.get("digest"))
+    looks, elsewhere = looks_of(subject.run, subject.decision.test.get("digest"))
+    by = f" ({elsewhere} of them by other runs)" if elsewhere else ""
     evidence.append(fact("looks at the locked rows", looks))
     if looks > 10 * most:
-        return [(FAIL, f"the locked rows were looked at {looks} times: they are no longer unseen")]
+        return [(FAIL, f"the locked rows were looked at {looks} times{by}: they are no longer unseen")]
     if looks > most:
-        return [(WARN, f"the locked rows were looked at {looks} times")]
+        return [(WARN, f"the locked rows were looked at {looks} times{by}")]
     return []

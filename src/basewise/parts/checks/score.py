@@ -1,7 +1,7 @@
 """Is it good enough, is it better than what needs no base, and no worse than what runs today.
 
-Read from rows nothing was tuned on: the locked test rows where there are some, else cross-validation corrected for the
-choice. Differences are paired on the same rows.
+Read from rows nothing was tuned on: the locked test rows where there are some, else cross-validation, corrected for the
+choice where the chosen arm was the best. Differences are paired on the same rows.
 """
 
 from __future__ import annotations

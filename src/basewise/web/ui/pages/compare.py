@@ -70,7 +70,7 @@ def side_by_side(chosen: dict[str, Decision]) -> str:
                 plots.interval_bar(low, high, (s["estimate"], s["low"], s["high"]), False) if s else "–",
                 span(s),
                 f"{s['n']:,}" if s else "–",
-                d.accuracy[1] + (", corrected" if not d.test and d.metric == "accuracy" else ""),
+                d.accuracy[1] + (", corrected" if d.accuracy[0] is d.winner and d.winner else ""),
                 f"{d.provenance.get('train', 0):,}",
                 number(each, 2),
                 duration(d.budget.get("used_seconds") or 0),
