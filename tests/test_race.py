@@ -168,6 +168,21 @@ def test_an_arm_that_only_time_ended_counts_where_it_leads(make: Any) -> None:
     assert len(trials["better"].row_ids) == 3 * ROWS // FOLDS
 
 
+def test_a_control_that_does_not_fit_in_full_is_scored_on_the_folds_that_fit(make: Any) -> None:
+    """Five fits of 4 s and a last one do not fit into 25 s; four do, and they show that it leads."""
+    race, ran = make(25.0, {"majority": (0.0, 0.5), "words": (4.0, 0.9), "dear": (9.0, 0.9)})
+    for entry in race.entries:
+        race.run_plain(entry)
+    words = race.entries[1]
+    assert (ran.count("words"), words.status, words.out_of_time) == (4, "dropped", True)
+    assert race.clock.left == 9.0
+    assert "dear" not in ran, "two of its fits and a last one do not fit"
+    rescue(race)
+    assert status(race) == {"majority": "finished", "words": "finished", "dear": "skipped"}
+    assert "4 of 5 folds" in words.why
+    assert stand(race.trials()).chosen.name == "words"
+
+
 def test_later_predictions_are_for_the_machine_as_it_is(make: Any) -> None:
     from dataclasses import replace
     from types import SimpleNamespace
@@ -336,3 +351,8 @@ def test_a_control_that_wins_by_time_alone_is_told(make: Any) -> None:
     assert said.startswith("minilm + late was ahead of control on the 40 rows")
     assert "(80.0 and 70.0 %)" in said
     assert ahead_but_late(race, late) is None, "a base was chosen"
+    late.arm = Arm(method="late")
+    said = ahead_but_late(race, control)
+    assert said is not None and said.startswith("late was ahead of control"), (
+        "so was a control that needs none"
+    )

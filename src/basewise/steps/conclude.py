@@ -222,19 +222,22 @@ def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str,
 
 
 def ahead_but_late(race: Race, chosen: Entry) -> str | None:
-    """The line that an arm on a base was ahead of a control that was chosen, and only time ended it; None where that is not so."""
+    """The line that another arm was ahead of a control that was chosen, and only time ended it: of several the one that was furthest
+    ahead. None where that is not so."""
     if chosen.arm.base is not None:
         return None
+    line, most = None, 0.0
     for entry in race.entries:
-        if entry.arm.base is None or not entry.out_of_time or not entry.outcomes:
+        if not entry.out_of_time or not entry.outcomes:
             continue
         theirs, ours = race.common(entry, chosen)
-        if len(ours) and theirs.mean() > ours.mean():
-            return (
+        if len(ours) and theirs.mean() - ours.mean() > most:
+            most = theirs.mean() - ours.mean()
+            line = (
                 f"{entry.arm.name} was ahead of {chosen.arm.name} on the {len(ours):,} rows it was scored on"
                 f" ({100 * theirs.mean():.1f} and {100 * ours.mean():.1f} %) when the time ran out: a larger budget may decide otherwise."
             )
-    return None
+    return line
 
 
 def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Trial]) -> list[str]:

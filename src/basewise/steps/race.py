@@ -23,7 +23,7 @@ from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 from basewise.engine.costs import PROCESS_BYTES, encode_seconds, network_memory
 from basewise.engine.meter import resident_bytes
-from basewise.steps.elimination import drop, give_way
+from basewise.steps.elimination import LEAST_FOLDS, drop, give_way
 from basewise.steps.entries import Clock, Entry, limit_of, spare_of
 from basewise.steps.jobs import Arm, Job, keep, outcome_from
 from basewise.steps.jobs import run as run_job
@@ -209,12 +209,14 @@ class Race:
             self.watch(self, None)
 
     def run_plain(self, entry: Entry) -> None:
-        """All folds of an arm that costs little; it is skipped as a whole when it does not fit."""
+        """All folds of an arm that costs little, or as many as fit beside its last fit, so that it can be compared all the same. It is
+        skipped where that is fewer than LEAST_FOLDS."""
         for fold in self.wanted:
             if entry.status in ("failed", "skipped"):
                 return
             needed = len(self.wanted) - len(entry.outcomes)
-            if not self.fits(entry, needed) and self.leader() is not None:
+            least = min(needed, max(1, LEAST_FOLDS - len(entry.outcomes)))
+            if not self.fits(entry, least) and self.leader() is not None:
                 self.skip(entry, needed)
                 return
             self.go(entry, fold)
