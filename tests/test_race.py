@@ -13,9 +13,9 @@ from basewise.core.errors import BudgetError
 from basewise.core.task import Examples
 from basewise.steps import race as module
 from basewise.steps import worth
-from basewise.steps.elimination import drop, rescue
+from basewise.steps.elimination import drop, rescue, stop
 from basewise.steps.entries import Entry
-from basewise.steps.jobs import Arm, Outcome
+from basewise.steps.jobs import Arm, Outcome, outcome_record
 from basewise.steps.race import Race
 from basewise.steps.verdict import _tied, leaderboard, saving, sentence, stand
 
@@ -181,6 +181,30 @@ def test_a_control_that_does_not_fit_in_full_is_scored_on_the_folds_that_fit(mak
     assert status(race) == {"majority": "finished", "words": "finished", "dear": "skipped"}
     assert "4 of 5 folds" in words.why
     assert stand(race.trials()).chosen.name == "words"
+
+
+def test_what_was_under_way_when_the_race_was_stopped_counts_where_it_leads(make: Any) -> None:
+    """Two of five folds were scored by workers and stand in the journal only."""
+    from types import SimpleNamespace
+
+    kept: dict[str, Any] = {}
+    race, _ = make(1e9, {"majority": (1.0, 0.5), "words": (1.0, 0.9), "waiting": (1.0, 0.9)})
+    majority, words, _never = race.entries
+    race.run_plain(majority)
+    race.run.saved = kept.get
+    race.job = lambda entry, fold: SimpleNamespace(name=f"{entry.arm.name} {fold}")  # type: ignore[assignment]
+    for fold in (0, 1):
+        right = np.eye(2)[LABELS[race.folds == fold]] * 0.9 + 0.05
+        kept[f"words {fold}"] = outcome_record(
+            Outcome(probabilities=right, cost=Cost(seconds=1.0), choices={})
+        )
+    stop(race)
+    assert (words.status, len(words.outcomes), words.out_of_time) == ("dropped", 2, True)
+    rescue(race, "the race was stopped")
+    assert status(race) == {"majority": "finished", "words": "finished", "waiting": "waiting"}
+    assert words.why == "scored on 2 of 5 folds: the race was stopped"
+    standing = stand(race.trials())
+    assert (standing.chosen.name, len(standing.rows)) == ("words", 80)
 
 
 def test_later_predictions_are_for_the_machine_as_it_is(make: Any) -> None:
