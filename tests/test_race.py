@@ -17,7 +17,7 @@ from basewise.steps.elimination import drop, rescue, stop
 from basewise.steps.entries import Entry
 from basewise.steps.jobs import Arm, Outcome, outcome_record
 from basewise.steps.race import Race
-from basewise.steps.verdict import _tied, leaderboard, saving, sentence, stand
+from basewise.steps.verdict import _tied, half_tried, leaderboard, saving, sentence, stand
 
 ROWS, FOLDS = 200, 5
 LABELS = np.arange(ROWS) % 2
@@ -380,3 +380,31 @@ def test_a_control_that_wins_by_time_alone_is_told(make: Any) -> None:
     assert said is not None and said.startswith("late was ahead of control"), (
         "so was a control that needs none"
     )
+
+
+def test_a_base_that_time_ended_is_not_said_to_be_no_help(make: Any) -> None:
+    """Only two folds of one arm were scored and the others never began: neither "no base helps", nor a bare winner."""
+    from types import SimpleNamespace
+
+    from basewise.steps.conclude import standing_notes
+
+    race, _ = make(1000.0, {"words": (1.0, 0.8), "prototype": (1.0, 0.6), "probe": (1.0, 0.9)})
+    words, prototype, probe = race.entries
+    base = SimpleNamespace(key="minilm", digest="0", card=None)
+    for fold in race.wanted:
+        race.go(words, fold)
+    for entry in (prototype, probe):
+        entry.arm = Arm(method=entry.arm.method, base=base)  # type: ignore[arg-type]
+    for fold in (0, 1):
+        prototype.outcomes[fold] = words.outcomes[fold]
+    race.stored = lambda arm: False  # type: ignore[method-assign]
+    race.skip(prototype, 3)
+    race.skip(probe, 5)
+    trials = race.trials()
+    standing = stand(trials)
+    assert (standing.verdict, standing.chosen.name, half_tried(trials)) == ("winner", "words", ["minilm"])
+    notes = standing_notes(standing, {}, trials, False)
+    assert notes[0] == "minilm was not tried in full, so whether it would help is open."
+    prototype.out_of_time, prototype.why = False, "proven worse than words"
+    trials = race.trials()
+    assert (stand(trials).verdict, half_tried(trials)) == ("no base helps", []), "evidence ended it"

@@ -38,7 +38,7 @@ from basewise.steps.measures import (
 )
 from basewise.steps.predict import cache_folder, save_predictor
 from basewise.steps.race import Race
-from basewise.steps.verdict import Standing, leaderboard, saving, sentence, stand
+from basewise.steps.verdict import Standing, half_tried, leaderboard, saving, sentence, stand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,12 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
     board = leaderboard(trials, standing, cards)
     if (ahead := ahead_but_late(race, chosen, about.unfinished)) is not None:
         notes.insert(0, ahead)
-    on_bases, locked = [t for t in trials if t.base and len(t.row_ids)], bool((task.split == "test").any())
-    notes = [*standing_notes(standing, test, on_bases, locked), *notes]
+    notes = [*standing_notes(standing, test, trials, bool((task.split == "test").any())), *notes]
+    open_ = standing.chosen.base is None and standing.verdict != "no base helps" and bool(half_tried(trials))
     write_evidence(folder / "evidence.parquet", trials)
     decision = Decision(
         verdict="unfinished" if stopped else standing.verdict,
-        sentence=sentence(standing, test, saved, stopped or ahead is not None),
+        sentence=sentence(standing, test, saved, stopped or open_ or ahead is not None),
         chosen=standing.chosen.name,
         metric=race.metric,
         tied=standing.tied,
@@ -262,16 +262,17 @@ def ahead_but_late(race: Race, chosen: Entry, stopped: bool = False) -> str | No
     return line
 
 
-def standing_notes(
-    standing: Standing, test: dict[str, Any], on_bases: list[Trial], locked: bool
-) -> list[str]:
-    """What the reader must not miss. `on_bases`: the trials on a base that were scored; `locked`: whether there are test rows."""
-    notes = []
+def standing_notes(standing: Standing, test: dict[str, Any], trials: list[Trial], locked: bool) -> list[str]:
+    """What the reader must not miss. `locked`: whether there are test rows."""
+    notes, on_bases = [], [t for t in trials if t.base and len(t.row_ids)]
     by = "" if standing.metric == "accuracy" else f" in {name_of(standing.metric)}"
     if not on_bases:
         notes.append("No base was tried, so whether one would help is open.")
     elif standing.verdict == "no base helps":
         notes.append("No base tried is shown to be worth its cost beside a control that needs none.")
+    if on_bases and standing.chosen.base is None and (half := half_tried(trials)):
+        were, they = ("was", "it") if len(half) == 1 else ("were", "they")
+        notes.append(f"{', '.join(half)} {were} not tried in full, so whether {they} would help is open.")
     if not test:
         corrected = " and corrected for the choice" if standing.chosen is standing.leader else ""
         why = "No look at the locked test rows is told" if locked else "There were no locked test rows"

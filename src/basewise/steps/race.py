@@ -349,5 +349,6 @@ class Race:
             choices=outcomes[-1].choices if outcomes else {},
             status=entry.status if entry.status != "waiting" else "skipped",
             why=entry.why,
+            late=entry.out_of_time and entry.status != "finished",
         )
         return trial if trial.status != "partial" else replace(trial, status="dropped")
