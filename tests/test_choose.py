@@ -24,7 +24,7 @@ import basewise as bw
 import tiny
 from basewise.core.budget import Budget
 from basewise.core.decision import Decision
-from basewise.core.errors import InputError, PredictorChanged, UnknownName
+from basewise.core.errors import BudgetError, InputError, PredictorChanged, UnknownName
 from basewise.core.registry import part
 from basewise.stats.power import smallest_gap
 from basewise.steps import choose as choosing
@@ -626,6 +626,25 @@ def test_ctrl_c_while_workers_run_gives_the_best_of_what_they_finished(
     half = plain_choose(table, tmp_path / "run", options=options)
     assert (half.verdict, half.chosen) == ("unfinished", "words"), "two of its five folds were scored"
     assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("there", [None, (), ("mine.txt",)])
+def test_a_run_that_does_nothing_leaves_its_folder_as_it_was(
+    there: tuple[str, ...] | None, table: Path, tmp_path: Path
+) -> None:
+    """A budget that nothing fits into is refused, and the folder may then hold a run with another one."""
+    run = tmp_path / "run"
+    if there is not None:
+        run.mkdir()
+    for name in there or ():
+        (run / name).write_text("kept")
+    options = replace(PLAIN, budget=Budget(memory_bytes=1e6))
+    with pytest.raises(BudgetError, match="above the budget"):
+        plain_choose(table, run, options=options)
+    assert (sorted(p.name for p in run.iterdir()) if run.exists() else None) == (
+        None if there is None else [*there]
+    )
+    assert plain_choose(table, run, methods=("majority",)).chosen == "majority"
 
 
 HOLDER = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
