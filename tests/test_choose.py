@@ -24,7 +24,8 @@ import basewise as bw
 import tiny
 from basewise.core.budget import Budget
 from basewise.core.decision import Decision
-from basewise.core.errors import InputError, PredictorChanged, UnknownName
+from basewise.core.errors import BudgetError, InputError, PredictorChanged, UnknownName
+from basewise.core.registry import part
 from basewise.core.rundir import count_look, looks_of
 from basewise.core.taskfile import load_task
 from basewise.stats.power import smallest_gap
@@ -600,6 +601,63 @@ def test_ctrl_c_before_anything_is_scored_is_one_line(
         "stopped; the same command goes on from here",
     ]
     assert not (tmp_path / "run" / "decision.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "said"), [("look_at_test", "the locked test rows"), ("labels_saved", "the labels saved")]
+)
+def test_ctrl_c_after_the_race_gives_the_choice_without_the_rest(
+    step: str, said: str, table: Path, tmp_path: Path
+) -> None:
+    from basewise.steps import conclude
+
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    options = ChooseOptions()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclude, step, stopped)
+        half = plain_choose(table, tmp_path / "run", options=options)
+    assert (half.verdict, half.chosen, half.curves) == ("unfinished", "words", {})
+    assert half.sentence.startswith("So far: Take words")
+    assert any(note.startswith(f"Stopped by hand before {said}") for note in half.notes)
+    assert not any("There were no locked test rows" in note for note in half.notes)
+    assert (tmp_path / "run" / "report.html").exists()
+    assert bool(half.test) is (step == "labels_saved")
+    assert plain_choose(table, tmp_path / "run", options=options).verdict == "winner", "it goes on"
+
+
+def test_ctrl_c_while_workers_run_gives_the_best_of_what_they_finished(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seven(function: Any, jobs: Any, _workers: int) -> Any:
+        yield from map(function, jobs[:7])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(part("executors", "processes"), "run", seven)
+    options = ChooseOptions(curves=False, executor="processes")
+    half = plain_choose(table, tmp_path / "run", options=options)
+    assert (half.verdict, half.chosen) == ("unfinished", "words"), "two of its five folds were scored"
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("there", [None, (), ("mine.txt",)])
+def test_a_run_that_does_nothing_leaves_its_folder_as_it_was(
+    there: tuple[str, ...] | None, table: Path, tmp_path: Path
+) -> None:
+    """A budget that nothing fits into is refused, and the folder may then hold a run with another one."""
+    run = tmp_path / "run"
+    if there is not None:
+        run.mkdir()
+    for name in there or ():
+        (run / name).write_text("kept")
+    options = replace(PLAIN, budget=Budget(memory_bytes=1e6))
+    with pytest.raises(BudgetError, match="above the budget"):
+        plain_choose(table, run, options=options)
+    assert (sorted(p.name for p in run.iterdir()) if run.exists() else None) == (
+        None if there is None else [*there]
+    )
+    assert plain_choose(table, run, methods=("majority",)).chosen == "majority"
 
 
 HOLDER = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"

@@ -13,11 +13,11 @@ from basewise.core.errors import BudgetError
 from basewise.core.task import Examples
 from basewise.steps import race as module
 from basewise.steps import worth
-from basewise.steps.elimination import drop, rescue
+from basewise.steps.elimination import drop, rescue, stop
 from basewise.steps.entries import Entry
-from basewise.steps.jobs import Arm, Outcome
+from basewise.steps.jobs import Arm, Outcome, outcome_record
 from basewise.steps.race import Race
-from basewise.steps.verdict import _tied, leaderboard, saving, sentence, stand
+from basewise.steps.verdict import _tied, half_tried, leaderboard, saving, sentence, stand
 
 ROWS, FOLDS = 200, 5
 LABELS = np.arange(ROWS) % 2
@@ -166,6 +166,45 @@ def test_an_arm_that_only_time_ended_counts_where_it_leads(make: Any) -> None:
     assert "3 of 5 folds" in better.why
     trials = {t.method: t for t in race.trials()}
     assert len(trials["better"].row_ids) == 3 * ROWS // FOLDS
+
+
+def test_a_control_that_does_not_fit_in_full_is_scored_on_the_folds_that_fit(make: Any) -> None:
+    """Five fits of 4 s and a last one do not fit into 25 s; four do, and they show that it leads."""
+    race, ran = make(25.0, {"majority": (0.0, 0.5), "words": (4.0, 0.9), "dear": (9.0, 0.9)})
+    for entry in race.entries:
+        race.run_plain(entry)
+    words = race.entries[1]
+    assert (ran.count("words"), words.status, words.out_of_time) == (4, "dropped", True)
+    assert race.clock.left == 9.0
+    assert "dear" not in ran, "two of its fits and a last one do not fit"
+    rescue(race)
+    assert status(race) == {"majority": "finished", "words": "finished", "dear": "skipped"}
+    assert "4 of 5 folds" in words.why
+    assert stand(race.trials()).chosen.name == "words"
+
+
+def test_what_was_under_way_when_the_race_was_stopped_counts_where_it_leads(make: Any) -> None:
+    """Two of five folds were scored by workers and stand in the journal only."""
+    from types import SimpleNamespace
+
+    kept: dict[str, Any] = {}
+    race, _ = make(1e9, {"majority": (1.0, 0.5), "words": (1.0, 0.9), "waiting": (1.0, 0.9)})
+    majority, words, _never = race.entries
+    race.run_plain(majority)
+    race.run.saved = kept.get
+    race.job = lambda entry, fold: SimpleNamespace(name=f"{entry.arm.name} {fold}")  # type: ignore[assignment]
+    for fold in (0, 1):
+        right = np.eye(2)[LABELS[race.folds == fold]] * 0.9 + 0.05
+        kept[f"words {fold}"] = outcome_record(
+            Outcome(probabilities=right, cost=Cost(seconds=1.0), choices={})
+        )
+    stop(race)
+    assert (words.status, len(words.outcomes), words.out_of_time) == ("dropped", 2, True)
+    rescue(race, "the race was stopped")
+    assert status(race) == {"majority": "finished", "words": "finished", "waiting": "waiting"}
+    assert words.why == "scored on 2 of 5 folds: the race was stopped"
+    standing = stand(race.trials())
+    assert (standing.chosen.name, len(standing.rows)) == ("words", 80)
 
 
 def test_later_predictions_are_for_the_machine_as_it_is(make: Any) -> None:
@@ -336,3 +375,36 @@ def test_a_control_that_wins_by_time_alone_is_told(make: Any) -> None:
     assert said.startswith("minilm + late was ahead of control on the 40 rows")
     assert "(80.0 and 70.0 %)" in said
     assert ahead_but_late(race, late) is None, "a base was chosen"
+    late.arm = Arm(method="late")
+    said = ahead_but_late(race, control)
+    assert said is not None and said.startswith("late was ahead of control"), (
+        "so was a control that needs none"
+    )
+
+
+def test_a_base_that_time_ended_is_not_said_to_be_no_help(make: Any) -> None:
+    """Only two folds of one arm were scored and the others never began: neither "no base helps", nor a bare winner."""
+    from types import SimpleNamespace
+
+    from basewise.steps.conclude import standing_notes
+
+    race, _ = make(1000.0, {"words": (1.0, 0.8), "prototype": (1.0, 0.6), "probe": (1.0, 0.9)})
+    words, prototype, probe = race.entries
+    base = SimpleNamespace(key="minilm", digest="0", card=None)
+    for fold in race.wanted:
+        race.go(words, fold)
+    for entry in (prototype, probe):
+        entry.arm = Arm(method=entry.arm.method, base=base)  # type: ignore[arg-type]
+    for fold in (0, 1):
+        prototype.outcomes[fold] = words.outcomes[fold]
+    race.stored = lambda arm: False  # type: ignore[method-assign]
+    race.skip(prototype, 3)
+    race.skip(probe, 5)
+    trials = race.trials()
+    standing = stand(trials)
+    assert (standing.verdict, standing.chosen.name, half_tried(trials)) == ("winner", "words", ["minilm"])
+    notes = standing_notes(standing, {}, trials, False)
+    assert notes[0] == "minilm was not tried in full, so whether it would help is open."
+    prototype.out_of_time, prototype.why = False, "proven worse than words"
+    trials = race.trials()
+    assert (stand(trials).verdict, half_tried(trials)) == ("no base helps", []), "evidence ended it"

@@ -39,6 +39,8 @@ class Trial:
     status: str = "finished"
     """finished | dropped (by evidence) | skipped (by budget, with `why`) | failed (with `why`)"""
     why: str = ""
+    late: bool = False
+    """Whether it was time alone that ended it, or kept it from being started."""
 
     @property
     def name(self) -> str:

@@ -22,11 +22,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from basewise.core.errors import RunError
+from basewise.core.errors import BasewiseError, RunError
 from basewise.core.files import home, lock, read_json, write_bytes, write_json
 from basewise.core.hashing import digest_json
 
 IDENTITY = "job.json"
+BEGUN = (IDENTITY, "task.json", "rows.parquet", "race.json", ".lock")
+"""What a run writes before its first job is done."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,25 @@ class RunDir:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: Path, identity: str) -> Iterator[RunDir]:
-        """Lock the folder for one process; refuse one that belongs to another job."""
+        """Lock the folder for one process; refuse one that belongs to another job.
+
+        A run that fails or is stopped before it has done anything takes back what it wrote: the folder is free for another run.
+        """
         folder = Path(folder)
         check_place(folder)
+        before = {path.name for path in folder.iterdir()} if folder.exists() else None
         with lock(folder / ".lock", wait=False):
             known = read_json(folder / IDENTITY)["identity"] if (folder / IDENTITY).exists() else None
             if known not in (None, identity):
                 raise RunError(f"the folder {folder} holds another run", "give another --to, or delete it")
             if known is None:
                 write_json(folder / IDENTITY, {"identity": identity})
-            yield cls(folder, identity)
+            try:
+                yield cls(folder, identity)
+            except (BasewiseError, KeyboardInterrupt):
+                if known is None:
+                    take_back(folder, before)
+                raise
 
     def saved(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Arrays and values of a finished job; None when it has not run. A damaged file counts as not run."""
@@ -70,6 +81,18 @@ class RunDir:
         packed = np.frombuffer(json.dumps(values, default=float).encode(), dtype=np.uint8)
         np.savez_compressed(buffer, **arrays, __values__=packed)  # type: ignore[arg-type]
         write_bytes(self.folder / "journal" / f"{name}.npz", buffer.getvalue())
+
+
+def take_back(folder: Path, before: set[str] | None) -> None:
+    """Remove what a run wrote that has done no job; nothing where there is more. `before`: names that were there, None for no folder."""
+    new = {path.name for path in folder.iterdir()} - (before or set())
+    if not new <= set(BEGUN):
+        return
+    with contextlib.suppress(OSError):  # the error that ended the run is the one to be told
+        for name in new:
+            (folder / name).unlink()
+        if before is None:
+            folder.rmdir()
 
 
 def check_place(folder: Path) -> None:

@@ -28,7 +28,7 @@ from basewise.core.table import read_table
 from basewise.core.task import Task
 from basewise.engine.device import machine
 from basewise.steps.conclude import Setup, conclude
-from basewise.steps.elimination import drop_slow, rescue
+from basewise.steps.elimination import drop_slow, rescue, stop
 from basewise.steps.entries import Clock, Entry
 from basewise.steps.fetch import forward_seconds, get_bases
 from basewise.steps.jobs import Arm, feature_store
@@ -184,15 +184,10 @@ def _run(
     except KeyboardInterrupt:
         unfinished = True
         notes.append("Stopped by hand: this is the best so far; the same command goes on from here.")
+        stop(race)
         if not any(entry.status == "finished" for entry in race.entries):
             raise
-    rescue(race)
-    for entry in race.entries:
-        if entry.status == "partial":
-            entry.status, entry.why = (
-                "dropped",
-                entry.why or "the race was stopped before it was scored in full",
-            )
+    rescue(race, "the race was stopped" if unfinished else "the time was short")
     if setup.budget.latency_seconds is not None:
         drop_slow(race, setup.budget.latency_seconds)
     return conclude(task, race, ranks, notes, replace(setup, unfinished=unfinished))

@@ -38,7 +38,7 @@ from basewise.steps.measures import (
 )
 from basewise.steps.predict import cache_folder, save_predictor
 from basewise.steps.race import Race
-from basewise.steps.verdict import Standing, leaderboard, saving, sentence, stand
+from basewise.steps.verdict import Standing, half_tried, leaderboard, saving, sentence, stand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,21 +76,21 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         inputs=task.inputs,
         threshold=coverage["threshold"],
     )
-    test = look_at_test(task, race, chosen, fitted) if (task.split == "test").any() else {}
-    curves, saved = ({}, {}) if not about.options.curves else labels_saved(race, chosen, notes)
+    test, curves, saved, stopped = measure(task, race, chosen, fitted, about, notes)
     if race.metric != "accuracy":
         notes.append(
             f"Chosen by {name_of(race.metric)}; labels saved, calibration, abstention and slices still count right answers."
         )
     cards = {b.key: b.card for b in about.bases}
     board = leaderboard(trials, standing, cards)
-    if (ahead := ahead_but_late(race, chosen)) is not None:
+    if (ahead := ahead_but_late(race, chosen, about.unfinished)) is not None:
         notes.insert(0, ahead)
-    notes = [*standing_notes(standing, test, [t for t in trials if t.base and len(t.row_ids)]), *notes]
+    notes = [*standing_notes(standing, test, trials, bool((task.split == "test").any())), *notes]
+    open_ = standing.chosen.base is None and standing.verdict != "no base helps" and bool(half_tried(trials))
     write_evidence(folder / "evidence.parquet", trials)
     decision = Decision(
-        verdict="unfinished" if about.unfinished else standing.verdict,
-        sentence=sentence(standing, test, saved, about.unfinished or ahead is not None),
+        verdict="unfinished" if stopped else standing.verdict,
+        sentence=sentence(standing, test, saved, stopped or open_ or ahead is not None),
         chosen=standing.chosen.name,
         metric=race.metric,
         tied=standing.tied,
@@ -129,6 +129,27 @@ def final_job(race: Race, entry: Entry) -> Job:
         seconds=limit_of(race, entry),
         answers=race.look_rows,
     )
+
+
+def measure(
+    task: Task, race: Race, chosen: Entry, fitted: Any, about: Setup, notes: list[str]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], bool]:
+    """(look at the test rows, learning curves, labels saved, whether the run was stopped by hand) once the predictor is saved.
+
+    Ctrl-C ends it, and the decision goes without what was still to be measured; a race that was stopped gets no curves.
+    """
+    test: dict[str, Any] = {}
+    before = "before the locked test rows were answered in full"
+    try:
+        if (task.split == "test").any():
+            test = look_at_test(task, race, chosen, fitted)
+        before = "before the labels saved were measured"
+        if about.options.curves and not about.unfinished:
+            return test, *labels_saved(race, chosen, notes), False
+    except KeyboardInterrupt:
+        notes.append(f"Stopped by hand {before}; the choice stands, and the same command goes on from here.")
+        return test, {}, {}, True
+    return test, {}, {}, about.unfinished
 
 
 def look_at_test(task: Task, race: Race, chosen: Entry, fitted: Any) -> dict[str, Any]:
@@ -224,33 +245,41 @@ def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str,
     return plain, saved
 
 
-def ahead_but_late(race: Race, chosen: Entry) -> str | None:
-    """The line that an arm on a base was ahead of a control that was chosen, and only time ended it; None where that is not so."""
+def ahead_but_late(race: Race, chosen: Entry, stopped: bool = False) -> str | None:
+    """The line that another arm was ahead of a control that was chosen, and only time ended it, or who stopped the race: of several the
+    one that was furthest ahead. None where that is not so."""
     if chosen.arm.base is not None:
         return None
+    end = "the race was stopped: to go on" if stopped else "the time ran out: a larger budget"
+    line, most = None, 0.0
     for entry in race.entries:
-        if entry.arm.base is None or not entry.out_of_time or not entry.outcomes:
+        if not entry.out_of_time or not entry.outcomes:
             continue
         theirs, ours = race.common(entry, chosen)
-        if len(ours) and theirs.mean() > ours.mean():
-            return (
+        if len(ours) and theirs.mean() - ours.mean() > most:
+            most = theirs.mean() - ours.mean()
+            line = (
                 f"{entry.arm.name} was ahead of {chosen.arm.name} on the {len(ours):,} rows it was scored on"
-                f" ({100 * theirs.mean():.1f} and {100 * ours.mean():.1f} %) when the time ran out: a larger budget may decide otherwise."
+                f" ({100 * theirs.mean():.1f} and {100 * ours.mean():.1f} %) when {end} may decide otherwise."
             )
-    return None
+    return line
 
 
-def standing_notes(standing: Standing, test: dict[str, Any], on_bases: list[Trial]) -> list[str]:
-    """What the reader must not miss. `on_bases`: the trials on a base that were scored."""
-    notes = []
+def standing_notes(standing: Standing, test: dict[str, Any], trials: list[Trial], locked: bool) -> list[str]:
+    """What the reader must not miss. `locked`: whether there are test rows."""
+    notes, on_bases = [], [t for t in trials if t.base and len(t.row_ids)]
     by = "" if standing.metric == "accuracy" else f" in {name_of(standing.metric)}"
     if not on_bases:
         notes.append("No base was tried, so whether one would help is open.")
     elif standing.verdict == "no base helps":
         notes.append("No base tried is shown to be worth its cost beside a control that needs none.")
+    if on_bases and standing.chosen.base is None and (half := half_tried(trials)):
+        were, they = ("was", "it") if len(half) == 1 else ("were", "they")
+        notes.append(f"{', '.join(half)} {were} not tried in full, so whether {they} would help is open.")
     if not test:
         corrected = " and corrected for the choice" if standing.chosen is standing.leader else ""
-        notes.append(f"There were no locked test rows: the score is cross-validated{corrected}.")
+        why = "No look at the locked test rows is told" if locked else "There were no locked test rows"
+        notes.append(f"{why}: the score is cross-validated{corrected}.")
     notes += [
         f"{t.base} + {t.method}, rows shown that are nearest to each text: {t.choices['nearest']}."
         for t in on_bases

@@ -77,8 +77,22 @@ def give_way(race: Race, running: list[Entry]) -> None:
         entry.why = f"gave way after {len(entry.outcomes)} of {len(race.wanted)} folds: the {max(0.0, race.clock.left):.0f} s left do not hold its fits beside those of the others"
 
 
-def rescue(race: Race) -> None:
-    """Let arms that only time ended count where they lead or were asked for, on the rows they were scored on: finished is not better."""
+def stop(race: Race) -> None:
+    """End what a race that was stopped by hand had under way, with what stands in the journal: workers may have scored more than the
+    race has read. Such an arm counts as ended by time alone."""
+    for entry in race.entries:
+        if entry.status in ("waiting", "partial"):
+            race.recall(entry)
+        if entry.status == "partial":
+            entry.out_of_time = True
+            entry.status, entry.why = "dropped", "the race was stopped before it was scored in full"
+
+
+def rescue(race: Race, why: str = "the time was short") -> None:
+    """Let arms that only time ended count where they lead or were asked for, on the rows they were scored on: finished is not better.
+
+    why: what ended them.
+    """
     leader = race.leader()
     for entry in race.entries:
         if leader is None or not entry.out_of_time or len(entry.outcomes) < LEAST_FOLDS:
@@ -87,7 +101,7 @@ def rescue(race: Race) -> None:
         leads = ours.mean() > theirs.mean() or entry.arm.method == race.asked
         if leads and race.fits(entry, 0):
             entry.status = "finished"
-            entry.why = f"scored on {len(entry.outcomes)} of {len(race.wanted)} folds: the time was short"
+            entry.why = f"scored on {len(entry.outcomes)} of {len(race.wanted)} folds: {why}"
 
 
 def drop_slow(race: Race, most: float) -> None:

@@ -23,9 +23,9 @@ from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 from basewise.engine.costs import PROCESS_BYTES, encode_seconds, network_memory
 from basewise.engine.meter import resident_bytes
-from basewise.steps.elimination import drop, give_way
+from basewise.steps.elimination import LEAST_FOLDS, drop, give_way
 from basewise.steps.entries import Clock, Entry, limit_of, spare_of
-from basewise.steps.jobs import Arm, Job, keep, outcome_from
+from basewise.steps.jobs import Arm, Job, Outcome, keep, outcome_from
 from basewise.steps.jobs import run as run_job
 from basewise.steps.measures import scores_of
 
@@ -200,21 +200,35 @@ class Race:
             self.watch(self, entry)
             outcome = run_job(job, self.progress)
             keep(self.run, job.name, outcome)
+        self.take(entry, fold, outcome)
+        if saved is None and not outcome.error:  # what the journal held took no time to watch
+            self.watch(self, None)
+
+    def take(self, entry: Entry, fold: int, outcome: Outcome) -> None:
+        """Put down what one fold of an arm came to."""
         if outcome.error:
             entry.status, entry.why = "failed", outcome.error
             return
         entry.outcomes[fold] = outcome
         entry.status = "finished" if len(entry.outcomes) == len(self.wanted) else "partial"
-        if saved is None:  # what the journal held took no time to watch
-            self.watch(self, None)
+
+    def recall(self, entry: Entry) -> None:
+        """Read what the journal holds of an arm beyond what was read; nothing runs."""
+        for fold in self.wanted[len(entry.outcomes) :]:
+            saved = self.run.saved(self.job(entry, fold).name)
+            if saved is None or entry.status == "failed":
+                return
+            self.take(entry, fold, outcome_from(*saved))
 
     def run_plain(self, entry: Entry) -> None:
-        """All folds of an arm that costs little; it is skipped as a whole when it does not fit."""
+        """All folds of an arm that costs little, or as many as fit beside its last fit, so that it can be compared all the same. It is
+        skipped where that is fewer than LEAST_FOLDS."""
         for fold in self.wanted:
             if entry.status in ("failed", "skipped"):
                 return
             needed = len(self.wanted) - len(entry.outcomes)
-            if not self.fits(entry, needed) and self.leader() is not None:
+            least = min(needed, max(1, LEAST_FOLDS - len(entry.outcomes)))
+            if not self.fits(entry, least) and self.leader() is not None:
                 self.skip(entry, needed)
                 return
             self.go(entry, fold)
@@ -335,5 +349,6 @@ class Race:
             choices=outcomes[-1].choices if outcomes else {},
             status=entry.status if entry.status != "waiting" else "skipped",
             why=entry.why,
+            late=entry.out_of_time and entry.status != "finished",
         )
         return trial if trial.status != "partial" else replace(trial, status="dropped")

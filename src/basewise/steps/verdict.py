@@ -83,8 +83,9 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: st
     chosen_index = min(tied, key=lambda i: (_price(finalists[i]), i))
     verdict = "tie" if len(tied) > 1 else "winner"
     controls = [i for i, t in enumerate(finalists) if t.method in CONTROLS]
-    tried = any(t.base and t.method not in CONTROLS and len(t.row_ids) for t in trials)
-    if tried and (finalists[chosen_index].method in CONTROLS or leader.method in CONTROLS):
+    if any(in_full(t) for t in trials) and (
+        finalists[chosen_index].method in CONTROLS or leader.method in CONTROLS
+    ):
         verdict = "no base helps"
         chosen_index = chosen_index if finalists[chosen_index].method in CONTROLS else controls[0]
     interval = corrected.interval
@@ -111,6 +112,18 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: st
         classes=classes,
         metric=metric,
     )
+
+
+def in_full(trial: Trial) -> bool:
+    """Whether this is an arm on a base, no control, that was scored to its end or until evidence ended it."""
+    ended = trial.status in ("finished", "dropped") and not trial.late
+    return bool(trial.base and trial.method not in CONTROLS and len(trial.row_ids) and ended)
+
+
+def half_tried(trials: list[Trial]) -> list[str]:
+    """Keys of the bases of which time ended an arm and none was tried in full: whether they would help is open."""
+    late = {t.base for t in trials if t.base and t.method not in CONTROLS and t.late}
+    return sorted(late - {t.base for t in trials if in_full(t)})
 
 
 def saving(
