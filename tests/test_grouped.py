@@ -81,6 +81,42 @@ def test_the_interval_of_the_calibration_error_covers_it(gap: float) -> None:
     assert np.mean(widths) < 0.2
 
 
+def test_groups_do_not_hide_a_calibration_error_nor_leave_its_interval() -> None:
+    """60 tables of 40 groups of 20, too sure by 8 points; noise by the groups of all rows made 0 of most and missed a quarter."""
+    rng, hits, nothing = np.random.default_rng(1), 0, 0
+    groups = np.repeat(np.arange(40), 20)
+    for _ in range(60):
+        confidence = rng.uniform(0.45, 0.75, 800)
+        chance = confidence - 0.08 + rng.choice([-0.2, 0.2], 40)[groups]
+        found = ece_interval(confidence, rng.random(800) < chance, 10, groups, resamples=60)
+        hits += found.low <= 0.08 <= found.high
+        nothing += found.estimate == 0
+    assert hits / 60 >= 0.92
+    assert nothing / 60 <= 0.2
+
+
+def test_rows_that_are_all_right_leave_the_calibration_error_open() -> None:
+    sure = np.full(20, 0.9)
+    right, wrong = ece_interval(sure, np.ones(20)), ece_interval(sure, np.zeros(20))
+    assert (right.low, right.high) == (0.0, pytest.approx(0.1)), "0.9 lies in Wilson's interval of 20 of 20"
+    assert (wrong.low, wrong.high) == (pytest.approx(0.9 - 0.161125, abs=1e-5), pytest.approx(0.9))
+    assert ece_interval(np.ones(20), np.ones(20)).high == pytest.approx(0.161125, abs=1e-5)
+    one = ece_interval(sure[:1], np.ones(1))
+    assert (one.low, one.high) == (0.0, 1.0)
+    together = ece_interval(np.ones(20), np.ones(20), clusters=np.arange(20) % 5)
+    assert together.high == pytest.approx(0.434482, abs=1e-5), "five groups"
+
+
+@pytest.mark.parametrize(("n", "share"), [(160, 0.99), (40, 0.97)])
+def test_the_interval_covers_where_nearly_all_rows_are_right(n: int, share: float) -> None:
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(100):
+        confidence = rng.uniform(0.9994, 1, n)
+        found = ece_interval(confidence, rng.random(n) < share, 10, resamples=40)
+        hits += found.low <= 0.9997 - share <= found.high
+    assert hits / 100 >= 0.93
+
+
 def test_groups_widen_the_interval_of_the_calibration_error() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.4, 1, 300)

@@ -339,7 +339,10 @@ def test_the_smallest_gap_that_shows_is_never_nothing() -> None:
     rows = SimpleNamespace(labels=labels, groups=np.arange(200))
     assert 0.001 < power({"a": same, "b": same}, rows, "macro_f1")["smallest_gap"] < 0.1
     together = SimpleNamespace(labels=labels, groups=np.zeros(200, int))
-    assert power({"a": same, "b": same}, together, "macro_f1")["smallest_gap"] == 1.0
+    assert power({"a": same, "b": same}, together, "macro_f1")["smallest_gap"] is None
+    assert power({"a": same, "b": same}, together, "accuracy")["smallest_gap"] is None
+    assert power({"a": same}, together, "accuracy")["smallest_gap"] is None
+    assert 0.03 < power({"a": same, "b": same}, rows, "accuracy")["smallest_gap"] < 0.04, "five rows of 200"
 
 
 def test_the_gate_goes_by_the_metric_where_there_are_no_test_rows(tmp_path: Path) -> None:

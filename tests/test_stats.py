@@ -246,10 +246,28 @@ def test_rows_on_their_own_are_worth_themselves(seed: int, n: int) -> None:
     assert one == 1
 
 
-@given(st.integers(20, 100_000))
-def test_power_and_rows_agree(n: int) -> None:
-    gap = power.smallest_gap(n)
-    assert power.rows_needed(gap, discordance=max(0.1, gap)) <= n + 1 or gap > 0.1
+@pytest.mark.parametrize(
+    ("n", "discordance"),
+    [(5, 0.1), (10, 0.1), (20, 0.1), (100, 0.01), (300, 1 / 300), (400, 0.3), (1_000, 0.1)],
+)
+def test_the_gap_that_is_told_is_shown_in_four_of_five_tests(n: int, discordance: float) -> None:
+    """By simulation of the very test; few rows and few that disagree were told gaps that showed in 4 to 24 of 100."""
+    gap = power.smallest_gap(n, discordance)
+    assert gap is not None
+    apart = max(gap, discordance)
+    rng = np.random.default_rng(n)
+    outcomes = rng.multinomial(n, [(apart + gap) / 2, (apart - gap) / 2, 1 - apart], 2_000)
+    shown = {}
+    for b, c, _ in np.unique(outcomes, axis=0):
+        a = np.repeat([1, 0], [b, c])
+        shown[b, c] = b + c > 0 and paired.mcnemar_midp(a, 1 - a) <= 0.05
+    assert np.mean([shown[b, c] for b, c, _ in outcomes]) == pytest.approx(0.8, abs=0.03)
+
+
+def test_too_few_rows_show_no_gap() -> None:
+    assert [power.smallest_gap(n) for n in (0, 1, 4.9)] == [None] * 3
+    assert power.smallest_gap(1_001, 1e-3) > power.smallest_gap(1_000, 1e-3) > 1e-3
+    assert power.power_of(5, 1.0, 0.1) == pytest.approx(1)
 
 
 def test_calibrated_probabilities_have_no_debiased_error() -> None:

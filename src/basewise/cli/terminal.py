@@ -115,10 +115,11 @@ def _show_test(decision: Decision, console: Console) -> None:
     to = f" to {escape(test['against'])}" if test.get("against") else ""
     groups = test.get("groups", test["n"])
     together = f" in {groups:,} groups" if groups < test["n"] else ""
-    console.print(
-        f"Locked test rows: n = {test['n']:,}{together}, {looks_so_far(test['looks'], test.get('looks_elsewhere', 0))};"
-        f" a true gap{to} of {100 * test['smallest_gap']:.1f} points is shown in 4 such tests of 5."
-    )
+    shown = f"no gap{to} is shown reliably"
+    if (gap := test["smallest_gap"]) is not None:
+        shown = f"a true gap{to} of {100 * gap:.1f} points is shown in 4 such tests of 5"
+    looks = looks_so_far(test["looks"], test.get("looks_elsewhere", 0))
+    console.print(f"Locked test rows: n = {test['n']:,}{together}, {looks}; {shown}.")
     for score in test["scores"]:
         console.print(f"  {escape(score['name'])}: {escape(by + interval(score))} %")
 

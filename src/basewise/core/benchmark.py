@@ -64,7 +64,7 @@ class Benchmark:
     cells         {"base", "task", "shots", "way", "score": interval, "also": {measure: interval}, "over_chance": gap | null,
                   "over_majority": gap | null, "seconds", "note"}
     suites        {"suite", "measure", "base", "shots", "tasks", "score": interval, "above_chance": tasks that are, by Holm}
-    differences   {"a", "b", "suite", "measure", "task" | null, "shots", gap, "smallest_gap"}; `task` null: mean of the suite's tasks
+    differences   {"a", "b", "suite", "measure", "task" | null, "shots", gap, "smallest_gap" | null}; `task` null: mean of the suite's tasks
     curves        {"base", "suite", "measure", "points": [{"shots", interval}], "gain": gap of most against least shots}
     scale         {"suite", "measure", "shots" | "gain", "bases", gap in score per tenfold parameters, "sentence"}
     contamination {"corpus", "n": window, "cells": [{"base", "task", "shots", "matched", "items", "all", "without",

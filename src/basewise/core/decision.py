@@ -29,8 +29,10 @@ class Decision:
                       chosen one (positive: chosen is better) | null, "seconds", "predicted_seconds", "memory_bytes",
                       "predicted_memory_bytes", "milliseconds_per_row", "size_bytes", "licence", "n_train", "choices": {...}}
     test              {"n", "groups": of rows that belong together, "worth": as how many independent rows n count in the difference to
-                      "against", "looks" at these rows, "looks_elsewhere": those of them by other runs, "digest", "smallest_gap", "against": best control, "discordance": share of rows that one of the
-                      two gets right and the other wrong (these two are missing without a control, this one by another metric than accuracy),
+                      "against", "looks" at these rows, "looks_elsewhere": those of them by other runs, "digest",
+                      "smallest_gap": shown in 4 of 5 such tests, null where no gap is, "against": best control,
+                      "discordance": share of rows that one of the two gets right and the other wrong (these two are missing without a
+                      control, this one by another metric than accuracy),
                       "scores": [{"name", estimate, low, high, n, "metrics": {key: interval}}],
                       "differences": [{"name", estimate, low, high, p_holm}] of chosen minus each control} | {}
     ranks             one entry a base: {"base", "size", "neighbours", "probe", "logme", "hscore", "rank", "layer", "seconds",

@@ -17,6 +17,7 @@ from basewise.stats.intervals import (
     by_student,
     clustered_mean,
     design_effect,
+    independent_rows,
     normal_quantile,
     of_odds,
     p_of_mean,
@@ -24,6 +25,7 @@ from basewise.stats.intervals import (
     wilson,
 )
 from basewise.stats.paired import mcnemar_midp, paired_difference
+from basewise.stats.power import smallest_gap
 
 
 def own_clusters(clusters: Sequence[str]) -> np.ndarray:
@@ -208,13 +210,49 @@ def ratio_parts(amounts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return ratio + (amounts - ratio * sizes) / sizes.mean()
 
 
-def visible(error: float, power: float = 0.8) -> float:
-    """Smallest mean difference that a standard error shows with the given power (two-sided, 5 %)."""
-    from scipy.special import ndtri
+def visible(error: float, freedom: float = float("inf"), power: float = 0.8) -> float:
+    """Smallest mean difference that a standard error shows with the given power (two-sided, 5 %, Student's t)."""
+    from scipy.stats import t
 
-    return float((normal_quantile(0.95) + ndtri(power)) * error) if np.isfinite(error) else float("inf")
+    if not np.isfinite(error):
+        return float("inf")
+    return float((t.ppf(0.975, freedom) + t.ppf(power, freedom)) * error)
 
 
-def smallest_paired_gap(differences: np.ndarray, clusters: np.ndarray) -> float:
-    """Smallest mean difference that as many items as these show, from the spread of (n,) differences."""
-    return visible(standard_error(differences, clusters))
+def smallest_paired_gap(differences: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> float | None:
+    """Smallest difference that as many items as these show in 4 of 5 cases: of a task, or of the mean of several tasks.
+
+    A task has (n,) differences and (n,) cluster ids; where items are right or wrong it is as `smallest_mean_gap` has it, with the
+    disagreement seen here. None where nothing differs, which says nothing of the spread, or where no difference is shown so often.
+    """
+    if not any(np.any(d) for d in differences):
+        return None
+    if all(np.isin(d, (-1.0, 0.0, 1.0)).all() for d in differences):
+        worth = [independent_rows(d, c) for d, c in zip(differences, clusters, strict=True)]
+        return smallest_mean_gap(worth, [max(float((d != 0).mean()), 1 / len(d)) for d in differences])
+    errors = [standard_error(d, c) for d, c in zip(differences, clusters, strict=True)]
+    freedom = len(np.unique(clusters[0])) - 1 if len(errors) == 1 else float("inf")
+    seen = visible(float(np.sqrt(np.square(errors).sum()) / len(errors)), freedom)
+    return seen if np.isfinite(seen) else None
+
+
+def smallest_mean_gap(rows: Sequence[float], apart: Sequence[float]) -> float | None:
+    """Smallest gap between two shares right, or between their means over tasks, that is shown in 4 of 5 cases; None for no gap.
+
+    A task has so many independent rows, and two predictors differ on a share of them in being right: `apart`, or the gap where that is
+    more. Of one task it is by the exact test; a mean's error is that of `suite_gap`, pseudo-counts included.
+    """
+    if len(rows) == 1:
+        return smallest_gap(rows[0], apart[0])
+    n, low, high = np.asarray(rows, float), 0.0, 1.0
+
+    def shown(gap: float) -> bool:
+        error = np.sqrt(n * np.maximum(apart, gap) + 1) / (n + 2)
+        return visible(float(np.sqrt((error**2).sum()) / len(n))) <= gap
+
+    if not shown(high):
+        return None
+    for _ in range(30):  # what is needed grows with the root of the gap, so there is one crossing
+        middle = (low + high) / 2
+        low, high = (low, middle) if shown(middle) else (middle, high)
+    return high

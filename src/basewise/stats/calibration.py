@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basewise.stats.intervals import Interval, bootstrap_counts, design_effect, share_of
+from basewise.stats.intervals import (
+    Interval,
+    bootstrap_counts,
+    design_effect,
+    share_of,
+)
 
 MOST_DRAWN = 20_000
 """Rows a bootstrap draws from; more tell how large the error is, not how it is spread."""
@@ -67,14 +72,31 @@ def _equal_mass(confidence: np.ndarray, bins: int) -> list[np.ndarray]:
     return [part for part in np.array_split(order, max(1, min(bins, len(order)))) if len(part)]
 
 
-def _squared_gap(confidence: np.ndarray, right: np.ndarray, bins: int, effect: float) -> tuple[float, float]:
-    """(mean squared gap between confidence and accuracy over equal-mass bins, how much of it the chance of rows explains)."""
-    found = noise = 0.0
-    for part in _equal_mass(confidence, bins):
-        n, accuracy = len(part), right[part].mean()
-        found += n / len(right) * float(confidence[part].mean() - accuracy) ** 2
-        noise += n / len(right) * (effect * accuracy * (1 - accuracy) / (n - 1) if n > 1 else 0.0)
-    return found, noise
+def _squared_gap(
+    confidence: np.ndarray, right: np.ndarray, bins: int, groups: np.ndarray | None
+) -> tuple[float, float]:
+    """(mean squared gap between confidence and accuracy over equal-mass bins, how much of it the chance of rows explains).
+
+    groups (n,): small whole numbers, rows in groups. A group is scattered over the bins, so what its rows have in common is asked of
+    each bin by itself; a bin of a single group, which cannot say, is taken to have as much of it as all rows.
+    """
+    parts, total = _equal_mass(confidence, bins), len(right)
+    if not parts:
+        return 0.0, 0.0
+    order, n = np.concatenate(parts), np.array([len(part) for part in parts])
+    place, gap, several = np.repeat(np.arange(len(n)), n), (right - confidence)[order], np.maximum(n - 1, 1)
+    mean, accuracy = (np.bincount(place, weights=values) / n for values in (gap, right[order]))
+    noise = accuracy * (1 - accuracy) / several
+    if groups is not None:
+        own, width = groups[order], int(groups.max()) + 1
+        cells = place * width + own
+        sums = np.bincount(cells, gap - mean[place], len(n) * width).reshape(len(n), width)
+        number = (np.bincount(cells, minlength=len(n) * width).reshape(len(n), width) > 0).sum(1)
+        together = number / np.maximum(number - 1, 1) * (sums**2).sum(1) / n**2  # as `standard_error` has it
+        single = number < 2
+        noise[~single] = together[~single]
+        noise[single] *= design_effect(right - confidence, groups) if single.any() else 1.0
+    return float(n @ mean**2) / total, float(n @ noise) / total
 
 
 def ece_debiased(
@@ -82,15 +104,16 @@ def ece_debiased(
 ) -> float:
     """Root of the debiased squared gap between confidence and accuracy over equal-mass bins; 0..1. clusters (n,): rows in groups."""
     right = np.asarray(right, float)
-    found, noise = _squared_gap(confidence, right, bins, _effect(confidence, right, clusters))
+    found, noise = _squared_gap(confidence, right, bins, _numbered(clusters))
     return float(np.sqrt(max(found - noise, 0.0)))
 
 
-def _effect(confidence: np.ndarray, right: np.ndarray, clusters: np.ndarray | None) -> float:
-    """How many times the variance of independent rows the groups make that of the gap."""
-    if clusters is None or len(np.unique(clusters)) == len(right):
-        return 1.0
-    return design_effect(right - confidence, clusters)
+def _numbered(clusters: np.ndarray | None) -> np.ndarray | None:
+    """(n,) groups as numbers from 0 on; None where each row stands alone."""
+    if clusters is None:
+        return None
+    groups, number = np.unique(clusters, return_inverse=True)
+    return number if len(groups) < len(number) else None
 
 
 def ece_interval(
@@ -105,30 +128,54 @@ def ece_interval(
     The bootstrap's world has the plain gap as its truth, noise and all, so its draws lie too high as they are: what they differ from
     the plain gap by is taken as the error of the squared estimate (the basic interval), and the root is taken last. Of many rows
     some are drawn from, of many groups some whole ones, and the error is that of some times the root of their share, which is a little
-    too wide. One group says nothing: the interval is [0, 1].
+    too wide. What is drawn shows less than there is where groups are few or nearly all rows are right, so the interval also holds what
+    the interval of the share right leaves open (`_open`). One row or one group says nothing: the interval is [0, 1].
     """
     right, n = np.asarray(right, float), len(right)
-    effect = _effect(confidence, right, clusters)
-    squared = np.subtract(*_squared_gap(confidence, right, bins, effect))
-    if clusters is not None and len(np.unique(clusters)) < 2:
-        return Interval(
-            estimate=float(np.sqrt(max(squared, 0.0))), low=0.0, high=1.0, n=n, method="one group"
-        )
-    some, shrink = _drawn_from(n, clusters)
-    few, hits = confidence[some], right[some]
-    plain, draws = _squared_gap(few, hits, bins, effect)[0], []
-    for counts in bootstrap_counts(len(some), resamples, 0, None if clusters is None else clusters[some]):
-        rows = np.repeat(np.arange(len(some)), counts.astype(int))
-        draws.append(np.subtract(*_squared_gap(few[rows], hits[rows], bins, effect)))
+    groups = _numbered(clusters)
+    squared = np.subtract(*_squared_gap(confidence, right, bins, groups))
+    estimate = float(np.sqrt(max(squared, 0.0)))
+    if n < 2 or (groups is not None and not groups.any()):
+        return Interval(estimate=estimate, low=0.0, high=1.0, n=n, method="one group")
+    some, shrink = _drawn_from(n, groups)
+    few, hits, own = confidence[some], right[some], None if groups is None else _numbered(groups[some])
+    plain, draws = _squared_gap(few, hits, bins, own)[0], []
+    for counts in bootstrap_counts(len(some), resamples, 0, own):
+        times = counts.astype(int)
+        rows = np.repeat(np.arange(len(some)), times)
+        drawn = None if own is None else _drawn_groups(own, times, rows)
+        draws.append(np.subtract(*_squared_gap(few[rows], hits[rows], bins, drawn)))
     low, high = (squared - shrink * (np.quantile(draws, q) - plain) for q in (0.975, 0.025))
-    estimate, low, high = (float(np.sqrt(max(v, 0.0))) for v in (squared, low, high))
+    low, high = (float(np.sqrt(max(v, 0.0))) for v in (low, high))
+    less, most = _open(confidence, right, clusters)
     return Interval(
         estimate=estimate,
-        low=min(low, estimate),
-        high=max(high, estimate),
-        n=len(right),
+        low=max(0.0, min(low, estimate - less)),
+        high=min(1.0, max(high, estimate, most)),
+        n=n,
         method="basic bootstrap",
     )
+
+
+def _drawn_groups(groups: np.ndarray, times: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(len(rows),) group of each drawn row: one that is drawn twice is two groups. times (n,): how often each row is drawn."""
+    drawn = np.zeros(int(groups.max()) + 1, int)
+    drawn[groups] = times
+    before = np.cumsum(drawn) - drawn
+    copy = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)
+    return before[groups[rows]] + copy
+
+
+def _open(confidence: np.ndarray, right: np.ndarray, clusters: np.ndarray | None) -> tuple[float, float]:
+    """(how much less the calibration error can be, how large it can be at least) for all that the interval of the share right says.
+
+    The error is never less than the gap between the mean confidence and the share right, and it falls by no more than that gap falls
+    where the share moves in its interval.
+    """
+    share, mean = share_of(right, clusters), float(np.mean(confidence))
+    ends = abs(mean - share.low), abs(mean - share.high)
+    least = 0.0 if share.low <= mean <= share.high else min(ends)
+    return max(0.0, abs(mean - share.estimate) - least), max(ends)
 
 
 def _drawn_from(n: int, clusters: np.ndarray | None) -> tuple[np.ndarray, float]:

@@ -359,14 +359,15 @@ def power(task: Task) -> list[Finding]:
     from basewise.stats.power import smallest_gap
 
     n = len(np.unique(task.rows.groups[task.split == "test"]))
-    gap = float(smallest_gap(n))
+    gap = smallest_gap(n)
     rows = int((task.split == "test").sum())
-    message = f"with your {rows:,} test rows a true gap of {100 * gap:.1f} points is shown 4 times in 5"
-    severity, advice = (
-        ("warn", "label more test rows to tell closer ones apart") if gap > 0.05 else ("info", "")
-    )
+    shown = "no gap is shown reliably"
+    if gap is not None:
+        shown = f"a true gap of {100 * gap:.1f} points is shown 4 times in 5"
+    few = gap is None or gap > 0.05
+    severity, advice = ("warn", "label more test rows to tell closer ones apart") if few else ("info", "")
+    told = None if gap is None else round(gap, 4)
+    message = f"with your {count(rows, 'test row')} {shown}"
     return [
-        _finding(
-            "power", severity, message, advice, smallest_gap=round(gap, 4), independent_rows=n, test_rows=rows
-        )
+        _finding("power", severity, message, advice, smallest_gap=told, independent_rows=n, test_rows=rows)
     ]

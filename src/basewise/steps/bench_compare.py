@@ -75,10 +75,9 @@ def _pair(here: dict[str, Any], there: dict[str, Any], task: Json) -> tuple[Json
     left, right = (np.array([rows[item]["score"] for item in both]) for rows in (here, there))
     clusters = stat.own_clusters([here[item]["cluster"] for item in both])
     found, p = stat.gap(left, right, clusters)
-    seen = stat.smallest_paired_gap(left - right, clusters)
     head = {"suite": task["suite"], "measure": task["measure"], "task": task["name"]}
     more = {
-        "smallest_gap": seen if np.isfinite(seen) and seen > 0 else None,
+        "smallest_gap": stat.smallest_paired_gap([left - right], [clusters]),
         "rows": (left - right, clusters),
     }
     return {**head, **plain(found), "p": p, **more}, missed

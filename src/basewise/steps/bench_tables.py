@@ -159,11 +159,11 @@ def suite_table(cells: Sequence[Cell], lines: Sequence[Json], shots_of: dict[str
 
 
 def assumed_gap(cells: Sequence[Cell]) -> float | None:
-    """Smallest gap to another base that these items would show if the two disagreed on a fifth of them; shares only."""
+    """Smallest gap to another base that these items would show if the two disagreed on a fifth of them, or on as many as the gap; shares only."""
     if any(not np.isin(c.scores, (0.0, 1.0)).all() for c in cells):
         return None
-    parts = [DISAGREE * intervals.design_effect(c.scores, c.clusters) / len(c.scores) for c in cells]
-    return stat.visible(math.sqrt(sum(parts)) / len(parts))
+    worth = [intervals.independent_rows(c.scores, c.clusters) for c in cells]
+    return stat.smallest_mean_gap(worth, [DISAGREE] * len(cells))
 
 
 def difference_table(cells: Sequence[Cell], shots_of: dict[str, int]) -> list[Json]:
@@ -195,7 +195,7 @@ def compare(pairs: Sequence[tuple[Cell, Cell]], head: Json) -> tuple[list[Json],
         gap = left.scores - right.scores
         gaps.append(gap)
         clusters.append(left.clusters)
-        seen = _finite(stat.smallest_paired_gap(gap, left.clusters)) or assumed_gap([left])
+        seen = stat.smallest_paired_gap([gap], [left.clusters])
         shots = [left.answers.shots, right.answers.shots]
         lines.append(
             {
@@ -203,19 +203,14 @@ def compare(pairs: Sequence[tuple[Cell, Cell]], head: Json) -> tuple[list[Json],
                 "task": left.task.name,
                 "shots": shots,
                 **_gap(stat.gap(left.scores, right.scores, left.clusters)),
-                "smallest_gap": seen,
+                "smallest_gap": seen if np.any(gap) else assumed_gap([left]),
             }
         )
-    errors = [intervals.standard_error(g, c) for g, c in zip(gaps, clusters, strict=True)]
-    error = math.sqrt(sum(e * e for e in errors)) / len(errors)
     found = stat.suite_gap(gaps, clusters) if len(gaps) > 1 else None
     mean = _gap(found) if found else {k: lines[0][k] for k in ("estimate", "low", "high", "n", "p")}
-    seen = _finite(stat.visible(error)) or assumed_gap([left for left, _ in pairs])
+    differ = any(np.any(gap) for gap in gaps)  # items that all agree say nothing of how far two bases differ
+    seen = stat.smallest_paired_gap(gaps, clusters) if differ else assumed_gap([left for left, _ in pairs])
     return lines, {**head, "task": None, "shots": None, **mean, "smallest_gap": seen}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def curve_table(cells: Sequence[Cell]) -> list[Json]:

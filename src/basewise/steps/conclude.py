@@ -201,8 +201,8 @@ def power(scores: dict[str, np.ndarray], rows: Any, metric: str) -> dict[str, An
     gap = scores[first] - scores[against]
     worth = independent_rows(gap, groups)
     if metric != "accuracy":
-        seen = min(1.0, visible(class_error(gap, rows.labels, groups)[0]))
-        return {"against": against, "worth": worth, "smallest_gap": seen}
+        seen = visible(*class_error(gap, rows.labels, groups))
+        return {"against": against, "worth": worth, "smallest_gap": seen if seen <= 1 else None}
     apart = max(float((gap != 0).mean()), 1.0 / len(gap))  # none that disagrees would promise too much
     return {
         "against": against,

@@ -145,7 +145,7 @@ def suites(result: Benchmark) -> str:
     text = (
         "Mean over the tasks of a suite with its 95 % interval; items that share a passage count as a cluster. “Above chance” counts tasks "
         "whose score is above guessing after Holm's correction over the suite. “Sees” is the smallest gap to another base that these items would "
-        "show in four of five cases, if both differed on a fifth of them."
+        "show in four of five cases, if both differed on a fifth of them, or on as many as the gap; a dash where they show none so often."
     )
     head = ("suite", "base", "measure", "", "mean [95 %]", "n", "shots", "above chance", "sees")
     return how(text) + table(head, rows, 4) if rows else ""

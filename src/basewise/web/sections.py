@@ -115,18 +115,30 @@ def test(d: Decision) -> str:
     looks = "once" if t["looks"] == 1 else f"{t['looks']} times"
     looks += f" ({t['looks_elsewhere']} of them by other runs)" if t.get("looks_elsewhere") else ""
     text = f"These rows were locked before anything was tried and have been looked at {looks}. "
-    to, taken = "", "two arms taken to differ on one row in ten"
-    if "against" in t:
-        to = f" to {cut(t['against'], NAME_SHOWN)}"
-        taken = "from the spread of the rows' differences"
-    if "discordance" in t:
-        taken = f"{percent(t['discordance'])} % of the rows are right with one of the two and wrong with the other"
-    text += f"With so many rows a true difference{to} of {percent(t['smallest_gap'])} points is shown in four tests of five"
-    text += f" ({taken}), so in the fifth even that stays unproven."
+    text += _shown(t)
     if t.get("groups", t["n"]) < t["n"]:
         text += f" They come in {t['groups']:,} groups of rows that belong together and count here as {t['worth']:,.0f} rows."
     head = ("arm", f"{heading(d.metric)} [95 %]", "n", "chosen better by", "p (Holm)")
     return how(text) + table(head, rows, 1)
+
+
+def _shown(t: dict[str, Any]) -> str:
+    """How small a difference the test rows show, and what that takes for given."""
+    to, gap, apart = "", t["smallest_gap"], t.get("discordance", 0.1)
+    taken = "two arms taken to differ on one row in ten"
+    if "against" in t:
+        to = f" to {cut(t['against'], NAME_SHOWN)}"
+        taken = "from the spread of the rows' differences"
+    if "discordance" in t:
+        taken = f"{percent(apart)} % of the rows are right with one of the two and wrong with the other"
+    if gap is None:
+        return f"With so few rows no true difference{to} is shown in four tests of five."
+    if ("discordance" in t or "against" not in t) and gap > apart:
+        taken = "the two taken to differ on no other rows"
+    return (
+        f"With so many rows a true difference{to} of {percent(gap)} points is shown in four tests of five"
+        f" ({taken}), so in the fifth even that stays unproven."
+    )
 
 
 def curves(d: Decision) -> str:
