@@ -48,6 +48,9 @@ def made(tmp_path: Path) -> Any:
         (b'{"rows": [{"text": {"a": 1}}]}', 422),
         (b'{"rows": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
         (b'{"rows": NaN}', 422),
+        (b'{"rows": [{"text": NaN}]}', 422),
+        (b'{"rows": [{"text": -Infinity}]}', 422),
+        (b'{"rows": [{"text": 1e999}]}', 422),
     ],
 )
 def test_a_wrong_body_is_refused_before_any_compute(made: Any, content: bytes, status: int) -> None:
@@ -56,6 +59,8 @@ def test_a_wrong_body_is_refused_before_any_compute(made: Any, content: bytes, s
     assert answer.status_code == status, answer.text
     assert message(answer)
     assert not worker.asked
+    if b'"text": NaN' in content:
+        assert "finite number" in message(answer)
 
 
 def test_too_many_rows_and_too_many_bytes(made: Any) -> None:

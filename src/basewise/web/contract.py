@@ -14,9 +14,9 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """No unknown names; for routes of our own."""
+    """No unknown names, no numbers that JSON does not have (NaN, Infinity); for routes of our own."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Predict(Strict):
@@ -38,7 +38,9 @@ class Label(Strict):
     """The truth of one answered row."""
 
     id: Annotated[str, Field(min_length=1, max_length=80)] = Field(description="`id` of the answer.")
-    label: Annotated[str, Field(max_length=1_000)]
+    label: Annotated[str, Field(max_length=1_000)] | bool | int | float = Field(
+        description="Name of the class; a number or a boolean stands for what it is in a table."
+    )
 
 
 class Labels(Strict):
@@ -113,7 +115,9 @@ def read(model: type[Body], body: bytes) -> Body:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        # of what may be of several types the first error only says that it is none of the first
+        first = next((e for e in found if e["type"] == "finite_number"), found[0])
         if first["type"] == "json_invalid":
             raise Refusal(400, "not_json", "the body is no valid JSON in UTF-8; send a JSON object") from None
         where = ".".join(str(p) for p in first["loc"] if isinstance(p, int) or str(p).isidentifier())[:80]
