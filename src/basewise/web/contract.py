@@ -82,23 +82,37 @@ class Message(BaseModel):
     content: str | list[dict[str, Any]]
 
 
+class StreamOptions(BaseModel):
+    """As OpenAI's: whether the last event of a stream tells the tokens."""
+
+    include_usage: bool | None = None
+
+
 class Sampled(BaseModel):
-    """What both generating routes take; what is not known here is ignored, as clients send much."""
+    """What both generating routes take. Clients send much: what else came is kept, since some of it would change the answer
+    (`openai_routes.NEUTRAL`) and a server behind this one may know it."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: Annotated[str, Field(max_length=200)]
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: int | None = None
+    seed: int | None = Field(
+        default=None, description="The same one gives the same text; drawn when left out."
+    )
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
     stream: bool = False
+    stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
 
 
 class Completion(Sampled):
     """As OpenAI's."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(
+        description="One text; several, or tokens, only where a server behind this one takes them."
+    )
 
 
 class ChatCompletion(Sampled):
