@@ -148,6 +148,11 @@ class StandIn:
             values[i, int(text[0]) if text[:1] in ("0", "1", "2") else 0] = 0.8
         return values, np.zeros((n, 24), np.float32), n
 
+    async def pieces(self, header: dict[str, Any]) -> Any:
+        self.asked.append(header)
+        yield "one ", None
+        yield "two", {"ended": "stop", "prompt_tokens": 3, "tokens": 2}
+
     async def open(self, folder: str, version: str = "") -> dict[str, Any]:
         if folder in self.gone:
             raise WorkerError("InputError", f"no folder {folder}", True)

@@ -18,9 +18,11 @@ import released
 import tiny
 from basewise.core.errors import InputError, PredictorChanged, ReleaseChanged, RunError, UnknownName
 from basewise.core.registry import keys, part
+from basewise.engine.onnx_answer import Answers
 from basewise.steps.export import export
 from basewise.steps.predict import GOLDEN
 from basewise.steps.release import release
+from basewise.web.predict_routes import answers_of
 
 TEXTS = ["invoice charge refund", "Parcel, courier; van?", "screen crash " * 60, "", "äöü ☃ 12,5 %"]
 
@@ -62,6 +64,23 @@ def test_onnx_pins_what_rivals_lose(onnx: Path) -> None:
     assert pins["golden"]["texts"] == list(GOLDEN)
 
 
+@pytest.mark.parametrize("least", [None, 0.0, 0.1, 0.3, 0.9])
+def test_the_sets_of_onnx_are_those_of_the_service(
+    onnx: Path, least: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers(onnx)
+    classes = answers.pins["classes"] = ["b", "a", "d", "c"]
+    answers.pins |= {"least_probability": least, "threshold": 0.5}
+    rows = np.random.default_rng(0).dirichlet(np.ones(len(classes)), 20)
+    rows[0], rows[1] = 0.25, [0.1, 0.4, 0.4, 0.1]  # ties; nothing reaches 0.9
+    monkeypatch.setattr(answers, "probabilities", lambda _: rows)
+    about = {"classes": classes, "threshold": 0.5, "conformal": None if least is None else {"least": least}}
+    served = answers_of(rows, about, None, "r")
+    found = answers([""] * len(rows))
+    for key in ("label", "abstained", "set"):
+        assert [line[key] for line in found] == [line[key] for line in served], key
+
+
 def test_onnx_runs_without_basewise_and_torch(onnx: Path) -> None:
     code = (
         "import runpy, sys; sys.argv = ['answer.py']\n"
@@ -72,14 +91,14 @@ def test_onnx_runs_without_basewise_and_torch(onnx: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        input="invoice charge\nparcel\n",
+        input=b"invoice charge\n\xff\xe9 screen\nparcel\n",
         capture_output=True,
-        text=True,
         check=True,
         timeout=300,
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["label"] for line in lines] == ["billing", "delivery"]
+    assert len(lines) == 3, "a line that is no UTF-8 is answered and costs no other"
+    assert [lines[i]["label"] for i in (0, 2)] == ["billing", "delivery"]
 
 
 @pytest.mark.parametrize("change", ["label order", "cut", "end tokens", "padding"])

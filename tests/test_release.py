@@ -376,6 +376,8 @@ def test_push_refuses_what_was_touched_and_tells_the_hubs_reason(
     kind.refuse, kind.made = 403, True
     with pytest.raises(RunError, match="did not take"):
         push(released.released(), "o/r", endpoint=address, token="hf_test")
+    with pytest.raises(RunError, match="did not take"):  # nothing listens there
+        push(released.released(), "o/r", endpoint="http://127.0.0.1:9", token="hf_test")
     with pytest.raises(InputError, match="owner/name"):
         push(released.released(), "../r", endpoint=address)
     for name in ("o/a--b", "o/a..b", "o/a-"):

@@ -105,6 +105,7 @@ def test_openais_own_client_works(running: Running) -> None:
         names = [m.id for m in client.models.list()]
         assert "minilm-l6" in names
         assert "smollm2-135m" in names
+        assert client.models.retrieve("minilm-l6").id == "minilm-l6"
         vectors = client.embeddings.create(model="minilm-l6", input=["invoice charge", "parcel courier"])
         lists = client.embeddings.create(model="minilm-l6", input="invoice charge", encoding_format="float")
         assert vectors.data[0].embedding == pytest.approx(lists.data[0].embedding, abs=1e-3)
@@ -120,6 +121,17 @@ def test_openais_own_client_works(running: Running) -> None:
         stream = client.chat.completions.create(messages=messages, stream=True, **asked)
         said = "".join(p.choices[0].delta.content or "" for p in stream)
         assert said == chat.choices[0].message.content
+        counted = client.completions.create(
+            prompt="the film was", stream=True, stream_options={"include_usage": True}, **asked
+        )
+        assert [p.usage for p in counted][-1] == whole.usage
+        drawn = {
+            client.completions.create(model="smollm2-135m", max_tokens=12, prompt="the film was", seed=seed)
+            .choices[0]
+            .text
+            for seed in (None, None, 5, 5)
+        }
+        assert len(drawn) == 3
         with pytest.raises(openai.NotFoundError):
             client.embeddings.create(model="nobody", input="a")
         with pytest.raises(openai.AuthenticationError):

@@ -14,7 +14,7 @@ import pytest
 
 from basewise.core.errors import InputError
 from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
-from served import body, call, message, stood_in
+from served import about, body, call, message, stood_in
 
 PATH = "/v1/tasks/tickets/predict"
 
@@ -48,6 +48,9 @@ def made(tmp_path: Path) -> Any:
         (b'{"rows": [{"text": {"a": 1}}]}', 422),
         (b'{"rows": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
         (b'{"rows": NaN}', 422),
+        (b'{"rows": [{"text": NaN}]}', 422),
+        (b'{"rows": [{"text": -Infinity}]}', 422),
+        (b'{"rows": [{"text": 1e999}]}', 422),
     ],
 )
 def test_a_wrong_body_is_refused_before_any_compute(made: Any, content: bytes, status: int) -> None:
@@ -56,6 +59,8 @@ def test_a_wrong_body_is_refused_before_any_compute(made: Any, content: bytes, s
     assert answer.status_code == status, answer.text
     assert message(answer)
     assert not worker.asked
+    if b'"text": NaN' in content:
+        assert "finite number" in message(answer)
 
 
 def test_too_many_rows_and_too_many_bytes(made: Any) -> None:
@@ -168,6 +173,42 @@ def test_keys_open_their_own_tasks_until_they_expire(made: Any) -> None:
     assert service.keys.path.stat().st_mode & 0o077 == 0
     service.keys.remove(keys["all"].split("-")[1])
     assert status(keys["all"]) == 401
+
+
+def test_an_admin_key_of_one_task_changes_and_sees_no_other(made: Any) -> None:
+    service, app, worker = made
+    service.traffic.live("mails", "m1", "/releases/m1")
+    service.traffic.live("mails", "m2", "/releases/m2")
+
+    async def of_mails(folder: str, version: str = "") -> dict[str, Any]:
+        return about(Path(folder).name, "mails")
+
+    worker.open = of_mails
+    mine = service.keys.add("mine", tasks=("tickets",), admin=True)
+    theirs = service.keys.add("theirs", tasks=("mails",), admin=True)
+
+    def ask(key: str, method: str, path: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"}
+        change = {"folder": f"/releases/{path.rpartition('/')[2]}", "percent": 5}
+        content = None if method == "GET" else json.dumps(change).encode()
+        return call(app, method, path, content=content, headers=headers)
+
+    routes = [(m, r.path) for r in app.app.routes if "/admin/" in r.path for m in r.methods]
+    assert len(routes) == 7
+    routes = [(method, path.format(name="mails")) for method, path in routes]
+    before = dict(service.traffic.lanes)
+    for method, path in routes:
+        answer = ask(mine, method, path)
+        if method != "GET":
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "other_task"), path
+    assert service.traffic.lanes == before
+    assert worker.asked == [{"closed": "tasks"}], "what was opened to learn its task is closed again"
+    seen = ask(mine, "GET", "/v1/admin/tasks").json()
+    assert ({t["name"] for t in seen["tasks"]}, {e["task"] for e in seen["events"]}) == ({"tickets"},) * 2
+    removal = next(route for route in routes if route[0] == "DELETE")
+    for method, path in [route for route in routes if route != removal] + [removal]:
+        assert ask(theirs, method, path).status_code == 200, path
+    assert list(service.traffic.lanes) == ["tickets"]
 
 
 def test_damaged_keys_let_nobody_in_and_show_no_path(made: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -279,8 +279,9 @@ def test_labels_reach_the_lane_once(tmp_path: Path) -> None:
     labels.append({"id": "nobody-0", "label": "a"})
     content = json.dumps({"labels": labels}).encode()
     kept = call(app, "POST", "/v1/tasks/tickets/labels", content=content).json()
-    assert kept == {"kept": 3, "unknown": 1, "rolled_back": None}
-    assert call(app, "POST", "/v1/tasks/tickets/labels", content=content).json()["kept"] == 0
+    assert kept == {"kept": 3, "unknown": 1, "no_class": 0, "repeated": 0, "rolled_back": None}
+    again = call(app, "POST", "/v1/tasks/tickets/labels", content=content).json()
+    assert again == {"kept": 0, "unknown": 1, "no_class": 0, "repeated": 3, "rolled_back": None}
     state = call(app, "GET", "/v1/tasks/tickets/watch").json()
     accuracy = state["versions"]["v1"]["accuracy"]
     assert accuracy["n"] == 3
@@ -289,6 +290,42 @@ def test_labels_reach_the_lane_once(tmp_path: Path) -> None:
     page = call(app, "GET", "/watch/tickets").text
     assert "0.667" in page
     service.watch.stop()
+
+
+def test_a_label_that_names_no_class_is_told_and_the_right_one_may_follow(tmp_path: Path) -> None:
+    service, app, _ = stood_in(tmp_path / "state", known=())
+    told = {**about("v1"), "classes": ["1", "2", "true"]}
+    service._known(told)
+    service._known({**told, "version": "v2", "classes": ["1", "2", "true", "new"]})
+    service.traffic.live("tickets", "v1", "/releases/v1")
+    service.traffic.shadow("tickets", "v2", "/releases/v2")
+    service.watch.start()
+    ids = [a["id"] for row in "012" for a in answered(app, row)]
+
+    def post(id_: str, label: Any) -> dict[str, int]:
+        content = json.dumps({"labels": [{"id": id_, "label": label}]}).encode()
+        answer = call(app, "POST", "/v1/tasks/tickets/labels", content=content)
+        assert answer.status_code == 200, answer.text
+        return {k: v for k, v in answer.json().items() if v}
+
+    assert post(ids[0], "one") == {"no_class": 1}
+    assert service.watch.totals("tickets")["v1"]["labelled"] == 0
+    assert post(ids[0], 1) == {"kept": 1}
+    assert post(ids[0], "2") == {"repeated": 1}
+    assert post(ids[1], 2.0) == {"kept": 1}
+    assert post(ids[2], "new") == {"kept": 1}, "a class of the shadow: the live release is wrong"
+    assert post(ids[2], True) == {"repeated": 1}
+    totals = service.watch.totals("tickets")["v1"]
+    assert (totals["labelled"], totals["right"]) == (3, 2)
+    service.watch.stop()
+
+
+def answered(app: Any, row: str) -> list[dict[str, Any]]:
+    """Answers of one request."""
+    found: list[dict[str, Any]] = call(app, "POST", "/v1/tasks/tickets/predict", content=body([row])).json()[
+        "answers"
+    ]
+    return found
 
 
 def test_labels_of_answers_that_are_not_written_yet_are_refused_and_not_lost(tmp_path: Path) -> None:
@@ -314,7 +351,7 @@ def test_labels_of_a_version_that_is_gone_are_told_by_its_classes_or_left_out(tm
         first.answered("tickets", about(version), version, np.eye(3)[[0, 1]], None)
     first.stop()
     again = Watch(first.path, Metrics())
-    assert again.truths("tickets", [("v1-0", "a"), ("v0-0", "a")]) == ([("v1", True, None)], 1, 1)
+    assert again.truths("tickets", [("v1-0", "a"), ("v0-0", "a")]) == ([("v1", True, None)], 1, 1, 0, 0)
     assert again.totals("tickets")["v0"]["labelled"] == 0
     assert again.classes("v1") == ["a", "b", "c"]
 
@@ -339,8 +376,8 @@ def test_an_earlier_shadows_errors_are_no_evidence_against_a_later_one(tmp_path:
     for request in ("r", "q"):
         watch.answered("tickets", about("v1"), request, values, None)
         watch.shadowed("tickets", request, about("s1"), values[:, [1, 0, 2]])
-    assert watch.truths("tickets", [("r-0", "a")], "s2") == ([("v1", True, None)], 1, 0)
-    assert watch.truths("tickets", [("q-1", "a")], "s1") == ([("v1", True, False)], 1, 0)
+    assert watch.truths("tickets", [("r-0", "a")], "s2") == ([("v1", True, None)], 1, 0, 0, 0)
+    assert watch.truths("tickets", [("q-1", "a")], "s1") == ([("v1", True, False)], 1, 0, 0, 0)
     watch.stop()
 
 
@@ -351,8 +388,8 @@ def test_of_a_request_one_label_is_evidence_and_all_are_kept(tmp_path: Path) -> 
     for request in ("r", "r1"):
         watch.answered("tickets", about("v1"), request, np.eye(3)[[0] * 4], None)
     given = [(f"{request}-{i}", "b") for i in (2, 0, 1) for request in ("r", "r1")]
-    assert watch.truths("tickets", given) == ([("v1", False, None)] * 2, 6, 0)
-    assert watch.truths("tickets", [*given, ("r-3", "b")]) == ([], 1, 0)
+    assert watch.truths("tickets", given) == ([("v1", False, None)] * 2, 6, 0, 0, 0)
+    assert watch.truths("tickets", [*given, ("r-3", "b")]) == ([], 1, 0, 0, 6)
     assert watch.totals("tickets")["v1"]["labelled"] == 7
     watch.stop()
 

@@ -10,6 +10,7 @@ before an export is let out is what runs at its user's.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,19 +59,26 @@ class Answers:
         return out
 
     def __call__(self, texts: list[str]) -> list[dict[str, Any]]:
-        """{"label", "probability", "abstained", "set", "probabilities"} for each text."""
+        """{"label", "probability", "abstained", "set", "probabilities"} for each text.
+
+        `set`: the classes that hold the truth with 1 - alpha, the most probable first and always in it; None where none are known.
+        """
         classes, threshold = self.pins["classes"], self.pins["threshold"]
         least = self.pins["least_probability"]
         lines = []
         for row in self.probabilities(texts) if texts else []:
             top = int(row.argmax())
             named = {name: float(p) for name, p in zip(classes, row, strict=True)}
+            held = None
+            if least is not None:
+                order = np.argsort(-row, kind="stable")[: max(int((row >= least).sum()), 1)]
+                held = [classes[c] for c in order]
             lines.append(
                 {
                     "label": classes[top],
                     "probability": float(row[top]),
                     "abstained": threshold is not None and float(row[top]) < threshold,
-                    "set": [name for name, p in named.items() if least is not None and p >= least],
+                    "set": held,
                     "probabilities": named,
                 }
             )
@@ -139,6 +147,11 @@ def main() -> None:
         server = ThreadingHTTPServer((asked.host, asked.port), handler_of(answers))
         print(f"http://{asked.host}:{server.server_port}", flush=True)
         server.serve_forever()
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # whatever the terminal's encoding; a line that is no UTF-8 costs no other
+            stream.reconfigure(encoding="utf-8", errors="replace")
     for line in sys.stdin:
         print(json.dumps(answers([line.rstrip("\n")])[0], ensure_ascii=False), flush=True)
 

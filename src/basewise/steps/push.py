@@ -29,14 +29,7 @@ def push(
     folder = Path(folder)
     verify(folder)
     record = Release.load(folder)
-    from httpx import HTTPError
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalTokenNotFoundError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub import HfApi, errors
 
     api = HfApi(endpoint=endpoint, token=token)
     try:
@@ -48,14 +41,16 @@ def push(
             commit_message=f"{record.name} {record.id[:12]}",
             delete_patterns="*",
         )
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise InputError(
             f"{repo!r} is no name of a repository", "leave out --, .. and an end in - or ."
         ) from error
-    except LocalTokenNotFoundError as error:
+    except errors.LocalTokenNotFoundError as error:
         raise RunError("the hub asks who you are", "log in with: hf auth login") from error
-    except (HfHubHTTPError, HTTPError, OSError, OfflineModeIsEnabled) as error:
-        why = " ".join(str(error).split())[:300]
+    # `errors.HTTPError` is of whichever library the client speaks HTTP with; an upload that breaks off is a RuntimeError, one that the
+    # hub's storage refuses a ValueError
+    except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())[:300] or type(error).__name__
         raise RunError(
             f"the hub did not take {folder}: {why}", "check the name, your rights and the network"
         ) from error

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 
 from basewise.web import contract
 from basewise.web.documents import ERRORS, body
+from basewise.web.keys import Key
 from basewise.web.limits import Refusal
 from basewise.web.service import Service
 
@@ -22,22 +23,28 @@ def lane_line(service: Service, name: str) -> dict[str, Any]:
     return {"name": name, **record}
 
 
-async def _read(service: Service, request: Request) -> contract.Change:
-    """What is asked; read before the lock is taken, so that a slow client holds up no other change."""
-    service.admit(request, admin=True)
+async def _read(
+    service: Service, request: Request, name: str | None = None
+) -> tuple[Key | None, contract.Change]:
+    """The key, admitted to the task `name` where it is known, and what is asked; read before the lock is taken, so that a slow
+    client holds up no other change."""
+    key = service.admit(request, name, admin=True)
     asked = contract.read(contract.Change, await service.body(request))
     if "\x00" in asked.folder:
         raise Refusal(422, "folder", "a folder's name holds no NUL; give another")
-    return asked
+    return key, asked
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add these routes. A release is opened beside the running ones first; only an opened one is put in place."""
     described = body(contract.Change)
 
-    async def opened(asked: contract.Change, name: str | None) -> dict[str, Any]:
+    async def opened(asked: contract.Change, name: str | None, key: Key | None = None) -> dict[str, Any]:
         live = None if name is None else service.about.get(service.traffic.lane(name).live)
         about = await service.open(asked.folder)
+        if key is not None and not key.may(about["task"]):  # only the opened release says whose it is
+            await service.forget_unused()
+            service.permit(key, about["task"])
         if live is not None and about["inputs"] != live["inputs"]:
             await service.forget_unused()
             raise Refusal(
@@ -52,16 +59,16 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/admin/tasks", responses=ERRORS, openapi_extra=described, tags=["admin"])
     async def add(request: Request) -> dict[str, Any]:
         """Serve a folder as a task of its own name; where that task is served already, the folder takes its place."""
-        asked = await _read(service, request)
+        key, asked = await _read(service, request)
         async with service.changing:
-            about = await opened(asked, None)
+            about = await opened(asked, None, key)
             service.traffic.live(about["task"], about["version"], about["folder"])
             return await done(about["task"])
 
     @app.post("/v1/admin/tasks/{name}/replace", responses=ERRORS, openapi_extra=described, tags=["admin"])
     async def replace(name: str, request: Request) -> dict[str, Any]:
         """Put a release in the place of the live one at once."""
-        asked = await _read(service, request)
+        _, asked = await _read(service, request, name)
         async with service.changing:
             about = await opened(asked, name)
             service.traffic.live(name, about["version"], about["folder"])
@@ -70,7 +77,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/admin/tasks/{name}/shadow", responses=ERRORS, openapi_extra=described, tags=["admin"])
     async def shadow(name: str, request: Request) -> dict[str, Any]:
         """Let a release answer the same rows unseen; it is dropped when labels prove it worse (e-value 20)."""
-        asked = await _read(service, request)
+        _, asked = await _read(service, request, name)
         async with service.changing:
             about = await opened(asked, name)
             service.traffic.shadow(name, about["version"], about["folder"])
@@ -79,7 +86,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/admin/tasks/{name}/canary", responses=ERRORS, openapi_extra=described, tags=["admin"])
     async def canary(name: str, request: Request) -> dict[str, Any]:
         """Give a release 1, 5, 25 or 100 % of the rows; rolled back when labels prove it worse (e-value 20)."""
-        asked = await _read(service, request)
+        _, asked = await _read(service, request, name)
         async with service.changing:
             about = await opened(asked, name)
             service.traffic.canary(name, about["version"], about["folder"], asked.percent or 1)
@@ -92,7 +99,7 @@ def _add_backwards(app: FastAPI, service: Service) -> None:
     @app.post("/v1/admin/tasks/{name}/rollback", responses=ERRORS, tags=["admin"])
     async def rollback(name: str, request: Request) -> dict[str, Any]:
         """Take back the canary, else the shadow, else the live release; what was before is open still."""
-        service.admit(request, admin=True)
+        service.admit(request, name, admin=True)
         async with service.changing:
             lane = service.traffic.lane(name)
             if lane.canary is None and lane.shadow is None and lane.before:
@@ -103,7 +110,7 @@ def _add_backwards(app: FastAPI, service: Service) -> None:
     @app.delete("/v1/admin/tasks/{name}", responses=ERRORS, tags=["admin"])
     async def remove(name: str, request: Request) -> dict[str, Any]:
         """Serve a task no longer."""
-        service.admit(request, admin=True)
+        service.admit(request, name, admin=True)
         async with service.changing:
             service.traffic.remove(name)
             await service.forget_unused()
@@ -111,7 +118,9 @@ def _add_backwards(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/admin/tasks", responses=ERRORS, tags=["admin"])
     async def lanes(request: Request) -> dict[str, Any]:
-        """Every lane with its evidence, and what happened."""
-        service.admit(request, admin=True)
-        found = [lane_line(service, name) for name in service.traffic.lanes]
-        return {"tasks": found, "events": service.traffic.events, "worker_restarts": service.link.restarts}
+        """Every lane that the key opens with its evidence, and what happened to these tasks."""
+        key = service.admit(request, admin=True)
+        lanes, told = service.traffic.lanes, service.traffic.events
+        found = [lane_line(service, name) for name in lanes if key is None or key.may(name)]
+        events = [event for event in told if key is None or key.may(event["task"])]
+        return {"tasks": found, "events": events, "worker_restarts": service.link.restarts}

@@ -14,9 +14,9 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """No unknown names; for routes of our own."""
+    """No unknown names, no numbers that JSON does not have (NaN, Infinity); for routes of our own."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Predict(Strict):
@@ -38,7 +38,9 @@ class Label(Strict):
     """The truth of one answered row."""
 
     id: Annotated[str, Field(min_length=1, max_length=80)] = Field(description="`id` of the answer.")
-    label: Annotated[str, Field(max_length=1_000)]
+    label: Annotated[str, Field(max_length=1_000)] | bool | int | float = Field(
+        description="Name of the class; a number or a boolean stands for what it is in a table."
+    )
 
 
 class Labels(Strict):
@@ -80,23 +82,37 @@ class Message(BaseModel):
     content: str | list[dict[str, Any]]
 
 
+class StreamOptions(BaseModel):
+    """As OpenAI's: whether the last event of a stream tells the tokens."""
+
+    include_usage: bool | None = None
+
+
 class Sampled(BaseModel):
-    """What both generating routes take; what is not known here is ignored, as clients send much."""
+    """What both generating routes take. Clients send much: what else came is kept, since some of it would change the answer
+    (`openai_routes.NEUTRAL`) and a server behind this one may know it."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: Annotated[str, Field(max_length=200)]
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: int | None = None
+    seed: int | None = Field(
+        default=None, description="The same one gives the same text; drawn when left out."
+    )
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
     stream: bool = False
+    stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
 
 
 class Completion(Sampled):
     """As OpenAI's."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(
+        description="One text; several, or tokens, only where a server behind this one takes them."
+    )
 
 
 class ChatCompletion(Sampled):
@@ -113,7 +129,9 @@ def read(model: type[Body], body: bytes) -> Body:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        # of what may be of several types the first error only says that it is none of the first
+        first = next((e for e in found if e["type"] == "finite_number"), found[0])
         if first["type"] == "json_invalid":
             raise Refusal(400, "not_json", "the body is no valid JSON in UTF-8; send a JSON object") from None
         where = ".".join(str(p) for p in first["loc"] if isinstance(p, int) or str(p).isidentifier())[:80]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,6 +15,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from basewise.web import contract
 from basewise.web.documents import ERRORS, body
+from basewise.web.keys import Key
 from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
 from basewise.web.outermost import LOG, refusal_of
@@ -21,6 +23,24 @@ from basewise.web.service import Service
 from basewise.web.upstream import Upstream
 
 DEFAULT_TOKENS = 128
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "echo": (False,),
+    "suffix": ("",),
+    "best_of": (1,),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "audio": (),
+}
+"""Parameters of OpenAI's that change the answer and are not known here, with the values beside null that change nothing."""
 SSE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -100,24 +120,31 @@ def _add_embeddings(app: FastAPI, service: Service) -> None:
 
 
 def _add_models(app: FastAPI, service: Service, upstream: Upstream | None) -> None:
-    @app.get("/v1/models", responses=ERRORS, tags=["bases"])
-    async def models(request: Request) -> dict[str, Any]:
-        """The bases that the key opens, and what each can do."""
-        key = service.admit(request)
-        data = [
-            {
-                "id": name,
-                "object": "model",
-                "created": 0,
-                "owned_by": "basewise",
-                "provides": found["provides"],
-            }
+    async def listed(key: Key | None) -> list[dict[str, Any]]:
+        """The lines of the models that a key opens."""
+        about = {"object": "model", "created": 0, "owned_by": "basewise"}
+        lines = [
+            {"id": name, **about, "provides": found["provides"]}
             for name, found in service.bases.items()
             if key is None or key.may(name)
         ]
         if upstream is not None and (key is None or key.may("*")):
-            data += await upstream.models()
-        return {"object": "list", "data": data}
+            lines += await upstream.models()
+        return lines
+
+    @app.get("/v1/models", responses=ERRORS, tags=["bases"])
+    async def models(request: Request) -> dict[str, Any]:
+        """The bases that the key opens, and what each can do."""
+        return {"object": "list", "data": await listed(service.admit(request))}
+
+    # a base of the hub has a slash in its name
+    @app.get("/v1/models/{name:path}", responses=ERRORS, tags=["bases"])
+    async def model(name: str, request: Request) -> dict[str, Any]:
+        """One of these bases."""
+        for line in await listed(service.admit(request, name)):
+            if line.get("id") == name:
+                return line
+        raise Refusal(404, "no_model", "no such base is served; see /v1/models")
 
 
 def _add_texts(app: FastAPI, service: Service, upstream: Upstream | None) -> None:
@@ -157,12 +184,16 @@ class Texting:
 
     def __init__(self, service: Service, asked: Any, chat: bool, request_id: str) -> None:
         self.service, self.asked, self.chat = service, asked, chat
+        # drawn here, so that a text which another worker has to begin again is the same
+        self.seed = secrets.randbits(63) if asked.seed is None else asked.seed
         self.id = ("chatcmpl-" if chat else "cmpl-") + request_id
         self.kind = "chat.completion" if chat else "text_completion"
+        self.header = self._header()  # at once: a refusal comes before a stream begins
 
-    def header(self) -> dict[str, Any]:
-        """What the worker is asked."""
+    def _header(self) -> dict[str, Any]:
+        """What the worker is asked; Refusal of what it could not do or would do otherwise than asked."""
         asked, limits = self.asked, self.service.limits
+        _check_known(asked.model_extra or {})
         most = getattr(asked, "max_completion_tokens", None) or asked.max_tokens or DEFAULT_TOKENS
         if most > limits.new_tokens:
             raise Refusal(
@@ -171,17 +202,22 @@ class Texting:
         stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
         options: dict[str, Any] = {"most_tokens": most, "stop": [s for s in stop if s]}
         options |= {"temperature": 1.0 if asked.temperature is None else asked.temperature}
-        options |= {"top_p": asked.top_p or 1.0, "seed": asked.seed or 0}
+        options |= {"top_p": asked.top_p or 1.0, "seed": self.seed}
         found: dict[str, Any] = {"name": asked.model, "options": options, "seconds": limits.seconds}
         if self.chat:
             turns = [{"role": m.role, "content": _content(m.content)} for m in asked.messages]
             return {**found, "messages": turns}
-        return {**found, "prompt": asked.prompt if isinstance(asked.prompt, str) else asked.prompt[0]}
+        prompt = asked.prompt
+        if isinstance(prompt, list) and len(prompt) == 1:
+            prompt = prompt[0]
+        if not isinstance(prompt, str):
+            raise Refusal(422, "one_prompt", "prompt is not one text; send one text a request, and no tokens")
+        return {**found, "prompt": prompt}
 
     async def whole(self) -> dict[str, Any]:
         """The answer in one piece."""
         text, end = "", {"ended": "stop", "prompt_tokens": 0, "tokens": 0}
-        async for piece, ended in self.service.link.pieces(self.header()):
+        async for piece, ended in self.service.link.pieces(self.header):
             text += piece
             end = ended or end
         said = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
@@ -191,9 +227,12 @@ class Texting:
     async def events(self, request: Request) -> AsyncIterator[str]:
         """The answer as server-sent events; an error midway is one more event, then the stream ends."""
         kind = "chat.completion.chunk" if self.chat else self.kind
+        options = self.asked.stream_options
+        # as OpenAI does: null in every event, then the numbers in one of their own
+        told: dict[str, Any] = {"usage": None} if options is not None and options.include_usage else {}
         first = True
         try:
-            async for piece, end in self.service.link.pieces(self.header()):
+            async for piece, end in self.service.link.pieces(self.header):
                 said: dict[str, Any] = {"text": piece}
                 if self.chat:
                     delta = {"content": piece, **({"role": "assistant"} if first else {})}
@@ -201,7 +240,9 @@ class Texting:
                 first = False
                 reason = end["ended"] if end else None
                 choice = {"index": 0, **said, "finish_reason": reason, "logprobs": None}
-                yield _event({**self._frame(kind), "choices": [choice]})
+                yield _event({**self._frame(kind), "choices": [choice], **told})
+                if end and told:
+                    yield _event({**self._frame(kind), "choices": [], "usage": _usage(end)})
             yield "data: [DONE]\n\n"
         except (WorkerError, Refusal) as error:
             refusal = refusal_of(error)
@@ -212,6 +253,16 @@ class Texting:
 
     def _frame(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": int(time.time()), "model": self.asked.model}
+
+
+def _check_known(more: dict[str, Any]) -> None:
+    """Refusal of a parameter that would change the answer."""
+    for name, neutral in NEUTRAL.items():
+        value = more.get(name)
+        # True == 1 and False == 0, but `logprobs: 0` asks for something
+        same = any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)
+        if value is not None and not same:
+            raise Refusal(422, "not_supported", f"{name} is not supported by this base; leave {name} out")
 
 
 def _content(content: str | list[dict[str, Any]]) -> str:

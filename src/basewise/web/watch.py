@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -44,6 +44,18 @@ create table if not exists windows(task text, version text, number integer, at r
 """
 COLUMNS = "select n, label, p, abstained, features from answers where task = ? and version = ?"
 _Row = tuple[Any, ...]
+Outcome = tuple[str, bool, bool | None]
+"""Of a request whose truth came: the version that answered, whether it was right, whether the shadow was (None: not asked)."""
+
+
+class Truths(NamedTuple):
+    """What came of labels: outcomes, then how many labels were kept, came for unknown ids, named no class, came for rows that had one."""
+
+    found: list[Outcome]
+    kept: int
+    unknown: int
+    no_class: int
+    repeated: int
 
 
 class Watch:
@@ -118,19 +130,26 @@ class Watch:
         return done.wait(max(0.0, until - time.monotonic()))
 
     def truths(
-        self, task: str, given: Sequence[tuple[str, str]], shadow: str | None = None
-    ) -> tuple[list[tuple[str, bool, bool | None]], int, int]:
-        """Keep labels by the id of their answer; ((version, right, shadow right or None) of requests, labels kept, ids that are unknown).
+        self,
+        task: str,
+        given: Sequence[tuple[str, str]],
+        shadow: str | None = None,
+        served: Iterable[str] = (),
+    ) -> Truths:
+        """Keep (id of an answer, name of its true class) pairs; what came of them.
 
         Refusal (503) keeps none of them where an answer may only not be written yet. Of a request the first label counts: its rows
-        go one way together, so they are one draw. Only answers of the version `shadow` count: labels come late, and an earlier
-        shadow's errors are no evidence against it.
+        go one way together, so they are one draw. Of a row too: the evidence has been spent, a correction cannot take it back. A
+        label is not kept where it is a class neither of the version that answered nor of those `served`: it is taken for a slip, and the
+        right one may follow. Only answers of the version `shadow` count: labels come late, and an earlier shadow's errors are no evidence
+        against it.
         """
         whole = self.flush()
-        found: list[tuple[str, bool, bool | None]] = []
-        kept = unknown = 0
+        found: list[Outcome] = []
+        counts: Counter[str] = Counter()
         try:
             with closing(self._open()) as file, file:
+                named = {name for version in served for name in self._classes(file, version)}
                 for id_, label in given:
                     row = file.execute(
                         "select version, label from answers where id = ? and task = ?", (id_, task)
@@ -139,12 +158,12 @@ class Watch:
                         raise Refusal(
                             503, "busy", "the latest answers are not written yet; post the labels again", 2.0
                         )
-                    if row is None:
-                        unknown += 1
+                    classes = [] if row is None else self._classes(file, row[0])
+                    if not classes:  # or of a time before classes were kept: the label says nothing
+                        counts["unknown"] += 1
                         continue
-                    classes = self._classes(file, row[0])
-                    if not classes:  # of a time before classes were kept: the label says nothing
-                        unknown += 1
+                    if label not in classes and label not in named:
+                        counts["no_class"] += 1
                         continue
                     truth = _place(classes, label)
                     request = id_.rpartition("-")[0]
@@ -155,7 +174,7 @@ class Watch:
                     new = file.execute(
                         "insert or ignore into truths values (?, ?, ?)", (id_, truth, time.time())
                     )
-                    kept += new.rowcount
+                    counts["kept" if new.rowcount else "repeated"] += 1
                     if known:
                         continue
                     beside = file.execute(
@@ -169,7 +188,7 @@ class Watch:
             raise RunError(
                 f"the watch cannot keep labels: {error}", "free some space and post them again"
             ) from error
-        return found, kept, unknown
+        return Truths(found, *(counts[name] for name in Truths._fields[1:]))
 
     def classes(self, version: str) -> list[str]:
         """Names of the classes of a version, also of one that is no longer open; none where they are not known."""

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
+from basewise.core.cells import cell
 from basewise.stats.intervals import wilson
 from basewise.web import contract
 from basewise.web.admin_routes import lane_line
@@ -30,15 +31,20 @@ def add_routes(app: FastAPI, service: Service) -> None:
         "/v1/tasks/{name}/labels", responses=ERRORS, openapi_extra=body(contract.Labels), tags=["watch"]
     )
     async def labels(name: str, request: Request) -> dict[str, Any]:
-        """Truths of answered rows, by the id of the answer; a canary or shadow that they prove worse is rolled back."""
+        """Truths of answered rows, by the id of the answer; a canary or shadow that they prove worse is rolled back.
+
+        `kept`, `repeated` (the row has a label: the first one counts), `no_class` (no served release has such a class; post the
+        right one) and `unknown` (no such answer) say what came of each label.
+        """
         checked(name, request)
         asked = contract.read(contract.Labels, await service.body(request))
-        given = [(one.id, one.label) for one in asked.labels]
-        found, kept, unknown = await asyncio.to_thread(
-            service.watch.truths, name, given, service.traffic.lane(name).shadow
-        )
-        rolled_back = service.outcomes(name, found)
-        return {"kept": kept, "unknown": unknown, "rolled_back": rolled_back}
+        given = [(one.id, cell(one.label) or "") for one in asked.labels]
+        lane = service.traffic.lane(name)
+        served = [version for version in (lane.live, lane.shadow, lane.canary) if version is not None]
+        truths = await asyncio.to_thread(service.watch.truths, name, given, lane.shadow, served)
+        rolled_back = service.outcomes(name, truths.found)
+        came = {what: n for what, n in truths._asdict().items() if what != "found"}
+        return {**came, "rolled_back": rolled_back}
 
     @app.get("/v1/tasks/{name}/watch", responses=ERRORS, tags=["watch"])
     async def watch(name: str, request: Request) -> dict[str, Any]:

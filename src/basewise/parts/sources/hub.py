@@ -51,8 +51,9 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Pat
     ) as error:  # the hub's client raises a dozen kinds; each means that the base cannot be had now
         if full_disk(str(error)):
             raise OSError(errno.ENOSPC, "No space left on device") from error
+        said = str(error).partition("\n")[0]
         raise BaseUnavailable(
-            f"{repository} cannot be fetched from the hub ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+            f"{repository} cannot be fetched from the hub ({type(error).__name__}: {said[:120]})",
             "connect to the hub or a mirror (HF_ENDPOINT), or use a base that is here: basewise bases list",
         ) from error
 
