@@ -29,6 +29,7 @@ WORDS = (
     "red",
     "blue",
 )
+SPECIAL = ("<unk>", "<s>", "</s>")
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -99,6 +100,45 @@ def tokenizer(folder: Path, chat: bool = True) -> None:
     if chat:
         record["chat_template"] = CHAT
     (folder / "tokenizer_config.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+SPM_VOCABULARY = 340
+
+
+def sentencepiece(folder: Path) -> None:
+    """A tokenizer as Llama-2's in the folder of a decoder: "▁" before a text, letters it lacks as bytes, a beginning token."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+    letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789.,:?!'\n"
+    pieces, merges = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *letters], []
+    for word in ("▁the", "▁yes", "▁no", "▁good", "▁bad"):
+        left = word[0]
+        for letter in word[1:]:
+            if (left, letter) not in merges:
+                merges.append((left, letter))
+            left += letter
+            if left not in pieces:
+                pieces.append(left)
+    assert len(pieces) <= SPM_VOCABULARY
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    made.decoder = decoders.Sequence(steps)
+    made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    made.save(str(folder / "tokenizer.json"))
+    record = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def spm_decoder(folder: Path) -> Base:
+    """A random Llama with that tokenizer."""
+    made = decoder(folder, "llama", vocab_size=SPM_VOCABULARY, bos_token_id=1, eos_token_id=2)
+    sentencepiece(folder)
+    return made
 
 
 def decoder(folder: Path, kind: str = "llama", seed: int = 0, chat: bool = True, **changed: Any) -> Base:
