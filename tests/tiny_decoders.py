@@ -59,6 +59,8 @@ def configuration(kind: str) -> Any:
     }
     tokens = {"bos_token_id": 0, "eos_token_id": 0}
     old = {"vocab_size": VOCABULARY, "initializer_range": 0.3, **tokens}
+    longer = {**common, "max_position_embeddings": 96}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0, 4.0, 8.0, 16.0]}
     makers = {
         "gpt2": lambda: t.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=CONTEXT, **old),
         "llama": lambda: t.LlamaConfig(**common),
@@ -70,6 +72,24 @@ def configuration(kind: str) -> Any:
         "olmo2": lambda: t.Olmo2Config(**common),
         "gptneox": lambda: t.GPTNeoXConfig(**{k: v for k, v in common.items() if k != "num_key_value_heads"}),
         "bloom": lambda: t.BloomConfig(hidden_size=32, n_layer=3, n_head=4, **old),
+        "phi3": lambda: t.Phi3Config(
+            **longer,
+            original_max_position_embeddings=24,
+            rope_scaling={"rope_type": "longrope", **factors},
+            sliding_window=None,
+        ),
+        "llama4": lambda: t.Llama4TextConfig(
+            **longer,
+            head_dim=8,
+            attention_chunk_size=20,
+            num_local_experts=2,
+            intermediate_size_mlp=48,
+            interleave_moe_layer_step=2,
+        ),
+        "mamba": lambda: t.MambaConfig(
+            hidden_size=32, state_size=8, num_hidden_layers=2, pad_token_id=0, **old
+        ),
+        "openai": lambda: t.OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, **old),
     }
     return makers[kind]()
 
