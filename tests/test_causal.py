@@ -112,6 +112,19 @@ def test_an_architecture_that_cannot_be_packed_is_scored_one_by_one(tmp_path: Pa
     assert found.computed > found.unique
 
 
+@pytest.mark.parametrize("kind", ["phi3", "llama4"])
+def test_what_changes_beyond_a_length_is_not_packed(kind: str, tmp_path: Path) -> None:
+    """Positions of "longrope" follow the length of the whole text, and chunks begin anew: both beyond the check's few tokens."""
+    causal, draw = Causal(tiny_decoders.decoder(tmp_path, kind), "fp32"), np.random.default_rng(5)
+    assert not causal.packed and causal.context == 96
+    stem = draw.integers(1, 90, 60).tolist()
+    requests = [(stem[:cut], draw.integers(1, 90, n).tolist()) for cut in (5, 19, 23, 24, 60) for n in (1, 4)]
+    requests.append((stem[:23], stem[23:28]))  # another's context, read as part of a longer text
+    sums, _ = one_by_one(causal, requests)
+    np.testing.assert_allclose(causal.score_tokens(requests).log_probability, sums, atol=1e-4)
+    np.testing.assert_allclose(causal.score_tokens(requests[::-1]).log_probability, sums[::-1], atol=1e-4)
+
+
 SEQUENCES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=14), min_size=1, max_size=12)
 
 

@@ -15,6 +15,8 @@ from basewise.engine import generate as generating
 from basewise.engine.causal import Causal
 from basewise.engine.constraints import Matching, OneOf
 from basewise.engine.generate import Sampling, held_back
+from basewise.engine.letters import letters_from, whole_letters
+from basewise.steps.bases import pull
 
 PROMPTS = ("the film was", "question: red?", "the film was good the", "x", "the film was")
 
@@ -90,8 +92,51 @@ def test_constraints_hold(kind: str, temperature: float, made: dict[str, Causal]
         for answer in causal.answers(PROMPTS, options):
             whole = re.fullmatch(r"\d{2}-[a-f]+", answer.text.strip())
             assert whole or (
-                answer.ended == "length" and Matching(r"\d{2}-[a-f]+").begins(answer.text.strip())
+                answer.ended == "unmatched" and Matching(r"\d{2}-[a-f]+").begins(answer.text.strip())
             )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+@pytest.mark.parametrize("base", ["bytes for letters it lacks", "bytes throughout"])
+def test_constraints_hold_where_tokens_end_within_letters(
+    base: str, temperature: float, tmp_path: Path
+) -> None:
+    lacks = base == "bytes for letters it lacks"
+    causal = Causal(tiny_decoders.spm_decoder(tmp_path) if lacks else pull("basewise-tiny-gpt"), "fp32")
+    for allowed in (
+        OneOf(("東京", "京都")),
+        OneOf(("🍎", "🍌")),
+        Matching("[α-ω]{3,8}"),
+        Matching("[1-9]{2}"),
+    ):
+        given = {"choices": allowed.choices} if isinstance(allowed, OneOf) else {"pattern": allowed.expression.pattern}  # fmt: skip
+        options = Sampling(most_tokens=12, temperature=temperature, **given)
+        (answer,) = causal.answers(PROMPTS[:1], options)
+        text = answer.text.strip()
+        assert allowed.complete(text) or (answer.ended == "unmatched" and (not text or allowed.begins(text)))
+    (whole,) = causal.answers(PROMPTS[:1], Sampling(most_tokens=16, choices=("東京", "京都")))
+    pieces = list(causal.stream(PROMPTS[0], Sampling(most_tokens=16, choices=("東京", "京都"))))
+    assert "".join(pieces) == whole.text and "\ufffd" not in whole.text
+
+
+def test_what_ends_without_a_match_says_so(tmp_path: Path) -> None:
+    causal = Causal(tiny_decoders.spm_decoder(tmp_path), "fp32")
+    (answer,) = causal.answers(["the"], Sampling(most_tokens=5, choices=("東京", "京都")))
+    assert answer.ended == "unmatched" and answer.text.strip() in ("", "東", "京")  # six bytes are needed
+
+
+def test_letters_that_bytes_begin() -> None:
+    for letter in "éω東🍎\U000e0067":
+        data = letter.encode()
+        assert whole_letters(b"a" + data) == ("a" + letter, b"")
+        for n in range(1, len(data)):
+            assert whole_letters(b"a" + data[:n]) == ("a", data[:n])
+            letters = list(letters_from(data[:n]))
+            assert letter in letters and all(one.encode()[:n] == data[:n] for one in letters[::97])
+    assert whole_letters(b"\xe6a") is None and whole_letters(b"\xff") is None
+    greek = Matching("[α-ω]+")
+    assert greek.begins("", b"\xce") and greek.begins("α", b"\xcf") and not greek.begins("", b"\xe6")
+    assert not Matching(r"\d{3}").begins("1", b"\xc3") and not greek.begins("α", b"\xf0")
 
 
 def test_constraints_themselves() -> None:

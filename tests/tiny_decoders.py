@@ -29,6 +29,7 @@ WORDS = (
     "red",
     "blue",
 )
+SPECIAL = ("<unk>", "<s>", "</s>")
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -58,6 +59,8 @@ def configuration(kind: str) -> Any:
     }
     tokens = {"bos_token_id": 0, "eos_token_id": 0}
     old = {"vocab_size": VOCABULARY, "initializer_range": 0.3, **tokens}
+    longer = {**common, "max_position_embeddings": 96}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0, 4.0, 8.0, 16.0]}
     makers = {
         "gpt2": lambda: t.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=CONTEXT, **old),
         "llama": lambda: t.LlamaConfig(**common),
@@ -69,6 +72,24 @@ def configuration(kind: str) -> Any:
         "olmo2": lambda: t.Olmo2Config(**common),
         "gptneox": lambda: t.GPTNeoXConfig(**{k: v for k, v in common.items() if k != "num_key_value_heads"}),
         "bloom": lambda: t.BloomConfig(hidden_size=32, n_layer=3, n_head=4, **old),
+        "phi3": lambda: t.Phi3Config(
+            **longer,
+            original_max_position_embeddings=24,
+            rope_scaling={"rope_type": "longrope", **factors},
+            sliding_window=None,
+        ),
+        "llama4": lambda: t.Llama4TextConfig(
+            **longer,
+            head_dim=8,
+            attention_chunk_size=20,
+            num_local_experts=2,
+            intermediate_size_mlp=48,
+            interleave_moe_layer_step=2,
+        ),
+        "mamba": lambda: t.MambaConfig(
+            hidden_size=32, state_size=8, num_hidden_layers=2, pad_token_id=0, **old
+        ),
+        "openai": lambda: t.OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, **old),
     }
     return makers[kind]()
 
@@ -99,6 +120,45 @@ def tokenizer(folder: Path, chat: bool = True) -> None:
     if chat:
         record["chat_template"] = CHAT
     (folder / "tokenizer_config.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+SPM_VOCABULARY = 340
+
+
+def sentencepiece(folder: Path) -> None:
+    """A tokenizer as Llama-2's in the folder of a decoder: "▁" before a text, letters it lacks as bytes, a beginning token."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+    letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789.,:?!'\n"
+    pieces, merges = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *letters], []
+    for word in ("▁the", "▁yes", "▁no", "▁good", "▁bad"):
+        left = word[0]
+        for letter in word[1:]:
+            if (left, letter) not in merges:
+                merges.append((left, letter))
+            left += letter
+            if left not in pieces:
+                pieces.append(left)
+    assert len(pieces) <= SPM_VOCABULARY
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    made.decoder = decoders.Sequence(steps)
+    made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    made.save(str(folder / "tokenizer.json"))
+    record = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def spm_decoder(folder: Path) -> Base:
+    """A random Llama with that tokenizer."""
+    made = decoder(folder, "llama", vocab_size=SPM_VOCABULARY, bos_token_id=1, eos_token_id=2)
+    sentencepiece(folder)
+    return made
 
 
 def decoder(folder: Path, kind: str = "llama", seed: int = 0, chat: bool = True, **changed: Any) -> Base:

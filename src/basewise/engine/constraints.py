@@ -1,22 +1,24 @@
 """What generated text may be: one of given choices, or text that a regular expression matches whole.
 
 A constraint answers two questions about the text so far: may it be the beginning of an allowed text, and is it one.
-White space before the first word is free, because tokens carry it.
+A little white space before the first word is free, because tokens carry it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from basewise.core.errors import InputError
+from basewise.engine.letters import letters_from
 
 
 class Constraint(Protocol):
     """Which texts are allowed."""
 
-    def begins(self, text: str) -> bool:
-        """Whether an allowed text begins like this."""
+    def begins(self, text: str, begun: bytes = b"") -> bool:
+        """Whether an allowed text begins like this, and goes on with a letter that begins with the bytes `begun` (at most 3)."""
 
     def complete(self, text: str) -> bool:
         """Whether the text is allowed as it stands."""
@@ -28,8 +30,9 @@ class OneOf:
     def __init__(self, choices: Sequence[str]) -> None:
         self.choices = checked_choices(choices)
 
-    def begins(self, text: str) -> bool:
-        return any(choice.startswith(text) for choice in self.choices)
+    def begins(self, text: str, begun: bytes = b"") -> bool:
+        start = text.encode() + begun
+        return any(choice.encode().startswith(start) for choice in self.choices)
 
     def complete(self, text: str) -> bool:
         return text in self.choices
@@ -47,9 +50,17 @@ class Matching:
             raise InputError(
                 f"{expression!r} is no regular expression: {error}", "mend it, or give choices"
             ) from error
+        # a first byte of four stands for 200,000 letters, and it is tried again at every refusal
+        self._leads = functools.lru_cache(maxsize=256)(self._some_letter)
 
-    def begins(self, text: str) -> bool:
+    def begins(self, text: str, begun: bytes = b"") -> bool:
+        return self._leads(text, begun) if begun else self._starts(text)
+
+    def _starts(self, text: str) -> bool:
         return self.expression.fullmatch(text, partial=True) is not None
+
+    def _some_letter(self, text: str, begun: bytes) -> bool:
+        return any(self._starts(text + letter) for letter in letters_from(begun))
 
     def complete(self, text: str) -> bool:
         return self.expression.fullmatch(text) is not None

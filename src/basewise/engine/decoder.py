@@ -30,7 +30,7 @@ class Decoder:
     """The network of a base in "fp32", "bf16" or "int8", on the GPU if there is one.
 
     int8 is that of the weights, on a processor that can; all else, also the output matrix, is in fp32.
-    `packed`: whether sequences may share a row. Its linear layers are laid out for the processor (`engine/linear.py`).
+    `packed`: whether sequences may share a row; `stretched`: see `stretched_at`. Its linear layers are laid out for the processor (`engine/linear.py`).
     """
 
     def __init__(self, base: Base, precision: str, packed: bool = True) -> None:
@@ -45,7 +45,8 @@ class Decoder:
         self.softcap = getattr(config, "final_logit_softcapping", None)
         if getattr(config, "is_encoder_decoder", False):
             raise InputError(f"{base.key} is an encoder with a decoder", "use a decoder alone")
-        self.packed = self._prepare(packed)
+        self.stretched = stretched_at(config)
+        self.packed = self._prepare(packed and not self.stretched and not chunked(config))
         self._screen: Screen | None = None
 
     def _load(self) -> None:
@@ -123,6 +124,28 @@ class Decoder:
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, paths.Unsupported):
             return False
         return float(np.abs(plain - found.log_probability).max()) <= CHECK_BOUND[self.precision]
+
+
+def stretched_at(config: Any) -> int:
+    """The length from which on the positions of the whole text change ("longrope", "dynamic"); 0 where the context is no longer.
+
+    The check's few tokens cannot show it, and a packed row holds texts of many lengths.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    context, least = int(getattr(config, "max_position_embeddings", 0) or 0), 0
+    for one in (rope, *(each for each in rope.values() if isinstance(each, dict))):
+        if one.get("rope_type") in ("longrope", "dynamic"):
+            own = one.get("original_max_position_embeddings")
+            most = int(own or getattr(config, "original_max_position_embeddings", None) or context)
+            least = min(least or most, most)
+    return least if least < context else 0
+
+
+def chunked(config: Any) -> bool:
+    """Whether attention changes at places of the text that a packed row does not tell: chunks, or a scale by position."""
+    context = int(getattr(config, "max_position_embeddings", 0) or 0)
+    scale = getattr(config, "attn_temperature_tuning", None) and getattr(config, "floor_scale", None)
+    return any(0 < (at or context) < context for at in (getattr(config, "attention_chunk_size", None), scale))
 
 
 def _small(vocabulary: int) -> Trie:

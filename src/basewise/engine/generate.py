@@ -20,11 +20,14 @@ from basewise.core.files import Progress, silent
 from basewise.core.hashing import generator
 from basewise.engine.constraints import Constraint, constraint_of
 from basewise.engine.encoder import out_of_memory
+from basewise.engine.letters import bytes_of, whole_letters
 from basewise.engine.rows import Rows, fill
 
 BUFFER_BYTES = 2**30
 MOST_ROWS = 64
 FIRST_TRIED = 64
+MOST_BLANK = 8
+"""Letters of white space before the first word of a text within a constraint: it could go on for ever."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated text, how many tokens it took, and why it ended: "end", "stop", "length" or "constraint"."""
+    """A generated text, how many tokens it took, and why it ended: "end", "stop", "length", "constraint", or "unmatched" where
+    the tokens or the ways on ran out before the text was what the constraint allows."""
 
     text: str
     tokens: int
@@ -64,7 +68,7 @@ class Answer:
 
 @dataclass
 class Row:
-    """One text in the making."""
+    """One text in the making; within a constraint `begun` are the bytes of a letter that is not whole yet."""
 
     index: int
     options: Sampling
@@ -72,6 +76,7 @@ class Row:
     random: np.random.Generator
     tokens: list[int] = field(default_factory=list)
     text: str = ""
+    begun: bytes = b""
     ended: str = ""
 
     @property
@@ -91,6 +96,7 @@ class Generator:
     def __init__(self, decoder: Any, tokenizer: Any, budget: int) -> None:
         self.decoder, self.tokenizer, self.budget = decoder, tokenizer, budget
         self.ends = end_tokens(decoder.model, tokenizer)
+        self.bytes_of = bytes_of(tokenizer)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text without special tokens."""
@@ -165,18 +171,27 @@ class Generator:
                 token = self._pick(row, found[place])
             if token is None or token in self.ends:
                 row.ended = "constraint" if token is None else "end"
+            elif row.constraint is not None:
+                row.text, row.begun = self._spelt(row, token) or (row.text, b"")
+                row.tokens.append(int(token))
             else:
                 row.tokens.append(int(token))
             full = len(row.tokens) >= options.most_tokens
-            if watched or row.constraint is not None or options.stop or full or row.ended:
+            if row.constraint is None and (watched or options.stop or full or row.ended):
                 row.text = self.decode(row.tokens)
-            if row.ended:
-                continue
-            at = min((row.text.find(s) for s in options.stop if s and s in row.text), default=-1)
-            if at >= 0:
-                row.text, row.ended = row.text[:at], "stop"
-            elif full:
-                row.ended = "length"
+            if not row.ended:
+                at = min((row.text.find(s) for s in options.stop if s and s in row.text), default=-1)
+                if at >= 0:
+                    row.text, row.ended = row.text[:at], "stop"
+                elif full:
+                    row.ended = "length"
+            if row.ended and not self._done(row):
+                row.ended = "unmatched"
+
+    @staticmethod
+    def _done(row: Row) -> bool:
+        """Whether the text is what its constraint allows; without one it always is."""
+        return row.constraint is None or (not row.begun and row.constraint.complete(row.text.strip()))
 
     def _pick(self, row: Row, logits: torch.Tensor) -> int | None:
         """The next token under temperature and constraint; None where the constraint ends the text."""
@@ -184,7 +199,7 @@ class Generator:
         for token in _order(logits, row.options, row.random):
             if constraint is None:
                 return token
-            done = constraint.complete(row.text.strip())
+            done = self._done(row)
             if token in self.ends:
                 if done:
                     return token
@@ -197,11 +212,21 @@ class Generator:
 
     def _allowed(self, row: Row, token: int, constraint: Constraint) -> bool:
         """Whether the text may go on with the token: what it adds must be visible or the beginning of a letter."""
-        text = self.decode([*row.tokens, token])
-        if text == row.text:
+        found = self._spelt(row, token)
+        if found is None or found == (row.text, row.begun):
             return False
-        shown = text.rstrip("\ufffd").lstrip()
-        return not shown or constraint.begins(shown)
+        shown = found[0].lstrip()
+        if not shown and not found[1]:
+            return len(found[0]) <= MOST_BLANK
+        return constraint.begins(shown, found[1])
+
+    def _spelt(self, row: Row, token: int) -> tuple[str, bytes] | None:
+        """(text of whole letters, the bytes of one that has begun) with one more token; None where the bytes are no letters."""
+        found = whole_letters(row.begun + self.bytes_of(token))
+        if found is None:
+            return None
+        letters, begun = found
+        return (row.text + letters, begun) if begun else (self.decode([*row.tokens, token]), b"")
 
 
 def _order(logits: torch.Tensor, options: Sampling, random: np.random.Generator) -> Iterator[int]:

@@ -232,15 +232,17 @@ def _pass(
 
 
 class PlainRows:
-    """Rows with transformers' own cache each, for networks that cannot be packed."""
+    """Rows with transformers' own cache each, for networks that cannot be packed; one without a cache reads its row anew."""
 
-    def __init__(self, decoder: Decoder, caches: list[Any]) -> None:
-        self.decoder, self.caches = decoder, caches
+    def __init__(self, decoder: Decoder, prompts: list[np.ndarray]) -> None:
+        self.decoder = decoder
+        self.texts = [np.zeros(0, np.int64) for _ in prompts]
+        self.caches: list[Any] = [None] * len(prompts)
 
     @classmethod
     def of(cls, decoder: Decoder, prompts: list[np.ndarray]) -> tuple[PlainRows, torch.Tensor]:
         """(rows, (B, V) logits after each prompt)."""
-        rows = cls(decoder, [None] * len(prompts))
+        rows = cls(decoder, prompts)
         return rows, torch.stack([rows._one(i, prompt) for i, prompt in enumerate(prompts)])
 
     def step(self, tokens: np.ndarray) -> torch.Tensor:
@@ -252,18 +254,27 @@ class PlainRows:
         return [int(token) for token in self.step(tokens).argmax(1)]
 
     def _one(self, row: int, tokens: np.ndarray) -> torch.Tensor:
-        ids = torch.from_numpy(np.asarray(tokens, np.int64))[None].to(self.decoder.device)
+        known = len(self.texts[row])
+        self.texts[row] = np.append(self.texts[row], np.asarray(tokens, np.int64))
+        if known <= self.decoder.stretched < len(self.texts[row]):
+            self.caches[row] = None  # what was kept has the positions of a shorter text
+        cache = self.caches[row]
+        new = self.texts[row] if cache is None else self.texts[row][known:]
+        more: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
+        ids = torch.from_numpy(new)[None].to(self.decoder.device)
         with torch.inference_mode():
-            found = self.decoder.model(input_ids=ids, past_key_values=self.caches[row], use_cache=True)
-        self.caches[row] = found.past_key_values
+            found = self.decoder.model(input_ids=ids, use_cache=True, **more)
+        self.caches[row] = getattr(found, "past_key_values", None)
         return found.logits[0, -1].float()
 
     def drop(self, row: int) -> None:
         """See `Rows`."""
-        last = self.caches.pop()
-        if row < len(self.caches):
-            self.caches[row] = last
+        for kept in (self.caches, self.texts):
+            last = kept.pop()
+            if row < len(kept):
+                kept[row] = last
 
     def join(self, other: PlainRows) -> None:
         """See `Rows`."""
         self.caches += other.caches
+        self.texts += other.texts

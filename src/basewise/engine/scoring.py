@@ -32,6 +32,8 @@ class Network(Protocol):
     device: torch.device
     dtype: torch.dtype
     vocabulary: int
+    stretched: int
+    """Tokens from which on a longer text changes what its beginning gives; 0 where none does."""
 
     def forward(
         self, ids: np.ndarray, positions: np.ndarray | None, rows: np.ndarray, state: State | None
@@ -125,8 +127,13 @@ def _one(network: Network, trie: Trie, this: Pass, kept: Kept, found: Swept) -> 
 
 
 def sweep_plain(network: Network, trie: Trie, progress: Progress = silent) -> Swept:
-    """One sequence at a time through the network's own attention; sequences that add no query are not computed."""
+    """One sequence at a time through the network's own attention; sequences that add no query are not computed.
+
+    Where the length of a text changes what its beginning gives, each request is a sequence of its own.
+    """
     found = Swept.none_of(len(trie.query_node), 1)
+    if network.stretched:
+        return _sweep_alone(network, trie, progress, found)
     edges = np.flatnonzero(np.diff(trie.owners)) + 1
     for start, stop in zip([0, *edges], [*edges, len(trie)], strict=True):
         where = trie.queries(start, stop)
@@ -140,7 +147,24 @@ def sweep_plain(network: Network, trie: Trie, progress: Progress = silent) -> Sw
     return found
 
 
-def _judge(logits: torch.Tensor, place: np.ndarray, trie: Trie, where: slice, found: Swept) -> None:
+def _sweep_alone(network: Network, trie: Trie, progress: Progress, found: Swept) -> Swept:
+    """`sweep_plain` with nothing shared: a request sees the positions of its own length."""
+    requests = np.unique(trie.query_request)
+    for done, request in enumerate(requests, 1):
+        where = np.flatnonzero(trie.query_request == request)
+        last = int(trie.query_node[where].max())
+        path = np.append(trie.path(last), last)
+        nodes, place = np.unique(trie.query_node[where], return_inverse=True)
+        rows = np.searchsorted(path, nodes)
+        _judge(network.forward(trie.tokens[path], None, rows, None), place, trie, where, found)
+        found.computed += len(path)
+        progress(done, len(requests), "scoring")
+    return found
+
+
+def _judge(
+    logits: torch.Tensor, place: np.ndarray, trie: Trie, where: slice | np.ndarray, found: Swept
+) -> None:
     """Log-probability and greediness of the queries `where` from logits (rows, V); `place` (queries,) is each one's row."""
     if not len(place):
         return

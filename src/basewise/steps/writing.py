@@ -151,7 +151,7 @@ class Texts:
         known.shown += piece
         end = None
         if answer is not None:
-            ended = "length" if answer.ended == "length" else "stop"
+            ended = "length" if answer.ended in ("length", "unmatched") else "stop"
             end = {"ended": ended, "prompt_tokens": len(tokens), "tokens": answer.tokens}
         if piece or end:
             self._send({"id": number, "piece": piece, **({"end": end} if end else {})})
