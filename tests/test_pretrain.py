@@ -381,6 +381,19 @@ def test_a_cooldown_branches_from_a_stable_checkpoint(corpus: Path, tmp_path: Pa
         pretrain(tmp_path / "run", cooldown_from=7)
 
 
+def test_a_cosine_run_goes_on_and_is_read_again(corpus: Path, tmp_path: Path) -> None:
+    """recipe.json holds every default, also the cooldown that a cosine schedule does not take."""
+    recipe = tiny_corpus.recipe(corpus, schedule="cosine")
+    pretrain(recipe, to=tmp_path / "whole")
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "cut", options=cut_off_at(6))
+    result = pretrain(tmp_path / "cut")
+    assert equal(tmp_path / "whole", tmp_path / "cut")
+    assert pretrain(tmp_path / "cut").loss == pretrain(recipe, to=tmp_path / "cut").loss == result.loss
+    with pytest.raises(InputError, match="schedule cosine has none"):
+        pretrain(tmp_path / "cut", cooldown_from=4)
+
+
 # ---------------------------------------------------------------- bad input
 
 

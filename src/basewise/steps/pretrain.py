@@ -17,7 +17,7 @@ from typing import Any
 
 from basewise.core.errors import InputError, RunError
 from basewise.core.files import Progress, read_json, silent, write_json
-from basewise.core.recipe import Recipe, read_recipe, recipe_of
+from basewise.core.recipe import Recipe, read_recipe, stored_recipe
 from basewise.core.registry import part
 from basewise.core.rundir import IDENTITY, RunDir
 from basewise.steps.pretrain_data import Corpus, open_corpus
@@ -85,9 +85,14 @@ def pretrain(
     if isinstance(recipe, Recipe):
         made = recipe
     elif (Path(recipe) / RECIPE).is_file():
-        made = recipe_of(read_json(Path(recipe) / RECIPE)["recipe"])
+        made = stored_recipe(read_json(Path(recipe) / RECIPE)["recipe"])
         to = to or Path(recipe)
         if cooldown_from is not None:
+            if made.schedule == "cosine":
+                raise InputError(
+                    "a cooldown branches from steady rates, and schedule cosine has none",
+                    'give a run with schedule = "wsd"',
+                )
             branch = (Path(recipe), cooldown_from)
             to = Path(recipe) / f"cooldown-{cooldown_from:08d}" if to == Path(recipe) else to
     else:
@@ -116,7 +121,7 @@ def _begun_as(folder: Path, recipe: Recipe, end: str) -> str:
     """
     if not (folder / RECIPE).is_file() or not (folder / IDENTITY).is_file():
         return ""
-    same = recipe_of(read_json(folder / RECIPE)["recipe"]).digest() == recipe.digest()
+    same = stored_recipe(read_json(folder / RECIPE)["recipe"]).digest() == recipe.digest()
     begun = str(read_json(folder / IDENTITY)["identity"])
     return begun if same and begun.partition("-cooldown-")[2] == end.removeprefix("-cooldown-") else ""
 
