@@ -423,6 +423,9 @@ def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
         ({"name": "a\nb"}, InputError, "letters, digits, dots and dashes"),
         ({"rate": float("nan")}, InputError, "rate in the recipe is nan"),
         ({"steps": 0, "epochs": float("inf")}, InputError, "epochs in the recipe is inf"),
+        ({"optimiser": "adamw", "rate": float("inf")}, InputError, "rate in the recipe is inf"),
+        ({"clip": float("inf")}, InputError, "clip in the recipe is inf"),
+        ({"optimiser": "adamw", "rate": 1e30}, InputError, r"rate in the recipe is 1e\+30, above 10"),
     ):
         with pytest.raises(error, match=words):
             recipe_of({**good, **changed})
@@ -509,6 +512,64 @@ def test_a_loss_that_is_not_finite_from_the_first_step(
     monkeypatch.setattr(module, "loss", lambda *given: inner(*given) * float("nan"))
     with pytest.raises(BasewiseError, match="not a finite number from the first step on; use a lower rate"):
         pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "run")
+
+
+def test_a_run_whose_weights_break_down_saves_no_base(corpus: Path, tmp_path: Path) -> None:
+    """Endless steps give weights that are not finite, too late for the loop to see it."""
+    said: list[str] = []
+    recipe = tiny_corpus.recipe(corpus, steps=4, checkpoint_every=2, optimiser="adamw", rate=float("inf"))
+    with pytest.raises(
+        BasewiseError, match=r"broke down: the .* after step 4 are not finite; .*lower the rate"
+    ):
+        pretrain(recipe, to=tmp_path / "run", options=Options(announce=said.append))
+    assert not (tmp_path / "run" / "pretrain.json").exists()
+    assert not (tmp_path / "run" / "base").exists()
+
+
+def test_a_last_loss_that_is_not_finite_is_enough_where_nothing_is_scored() -> None:
+    from types import SimpleNamespace
+
+    from basewise.steps.pretrain_base import check_finite
+
+    network, folder = torch.nn.Linear(2, 2), Path("nowhere")
+    made = SimpleNamespace(loss=1.0, scores={}, steps=4)
+    check_finite(made, network, "take", folder)
+    with pytest.raises(
+        BasewiseError, match="the last loss after step 4 is not finite; no checkpoint is good"
+    ):
+        check_finite(made, network, "not finite", folder)
+    made.scores = {"bits_per_byte": {"all": {"estimate": 2.0, "low": None, "high": None, "n": 1}}}
+    check_finite(made, network, "not finite", folder)
+    made.scores["bits_per_byte"]["all"]["estimate"] = float("nan")
+    with pytest.raises(BasewiseError, match="the loss or scores"):
+        check_finite(made, network, "take", folder)
+    with torch.no_grad():
+        network.weight[0, 0] = float("nan")
+    with pytest.raises(BasewiseError, match="the weights"):
+        check_finite(made, network, "take", folder)
+
+
+def test_a_checkpoint_holds_finite_weights_only(corpus: Path, tmp_path: Path) -> None:
+    from basewise.engine.loop import Seen, State
+    from basewise.steps.pretrain_watch import PretrainWatch
+
+    said: list[str] = []
+    recipe = tiny_corpus.recipe(corpus, checkpoint_every=2)
+    watch = PretrainWatch(
+        recipe=recipe,
+        corpus=None,  # type: ignore[arg-type]
+        folder=tmp_path,
+        network=None,
+        flop_per_token=1.0,
+        peak=1.0,
+        announce=said.append,
+    )
+    seen = {"total": 12, "loss": 1.0, "norm": 1.0, "factor": 1.0, "seconds": 1.0, "budget": 0}
+    bad = State({"w": torch.tensor([1.0, float("inf")])}, {}, 2, torch.get_rng_state())
+    watch.after(Seen(step=2, verdict="take", drawn=2, **seen), lambda: bad)
+    watch.writer.close()
+    assert "no checkpoint is kept" in said[0]
+    assert not list((tmp_path / "checkpoints").glob("step-*"))
 
 
 def test_no_memory_proposes_what_fits(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

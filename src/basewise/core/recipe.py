@@ -20,6 +20,8 @@ from basewise.core.hashing import digest_json
 NETWORKS = ("decoder", "encoder", "gpt2", "bert", "vit")
 OPTIMISERS, SCHEDULES, PRECISIONS = ("muon", "adamw"), ("wsd", "cosine"), ("auto", "fp32", "bf16")
 HEAD_WIDTH, LEAST_WIDTH = 64, 128
+RATES, MOST_RATE = ("rate", "rate_embeddings", "rate_head"), 10.0
+"""Nothing is learned at more: a hundred times the highest rate that is ever chosen here."""
 BESIDE = (
     "licence",
     "cost",
@@ -192,8 +194,12 @@ def _value(key: str, value: Any, default: Any, where: str) -> Any:
         raise InputError(
             f"{key} in {where} is {value!r}, {words[wanted]} was expected", "change it in the recipe"
         )
-    if isinstance(value, float) and (math.isnan(value) or (key == "epochs" and math.isinf(value))):
-        raise InputError(f"{key} in {where} is {value}", "write a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{key} in {where} is {value}", "write a finite number")
+    if key in RATES and isinstance(value, float) and value > MOST_RATE:
+        raise InputError(
+            f"{key} in {where} is {value:g}, above {MOST_RATE:g}", "write a rate such as 0.02 or 0.001"
+        )
     return value
 
 
