@@ -158,6 +158,64 @@ def test_images_are_learned_from_by_their_hidden_patches(
         pretrain(tiny_corpus.recipe(tmp_path / "pictures.parquet"), to=tmp_path / "other")
 
 
+@pytest.mark.parametrize(("side", "share"), [(32, 0.0), (8, 0.5)])
+def test_the_flop_of_images_are_those_that_torch_counts(side: int, share: float) -> None:
+    """The encoder sees the patches that are left, the decoder all of them."""
+    from types import SimpleNamespace
+
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    patches = part("objectives", "patches")
+    count = patches.patches_of(side)
+    changed = {"objective": "patches", "network": "vit", "width": 64, "mask_first": share}
+    recipe = tiny_corpus.recipe(Path("x.parquet"), context=count, **changed)
+    network = patches.build(recipe, SimpleNamespace(shape={"side": side}))
+    rng = np.random.default_rng(0)
+    batch = patches.prepare(rng.integers(0, 255, (2, 3, side, side)).astype(np.uint8), 0.0, rng, None)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        patches.loss(network, batch, np.arange(2)).backward()
+    counted = counter.get_total_flops() / 2 / count
+    assert patches.flop_per_token(network, recipe) == pytest.approx(counted, rel=1e-3)
+
+
+def test_images_that_leave_nothing_to_see_or_to_draw_are_refused() -> None:
+    """One patch alone trains to nan; a context that is not the number of patches miscounts the tokens."""
+    from types import SimpleNamespace
+
+    patches = part("objectives", "patches")
+    for side, context, share, words in (
+        (2, 1, 0.0, "of 1 patches of an image of 2 pixels 0 would be seen and 1 hidden"),
+        (4, 4, 0.0, "1 would be seen and 3 hidden"),
+        (16, 64, 0.999, "0 would be seen and 64 hidden"),
+        (16, 16, 0.0, "context is 16, and images of 16 pixels are cut into 64 patches"),
+    ):
+        changed = {"objective": "patches", "network": "vit", "mask_first": share}
+        recipe = tiny_corpus.recipe(Path("x.parquet"), context=context, **changed)
+        with pytest.raises(InputError, match=words):
+            patches.build(recipe, SimpleNamespace(shape={"side": side}))
+
+
+def test_pictures_of_16_bits_are_scaled_not_clipped() -> None:
+    image = pytest.importorskip("PIL.Image")
+    import io
+
+    from basewise.steps.pretrain_data import decoded
+
+    def packed(values: np.ndarray, form: str) -> bytes:
+        file = io.BytesIO()
+        image.fromarray(values).save(file, form)
+        return file.getvalue()
+
+    ramp = (np.arange(16) * 4369).astype(np.uint16).reshape(4, 4)
+    found = decoded([packed(ramp, "PNG"), packed(ramp.astype(np.int32), "TIFF")])
+    assert found.shape == (2, 3, 4, 4)
+    assert (found == (np.arange(16) * 17).reshape(4, 4)).all()
+    for bad in (ramp.astype(np.float32), ramp.astype(np.int32) * 100):
+        with pytest.raises(InputError, match="whose white is not known"):
+            decoded([packed(bad, "TIFF")])
+
+
 def test_what_a_base_of_images_is_worth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bright and dark pictures: base, random twin and pixels are scored on the same rows, and the page says how they did."""
     import pyarrow as pa

@@ -217,7 +217,7 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         optimiser=for_pretraining(model, recipe),
         feed=feed,
         plan=plan,
-        flop_per_token=flop_per_token(model, recipe),
+        flop_per_token=getattr(objective, "flop_per_token", flop_per_token)(model, recipe),
         steps=steps,
     )
 
