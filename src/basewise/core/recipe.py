@@ -18,6 +18,8 @@ from basewise.core.errors import InputError, UnknownName
 from basewise.core.hashing import digest_json
 
 NETWORKS = ("decoder", "encoder", "gpt2", "bert", "vit")
+NETWORK_KINDS = {"decoder": "qwen3", "encoder": "modernbert", "gpt2": "gpt2", "bert": "bert"}
+"""What transformers calls the networks that read text."""
 OPTIMISERS, SCHEDULES, PRECISIONS = ("muon", "adamw"), ("wsd", "cosine"), ("auto", "fp32", "bf16")
 HEAD_WIDTH, LEAST_WIDTH = 64, 128
 RATES, MOST_RATE = ("rate", "rate_embeddings", "rate_head"), 10.0

@@ -22,6 +22,7 @@ from basewise.core.recipe import Recipe, read_recipe, stored_recipe
 from basewise.core.registry import part
 from basewise.core.rundir import IDENTITY, RunDir
 from basewise.steps.pretrain_data import Corpus, open_corpus
+from basewise.steps.pretrain_start import with_sizes_of_start
 
 RECIPE, RESULT = "recipe.json", "pretrain.json"
 COOLDOWN_SHARE = 0.2
@@ -39,8 +40,9 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Assembled:
-    """Everything the loop takes, made from a recipe."""
+    """Everything the loop takes, made from a recipe; `recipe` has the sizes of the base that it starts from."""
 
+    recipe: Recipe
     model: Any
     optimiser: Any
     feed: Any
@@ -169,7 +171,7 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
     from basewise.engine.feed import Feed, Setting, check_enough
     from basewise.engine.loop import Plan, prefers_bf16
     from basewise.engine.networks import flop_per_token
-    from basewise.engine.optim import cosine, for_pretraining, warm_stable_decay
+    from basewise.engine.optim import for_pretraining
 
     check_enough(corpus.rows, recipe.rows, recipe.context)
     objective = part("objectives", recipe.objective)
@@ -178,6 +180,7 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
             f"objective {recipe.objective} learns from {objective.DATA}, and {recipe.corpus} holds something else",
             "give it a corpus of the right kind",
         )
+    recipe = with_sizes_of_start(recipe, corpus.tokenizer)
     steps = recipe.steps_for(len(corpus.rows))
     model = objective.build(recipe, corpus).to(device())
     setting = Setting(
@@ -186,12 +189,6 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         special=tuple(sorted(i for i in corpus.special.values() if i >= 0)),
         mask_first=recipe.mask_first, mask_last=recipe.mask_last, causal_share=recipe.causal_share,
     )  # fmt: skip
-
-    def factor(step: int, total: int) -> float:
-        if recipe.schedule == "cosine":
-            return cosine(step, total, recipe.warmup_steps)
-        return warm_stable_decay(step, total, recipe.warmup_steps, recipe.cooldown)
-
     plan = Plan(
         steps=steps,
         seconds=recipe.seconds_limit,
@@ -199,7 +196,7 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         tokens=0 if objective.WHOLE else recipe.tokens_at_once // share[1] or 1,
         bf16=recipe.precision == "bf16" or (recipe.precision == "auto" and prefers_bf16(machine())),
         seed=recipe.seed,
-        schedule=factor,
+        schedule=_schedule(recipe),
         spike=recipe.spike,
     )
     feed = Feed(
@@ -213,6 +210,7 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         share=share,
     )
     return Assembled(
+        recipe=recipe,
         model=model,
         optimiser=for_pretraining(model, recipe),
         feed=feed,
@@ -220,6 +218,18 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         flop_per_token=getattr(objective, "flop_per_token", flop_per_token)(model, recipe),
         steps=steps,
     )
+
+
+def _schedule(recipe: Recipe) -> Callable[[int, int], float]:
+    """`schedule(step, steps)`: the factor of the rates."""
+    from basewise.engine.optim import cosine, warm_stable_decay
+
+    def factor(step: int, total: int) -> float:
+        if recipe.schedule == "cosine":
+            return cosine(step, total, recipe.warmup_steps)
+        return warm_stable_decay(step, total, recipe.warmup_steps, recipe.cooldown)
+
+    return factor
 
 
 def is_first() -> bool:
@@ -244,7 +254,7 @@ def _run(recipe: Recipe, folder: Path, branch: tuple[Path, int] | None, options:
         if ranks.first and (seconds := _seconds_a_step(folder, recipe, watch.began_at)):
             from basewise.steps.plan import look_back
 
-            look_back(recipe, corpus.vocabulary, ranks.world, seconds)
+            look_back(made.recipe, corpus.vocabulary, ranks.world, seconds)
     return _finish(recipe, corpus, folder, made, outcome, options, watch, scores)
 
 
@@ -274,7 +284,7 @@ def _train(
 
     made = assemble(recipe, corpus, (ranks.rank, ranks.world))
     plain = made.model
-    made = _sharded(made, recipe, ranks)
+    made = _sharded(made, ranks)
     plan = made.plan if branch is None else _cooldown(made.plan, *branch)
     here = machine()
     watch = PretrainWatch(
@@ -312,7 +322,7 @@ def _train(
     return replace(made, model=plain), outcome, watch
 
 
-def _sharded(made: Assembled, recipe: Recipe, ranks: Any) -> Assembled:
+def _sharded(made: Assembled, ranks: Any) -> Assembled:
     """Shards instead of the whole network where there are many ranks; its plain twin keeps its weights for evaluation."""
     import copy
 
@@ -325,7 +335,7 @@ def _sharded(made: Assembled, recipe: Recipe, ranks: Any) -> Assembled:
     model = copy.deepcopy(made.model)
     shard(model, blocks_of(model), ranks, bf16=plan.bf16 and ranks.device != "cpu")
     made.feed.model = model
-    return replace(made, model=model, optimiser=for_pretraining(model, recipe), plan=plan)
+    return replace(made, model=model, optimiser=for_pretraining(model, made.recipe), plan=plan)
 
 
 def _cooldown(plan: Any, run: Path, step: int) -> Any:
