@@ -437,6 +437,32 @@ def test_readers_give_text_licence_and_origin(tmp_path: Path) -> None:
     assert len(parts) >= 1 and "".join(parts) == ("é " * 60 + "\n\n") * 2000
 
 
+def test_what_is_no_text_is_refused_and_bytes_are_read_as_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": pa.array([b"one", None, "zw\u00f6lf".encode()], pa.binary())}), path)
+    assert read_all(str(path)) == [Document("one"), Document("zw\u00f6lf")]
+    pq.write_table(pa.table({"text": pa.array([b"one"] * 300 + [b"\xff"], pa.binary())}), path)
+    with pytest.raises(TableError, match=r"row 301 of .*a\.parquet is not UTF-8"):
+        read_all(str(path))
+    pq.write_table(pa.table({"text": [["a", "b"]]}), path)
+    with pytest.raises(TableError, match=r"row 1 of .*a\.parquet is a list"):
+        read_all(str(path))
+    for value, kind in (({"en": "a"}, "an object"), (["a"], "a list"), (3, "a number"), (True, "true")):
+        (tmp_path / "a.jsonl").write_text(f'{{"text": "one"}}\n{json.dumps({"text": value})}\n')
+        with pytest.raises(TableError, match=rf"line 2 of .*a\.jsonl is {kind}"):
+            read_all(str(tmp_path / "a.jsonl"))
+    rows = iter([{"text": None}, {"text": ["a"]}])
+    stream = types.SimpleNamespace(load_dataset=lambda name, **more: rows)
+    monkeypatch.setitem(sys.modules, "datasets", stream)
+    with pytest.raises(TableError, match=r"row 2 of datasets:a/b is a list"):
+        read_all("datasets:a/b")
+
+
 def test_streams_need_datasets_and_read_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match=r"basewise\[corpus\]"):

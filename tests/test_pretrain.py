@@ -158,6 +158,64 @@ def test_images_are_learned_from_by_their_hidden_patches(
         pretrain(tiny_corpus.recipe(tmp_path / "pictures.parquet"), to=tmp_path / "other")
 
 
+@pytest.mark.parametrize(("side", "share"), [(32, 0.0), (8, 0.5)])
+def test_the_flop_of_images_are_those_that_torch_counts(side: int, share: float) -> None:
+    """The encoder sees the patches that are left, the decoder all of them."""
+    from types import SimpleNamespace
+
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    patches = part("objectives", "patches")
+    count = patches.patches_of(side)
+    changed = {"objective": "patches", "network": "vit", "width": 64, "mask_first": share}
+    recipe = tiny_corpus.recipe(Path("x.parquet"), context=count, **changed)
+    network = patches.build(recipe, SimpleNamespace(shape={"side": side}))
+    rng = np.random.default_rng(0)
+    batch = patches.prepare(rng.integers(0, 255, (2, 3, side, side)).astype(np.uint8), 0.0, rng, None)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        patches.loss(network, batch, np.arange(2)).backward()
+    counted = counter.get_total_flops() / 2 / count
+    assert patches.flop_per_token(network, recipe) == pytest.approx(counted, rel=1e-3)
+
+
+def test_images_that_leave_nothing_to_see_or_to_draw_are_refused() -> None:
+    """One patch alone trains to nan; a context that is not the number of patches miscounts the tokens."""
+    from types import SimpleNamespace
+
+    patches = part("objectives", "patches")
+    for side, context, share, words in (
+        (2, 1, 0.0, "of 1 patches of an image of 2 pixels 0 would be seen and 1 hidden"),
+        (4, 4, 0.0, "1 would be seen and 3 hidden"),
+        (16, 64, 0.999, "0 would be seen and 64 hidden"),
+        (16, 16, 0.0, "context is 16, and images of 16 pixels are cut into 64 patches"),
+    ):
+        changed = {"objective": "patches", "network": "vit", "mask_first": share}
+        recipe = tiny_corpus.recipe(Path("x.parquet"), context=context, **changed)
+        with pytest.raises(InputError, match=words):
+            patches.build(recipe, SimpleNamespace(shape={"side": side}))
+
+
+def test_pictures_of_16_bits_are_scaled_not_clipped() -> None:
+    image = pytest.importorskip("PIL.Image")
+    import io
+
+    from basewise.steps.pretrain_data import decoded
+
+    def packed(values: np.ndarray, form: str) -> bytes:
+        file = io.BytesIO()
+        image.fromarray(values).save(file, form)
+        return file.getvalue()
+
+    ramp = (np.arange(16) * 4369).astype(np.uint16).reshape(4, 4)
+    found = decoded([packed(ramp, "PNG"), packed(ramp.astype(np.int32), "TIFF")])
+    assert found.shape == (2, 3, 4, 4)
+    assert (found == (np.arange(16) * 17).reshape(4, 4)).all()
+    for bad in (ramp.astype(np.float32), ramp.astype(np.int32) * 100):
+        with pytest.raises(InputError, match="whose white is not known"):
+            decoded([packed(bad, "TIFF")])
+
+
 def test_what_a_base_of_images_is_worth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bright and dark pictures: base, random twin and pixels are scored on the same rows, and the page says how they did."""
     import pyarrow as pa
@@ -381,6 +439,19 @@ def test_a_cooldown_branches_from_a_stable_checkpoint(corpus: Path, tmp_path: Pa
         pretrain(tmp_path / "run", cooldown_from=7)
 
 
+def test_a_cosine_run_goes_on_and_is_read_again(corpus: Path, tmp_path: Path) -> None:
+    """recipe.json holds every default, also the cooldown that a cosine schedule does not take."""
+    recipe = tiny_corpus.recipe(corpus, schedule="cosine")
+    pretrain(recipe, to=tmp_path / "whole")
+    with pytest.raises(Stop):
+        pretrain(recipe, to=tmp_path / "cut", options=cut_off_at(6))
+    result = pretrain(tmp_path / "cut")
+    assert equal(tmp_path / "whole", tmp_path / "cut")
+    assert pretrain(tmp_path / "cut").loss == pretrain(recipe, to=tmp_path / "cut").loss == result.loss
+    with pytest.raises(InputError, match="schedule cosine has none"):
+        pretrain(tmp_path / "cut", cooldown_from=4)
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -410,6 +481,9 @@ def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
         ({"name": "a\nb"}, InputError, "letters, digits, dots and dashes"),
         ({"rate": float("nan")}, InputError, "rate in the recipe is nan"),
         ({"steps": 0, "epochs": float("inf")}, InputError, "epochs in the recipe is inf"),
+        ({"optimiser": "adamw", "rate": float("inf")}, InputError, "rate in the recipe is inf"),
+        ({"clip": float("inf")}, InputError, "clip in the recipe is inf"),
+        ({"optimiser": "adamw", "rate": 1e30}, InputError, r"rate in the recipe is 1e\+30, above 10"),
     ):
         with pytest.raises(error, match=words):
             recipe_of({**good, **changed})
@@ -496,6 +570,64 @@ def test_a_loss_that_is_not_finite_from_the_first_step(
     monkeypatch.setattr(module, "loss", lambda *given: inner(*given) * float("nan"))
     with pytest.raises(BasewiseError, match="not a finite number from the first step on; use a lower rate"):
         pretrain(tiny_corpus.recipe(corpus), to=tmp_path / "run")
+
+
+def test_a_run_whose_weights_break_down_saves_no_base(corpus: Path, tmp_path: Path) -> None:
+    """Endless steps give weights that are not finite, too late for the loop to see it."""
+    said: list[str] = []
+    recipe = tiny_corpus.recipe(corpus, steps=4, checkpoint_every=2, optimiser="adamw", rate=float("inf"))
+    with pytest.raises(
+        BasewiseError, match=r"broke down: the .* after step 4 are not finite; .*lower the rate"
+    ):
+        pretrain(recipe, to=tmp_path / "run", options=Options(announce=said.append))
+    assert not (tmp_path / "run" / "pretrain.json").exists()
+    assert not (tmp_path / "run" / "base").exists()
+
+
+def test_a_last_loss_that_is_not_finite_is_enough_where_nothing_is_scored() -> None:
+    from types import SimpleNamespace
+
+    from basewise.steps.pretrain_base import check_finite
+
+    network, folder = torch.nn.Linear(2, 2), Path("nowhere")
+    made = SimpleNamespace(loss=1.0, scores={}, steps=4)
+    check_finite(made, network, "take", folder)
+    with pytest.raises(
+        BasewiseError, match="the last loss after step 4 is not finite; no checkpoint is good"
+    ):
+        check_finite(made, network, "not finite", folder)
+    made.scores = {"bits_per_byte": {"all": {"estimate": 2.0, "low": None, "high": None, "n": 1}}}
+    check_finite(made, network, "not finite", folder)
+    made.scores["bits_per_byte"]["all"]["estimate"] = float("nan")
+    with pytest.raises(BasewiseError, match="the loss or scores"):
+        check_finite(made, network, "take", folder)
+    with torch.no_grad():
+        network.weight[0, 0] = float("nan")
+    with pytest.raises(BasewiseError, match="the weights"):
+        check_finite(made, network, "take", folder)
+
+
+def test_a_checkpoint_holds_finite_weights_only(corpus: Path, tmp_path: Path) -> None:
+    from basewise.engine.loop import Seen, State
+    from basewise.steps.pretrain_watch import PretrainWatch
+
+    said: list[str] = []
+    recipe = tiny_corpus.recipe(corpus, checkpoint_every=2)
+    watch = PretrainWatch(
+        recipe=recipe,
+        corpus=None,  # type: ignore[arg-type]
+        folder=tmp_path,
+        network=None,
+        flop_per_token=1.0,
+        peak=1.0,
+        announce=said.append,
+    )
+    seen = {"total": 12, "loss": 1.0, "norm": 1.0, "factor": 1.0, "seconds": 1.0, "budget": 0}
+    bad = State({"w": torch.tensor([1.0, float("inf")])}, {}, 2, torch.get_rng_state())
+    watch.after(Seen(step=2, verdict="take", drawn=2, **seen), lambda: bad)
+    watch.writer.close()
+    assert "no checkpoint is kept" in said[0]
+    assert not list((tmp_path / "checkpoints").glob("step-*"))
 
 
 def test_no_memory_proposes_what_fits(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

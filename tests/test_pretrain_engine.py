@@ -546,3 +546,35 @@ def test_muon_orthogonalises_together_as_one_by_one() -> None:
     for made, matrix in zip(together(matrices, torch.float64), matrices, strict=True):
         torch.testing.assert_close(made, orthogonal(matrix, torch.float64), rtol=1e-9, atol=1e-9)
         assert made.shape == matrix.shape
+
+
+# ---------------------------------------------------------------- starting from a base
+
+
+def test_a_start_that_does_not_belong_to_recipe_or_corpus(tmp_path: Path) -> None:
+    import json
+
+    from basewise.steps.pretrain_start import with_sizes_of_start
+
+    base, own, other = tmp_path / "base", tmp_path / "own", tmp_path / "other"
+    for folder, content in ((base, "{}"), (own, "{}"), (other, "{ }")):
+        folder.mkdir()
+        (folder / "tokenizer.json").write_text(content)
+    config = {"model_type": "bert", "num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 4}
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32}))
+    left = {"network": "bert", "objective": "masked", "start": str(base), "depth": 4, "width": 0, "heads": 0}
+    found = with_sizes_of_start(tiny_corpus.recipe(Path("x"), **left), own)
+    assert (found.depth, found.width, found.heads) == (3, 64, 4), "what is left out is the base's"
+    assert with_sizes_of_start(found, own) == found
+    for changed, tokenizer, words in (
+        ({"network": "encoder"}, own, "is a bert, and network 'encoder' is modernbert"),
+        ({"network": "vit"}, None, "is a bert, and network 'vit' is none"),
+        ({"depth": 2}, own, "depth is 2, and the base .* has 3"),
+        ({"width": 32}, own, "width is 32, and the base .* has 64"),
+        ({"heads": 2}, own, "heads is 2, and the base .* has 4"),
+        ({"context": 64}, own, "context is 64, and the base .* has 32 positions"),
+        ({}, other, "has learned another tokenizer"),
+        ({"start": str(own)}, own, "holds no base"),
+    ):
+        with pytest.raises(InputError, match=words):
+            with_sizes_of_start(tiny_corpus.recipe(Path("x"), **{**left, **changed}), tokenizer)

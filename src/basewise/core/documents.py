@@ -10,7 +10,9 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from basewise.core.errors import TableError
 
 LONGEST = 100_000
 """Characters of one document; a longer text is cut at a blank line or a line end, each part a document of its own."""
@@ -45,6 +47,24 @@ class Columns:
             g or next((n for n in names if n.lower() in u), "") for g, u in zip(given, usual, strict=True)
         ]
         return found[0], found[1]
+
+
+def text_of(value: Any, where: str) -> str:
+    """A cell of a text column as a text: one as it is, bytes as UTF-8. TableError for all else; `where` names file and row."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise TableError(
+                f"the text in {where} is not UTF-8: {error.reason}", "write it as UTF-8 text"
+            ) from None
+    kinds = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    raise TableError(
+        f"the text in {where} is {kinds.get(type(value), type(value).__name__)}, a text was expected",
+        'name the column of texts in the recipe with text = "…", or take the row out',
+    )
 
 
 def plain(text: str) -> str:

@@ -18,8 +18,12 @@ from basewise.core.errors import InputError, UnknownName
 from basewise.core.hashing import digest_json
 
 NETWORKS = ("decoder", "encoder", "gpt2", "bert", "vit")
+NETWORK_KINDS = {"decoder": "qwen3", "encoder": "modernbert", "gpt2": "gpt2", "bert": "bert"}
+"""What transformers calls the networks that read text."""
 OPTIMISERS, SCHEDULES, PRECISIONS = ("muon", "adamw"), ("wsd", "cosine"), ("auto", "fp32", "bf16")
 HEAD_WIDTH, LEAST_WIDTH = 64, 128
+RATES, MOST_RATE = ("rate", "rate_embeddings", "rate_head"), 10.0
+"""Nothing is learned at more: a hundred times the highest rate that is ever chosen here."""
 BESIDE = (
     "licence",
     "cost",
@@ -148,6 +152,13 @@ def read_recipe(path: Path | str) -> Recipe:
     return recipe_of(values, str(path))
 
 
+def stored_recipe(values: dict[str, Any], where: str = "the recipe of the run") -> Recipe:
+    """A checked recipe of what `to_dict` wrote: every key is there, so one that has its default counts as not given."""
+    default = {field.name: field.default for field in fields(Recipe)}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in default.items()}
+    return recipe_of({key: value for key, value in values.items() if value != plain.get(key)}, where)
+
+
 def recipe_of(values: dict[str, Any], where: str = "the recipe") -> Recipe:
     """A checked recipe of plain values."""
     known = {field.name: field for field in fields(Recipe)}
@@ -185,8 +196,12 @@ def _value(key: str, value: Any, default: Any, where: str) -> Any:
         raise InputError(
             f"{key} in {where} is {value!r}, {words[wanted]} was expected", "change it in the recipe"
         )
-    if isinstance(value, float) and (math.isnan(value) or (key == "epochs" and math.isinf(value))):
-        raise InputError(f"{key} in {where} is {value}", "write a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{key} in {where} is {value}", "write a finite number")
+    if key in RATES and isinstance(value, float) and value > MOST_RATE:
+        raise InputError(
+            f"{key} in {where} is {value:g}, above {MOST_RATE:g}", "write a rate such as 0.02 or 0.001"
+        )
     return value
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from basewise.core.errors import InputError
-from basewise.core.recipe import Recipe, read_recipe
+from basewise.core.recipe import NETWORK_KINDS, Recipe, read_recipe
 from basewise.core.shapes import Shape, flop_per_token, parameters, parameters_by_part, thresholds_passed
 from basewise.stats.plan_memory import Layout, peak
 from basewise.stats.plan_time import (
@@ -31,7 +31,6 @@ from basewise.stats.plan_time import (
 )
 from basewise.steps.plan_hardware import read_hardware, read_journal, remember
 
-NETWORK_KINDS = {"decoder": "qwen3", "encoder": "modernbert", "gpt2": "gpt2", "bert": "bert"}
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "": 1.0}
 ASPECT, HEAD = 128, 128
 BATCH_TOKENS, BATCH_AT, BATCH_POWER = 16384.0, 2e7, 0.383

@@ -9,6 +9,7 @@ optimiser, feed and plan, of which the model may be wrapped before `engine.loop.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -17,10 +18,11 @@ from typing import Any
 
 from basewise.core.errors import InputError, RunError
 from basewise.core.files import Progress, read_json, silent, write_json
-from basewise.core.recipe import Recipe, read_recipe, recipe_of
+from basewise.core.recipe import Recipe, read_recipe, stored_recipe
 from basewise.core.registry import part
 from basewise.core.rundir import IDENTITY, RunDir
 from basewise.steps.pretrain_data import Corpus, open_corpus
+from basewise.steps.pretrain_start import with_sizes_of_start
 
 RECIPE, RESULT = "recipe.json", "pretrain.json"
 COOLDOWN_SHARE = 0.2
@@ -38,8 +40,9 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Assembled:
-    """Everything the loop takes, made from a recipe."""
+    """Everything the loop takes, made from a recipe; `recipe` has the sizes of the base that it starts from."""
 
+    recipe: Recipe
     model: Any
     optimiser: Any
     feed: Any
@@ -85,9 +88,14 @@ def pretrain(
     if isinstance(recipe, Recipe):
         made = recipe
     elif (Path(recipe) / RECIPE).is_file():
-        made = recipe_of(read_json(Path(recipe) / RECIPE)["recipe"])
+        made = stored_recipe(read_json(Path(recipe) / RECIPE)["recipe"])
         to = to or Path(recipe)
         if cooldown_from is not None:
+            if made.schedule == "cosine":
+                raise InputError(
+                    "a cooldown branches from steady rates, and schedule cosine has none",
+                    'give a run with schedule = "wsd"',
+                )
             branch = (Path(recipe), cooldown_from)
             to = Path(recipe) / f"cooldown-{cooldown_from:08d}" if to == Path(recipe) else to
     else:
@@ -116,7 +124,7 @@ def _begun_as(folder: Path, recipe: Recipe, end: str) -> str:
     """
     if not (folder / RECIPE).is_file() or not (folder / IDENTITY).is_file():
         return ""
-    same = recipe_of(read_json(folder / RECIPE)["recipe"]).digest() == recipe.digest()
+    same = stored_recipe(read_json(folder / RECIPE)["recipe"]).digest() == recipe.digest()
     begun = str(read_json(folder / IDENTITY)["identity"])
     return begun if same and begun.partition("-cooldown-")[2] == end.removeprefix("-cooldown-") else ""
 
@@ -163,7 +171,7 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
     from basewise.engine.feed import Feed, Setting, check_enough
     from basewise.engine.loop import Plan, prefers_bf16
     from basewise.engine.networks import flop_per_token
-    from basewise.engine.optim import cosine, for_pretraining, warm_stable_decay
+    from basewise.engine.optim import for_pretraining
 
     check_enough(corpus.rows, recipe.rows, recipe.context)
     objective = part("objectives", recipe.objective)
@@ -172,6 +180,7 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
             f"objective {recipe.objective} learns from {objective.DATA}, and {recipe.corpus} holds something else",
             "give it a corpus of the right kind",
         )
+    recipe = with_sizes_of_start(recipe, corpus.tokenizer)
     steps = recipe.steps_for(len(corpus.rows))
     model = objective.build(recipe, corpus).to(device())
     setting = Setting(
@@ -180,12 +189,6 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         special=tuple(sorted(i for i in corpus.special.values() if i >= 0)),
         mask_first=recipe.mask_first, mask_last=recipe.mask_last, causal_share=recipe.causal_share,
     )  # fmt: skip
-
-    def factor(step: int, total: int) -> float:
-        if recipe.schedule == "cosine":
-            return cosine(step, total, recipe.warmup_steps)
-        return warm_stable_decay(step, total, recipe.warmup_steps, recipe.cooldown)
-
     plan = Plan(
         steps=steps,
         seconds=recipe.seconds_limit,
@@ -193,7 +196,7 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         tokens=0 if objective.WHOLE else recipe.tokens_at_once // share[1] or 1,
         bf16=recipe.precision == "bf16" or (recipe.precision == "auto" and prefers_bf16(machine())),
         seed=recipe.seed,
-        schedule=factor,
+        schedule=_schedule(recipe),
         spike=recipe.spike,
     )
     feed = Feed(
@@ -207,13 +210,26 @@ def assemble(recipe: Recipe, corpus: Corpus, share: tuple[int, int] = (0, 1)) ->
         share=share,
     )
     return Assembled(
+        recipe=recipe,
         model=model,
         optimiser=for_pretraining(model, recipe),
         feed=feed,
         plan=plan,
-        flop_per_token=flop_per_token(model, recipe),
+        flop_per_token=getattr(objective, "flop_per_token", flop_per_token)(model, recipe),
         steps=steps,
     )
+
+
+def _schedule(recipe: Recipe) -> Callable[[int, int], float]:
+    """`schedule(step, steps)`: the factor of the rates."""
+    from basewise.engine.optim import cosine, warm_stable_decay
+
+    def factor(step: int, total: int) -> float:
+        if recipe.schedule == "cosine":
+            return cosine(step, total, recipe.warmup_steps)
+        return warm_stable_decay(step, total, recipe.warmup_steps, recipe.cooldown)
+
+    return factor
 
 
 def is_first() -> bool:
@@ -238,7 +254,7 @@ def _run(recipe: Recipe, folder: Path, branch: tuple[Path, int] | None, options:
         if ranks.first and (seconds := _seconds_a_step(folder, recipe, watch.began_at)):
             from basewise.steps.plan import look_back
 
-            look_back(recipe, corpus.vocabulary, ranks.world, seconds)
+            look_back(made.recipe, corpus.vocabulary, ranks.world, seconds)
     return _finish(recipe, corpus, folder, made, outcome, options, watch, scores)
 
 
@@ -268,7 +284,7 @@ def _train(
 
     made = assemble(recipe, corpus, (ranks.rank, ranks.world))
     plain = made.model
-    made = _sharded(made, recipe, ranks)
+    made = _sharded(made, ranks)
     plan = made.plan if branch is None else _cooldown(made.plan, *branch)
     here = machine()
     watch = PretrainWatch(
@@ -306,7 +322,7 @@ def _train(
     return replace(made, model=plain), outcome, watch
 
 
-def _sharded(made: Assembled, recipe: Recipe, ranks: Any) -> Assembled:
+def _sharded(made: Assembled, ranks: Any) -> Assembled:
     """Shards instead of the whole network where there are many ranks; its plain twin keeps its weights for evaluation."""
     import copy
 
@@ -319,7 +335,7 @@ def _sharded(made: Assembled, recipe: Recipe, ranks: Any) -> Assembled:
     model = copy.deepcopy(made.model)
     shard(model, blocks_of(model), ranks, bf16=plan.bf16 and ranks.device != "cpu")
     made.feed.model = model
-    return replace(made, model=model, optimiser=for_pretraining(model, recipe), plan=plan)
+    return replace(made, model=model, optimiser=for_pretraining(model, made.recipe), plan=plan)
 
 
 def _cooldown(plan: Any, run: Path, step: int) -> Any:
@@ -351,10 +367,13 @@ def _finish(
     scores: dict[str, Any],
 ) -> Pretrained:
     """Bases, cards and worth of a network that has been trained; the result is written last, by the first rank alone."""
-    from basewise.steps.pretrain_base import save_bases
+    from basewise.steps.pretrain_base import check_finite, last_loss, save_bases
+    from basewise.steps.pretrain_watch import METRICS
     from basewise.steps.pretrain_worth import worth_of
 
     tokens = outcome.steps * recipe.rows * recipe.context
+    # a session that found all steps done has seen no loss itself
+    loss = outcome.loss if watch.verdict or math.isfinite(outcome.loss) else last_loss(folder / METRICS)
     result = Pretrained(
         folder=str(folder),
         name=recipe.name,
@@ -363,12 +382,13 @@ def _finish(
         parameters=sum(p.numel() for p in made.model.parameters()),
         seconds=outcome.seconds,
         flop=made.flop_per_token * tokens,
-        loss=outcome.loss,
+        loss=loss,
         scores=scores,
         bases={},
     )
     if not watch.ranks.first:
         return result
+    check_finite(result, made.model, watch.verdict, folder)
     bases = save_bases(result, recipe, corpus, made.model, folder)
     result = replace(result, bases={name: str(path) for name, path in bases.items()})
     if recipe.downstream:

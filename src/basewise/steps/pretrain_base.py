@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from basewise.core.errors import BasewiseError
 from basewise.core.files import write_json
 from basewise.core.hashing import sha256_file
 from basewise.core.recipe import Recipe
@@ -13,6 +16,51 @@ from basewise.core.registry import part
 from basewise.steps.pretrain_data import Corpus, note_of
 
 CARD = "card.json"
+
+
+def check_finite(result: Any, network: Any, verdict: str, folder: Path) -> None:
+    """Raise BasewiseError, before anything is saved, where training broke down.
+
+    `network` has a weight, or the result a loss or a held-out score, that is not finite; or the last step was not (`verdict`)
+    and no held-out score says that the weights are good all the same.
+    """
+    import torch
+
+    from basewise.engine.checkpoint import steps_there
+    from basewise.steps.pretrain_watch import CHECKPOINTS
+
+    weights = all(bool(torch.isfinite(p).all()) for p in network.parameters())
+    told = [result.loss, *_numbers(result.scores)]
+    if not weights:
+        what = "weights"
+    elif not all(map(math.isfinite, told)):
+        what = "loss or scores"
+    elif verdict == "not finite" and len(told) == 1:
+        what = "last loss"
+    else:
+        return
+    verb = "is" if what == "last loss" else "are"
+    good = max(steps_there(folder / CHECKPOINTS), default=0)
+    kept = f"the last good checkpoint is that of step {good}" if good else "no checkpoint is good"
+    raise BasewiseError(
+        f"training broke down: the {what} after step {result.steps} {verb} not finite; {kept}",
+        'lower the rate or write precision = "fp32", and give another --to',
+    )
+
+
+def last_loss(metrics: Path) -> float:
+    """The loss of the last step that was written down; nan where there is none."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    return next((line["loss"] for line in reversed(lines) if line.get("loss") is not None), math.nan)
+
+
+def _numbers(value: Any) -> list[float]:
+    """All floating point numbers in nested values."""
+    if isinstance(value, dict):
+        return [number for one in value.values() for number in _numbers(one)]
+    if isinstance(value, (list, tuple)):
+        return [number for one in value for number in _numbers(one)]
+    return [value] if isinstance(value, float) else []
 
 
 def save_bases(result: Any, recipe: Recipe, corpus: Corpus, network: Any, folder: Path) -> dict[str, Path]:

@@ -193,7 +193,7 @@ def decoded(content: list[Any]) -> np.ndarray:
     for number, one in enumerate(content):
         raw = one["bytes"] if isinstance(one, dict) else one
         try:
-            made.append(np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).transpose(2, 0, 1))
+            made.append(_rgb(Image.open(io.BytesIO(raw)), number))
         except (UnidentifiedImageError, OSError, TypeError) as error:
             raise InputError(f"image {number} cannot be read: {error}", "take it out") from error
     sizes = {picture.shape[1:] for picture in made}
@@ -203,6 +203,19 @@ def decoded(content: list[Any]) -> np.ndarray:
             "resize them to one square size",
         )
     return np.stack(made)
+
+
+def _rgb(picture: Any, number: int) -> np.ndarray:
+    """(3, H, W) uint8 of an opened picture. Grey of 16 bits is scaled, as a plain conversion would clip it to white."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        grey = np.asarray(picture)
+        if picture.mode == "F" or grey.min() < 0 or grey.max() > 65535:
+            raise InputError(
+                f"image {number} holds {'fractions' if picture.mode == 'F' else 'whole numbers of 32 bits'}, whose white is not known",
+                "save it with 8 or 16 bits a channel",
+            )
+        return np.repeat((grey // 257).astype(np.uint8)[None], 3, axis=0)
+    return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
 
 
 def note_of(facts: dict[str, Any]) -> str:

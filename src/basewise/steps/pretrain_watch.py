@@ -63,6 +63,8 @@ class PretrainWatch(Watch):
         self._budget = self.tokens_at_once
         self._told: set[str] = set()
         self.began_at = 0
+        self.verdict = ""
+        """Of the last step of this session; empty before the first."""
 
     def __enter__(self) -> PretrainWatch:
         return self
@@ -108,6 +110,7 @@ class PretrainWatch(Watch):
         """Write the step down; evaluate and save when it is time."""
         r = self.recipe
         last = seen.step >= seen.total
+        self.verdict = seen.verdict
         line = self._line(seen)
         if seen.verdict != "take":
             self._say(f"step {seen.step} was not learned from: loss {seen.loss:.4g} ({seen.verdict})")
@@ -123,7 +126,9 @@ class PretrainWatch(Watch):
         if (seen.step % r.checkpoint_every == 0 or last or stable) and seen.verdict == "take":
             facts = {"ranks": self.ranks.world, "factor": seen.factor, "stays": stable}
             now = state()  # gathered: all ranks take part
-            if self.ranks.first:
+            if not all(bool(value.isfinite().all()) for value in now.model.values()):
+                self._say(f"step {seen.step}: weights are not finite, no checkpoint is kept of them")
+            elif self.ranks.first:
                 self.writer.put(now, facts)
         self.page(last)
         return False

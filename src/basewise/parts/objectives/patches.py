@@ -41,6 +41,16 @@ def patch_of(side: int) -> int:
     return max(2, side // 8)
 
 
+def patches_of(side: int) -> int:
+    """Patches of a square image of so many pixels a side."""
+    return (side // patch_of(side)) ** 2
+
+
+def visible_of(count: int, share: float) -> int:
+    """Patches that the encoder sees of `count`, as ViTMAE rounds them."""
+    return int(count * (1 - share))
+
+
 def build(recipe: Any, corpus: Any) -> Any:
     """The network for square images of the side that the corpus has."""
     import transformers as t
@@ -51,9 +61,22 @@ def build(recipe: Any, corpus: Any) -> Any:
         raise InputError(
             f"images of {side} pixels cannot be cut into patches of {patch}", "resize them to a multiple of 8"
         )
+    share = recipe.mask_first or HIDDEN
+    count = patches_of(side)
+    seen = visible_of(count, share)
+    if seen < 2 or seen == count:
+        raise InputError(
+            f"of {count} patches of an image of {side} pixels {seen} would be seen and {count - seen} hidden",
+            "give larger images, or another mask_first: two seen and one hidden are the least",
+        )
+    if recipe.context != count:
+        raise InputError(
+            f"context is {recipe.context}, and images of {side} pixels are cut into {count} patches of {patch} pixels a side",
+            f"write context = {count}: tokens are counted by it",
+        )
     config = t.ViTMAEConfig(
         image_size=side, patch_size=patch, num_channels=3, hidden_size=recipe.hidden, num_hidden_layers=recipe.depth,
-        num_attention_heads=recipe.head_count, intermediate_size=4 * recipe.hidden, mask_ratio=recipe.mask_first or HIDDEN,
+        num_attention_heads=recipe.head_count, intermediate_size=4 * recipe.hidden, mask_ratio=share,
         decoder_hidden_size=max(64, recipe.hidden // 2), decoder_num_hidden_layers=2, decoder_num_attention_heads=4,
         decoder_intermediate_size=2 * recipe.hidden, norm_pix_loss=True,
     )  # fmt: skip
@@ -62,11 +85,32 @@ def build(recipe: Any, corpus: Any) -> Any:
         return Images(train_attention(t.ViTMAEForPreTraining(config)))
 
 
+def flop_per_token(network: Any, recipe: Any) -> float:
+    """FLOP of training on one image over its patches: the encoder on those it sees, the decoder on all, each with a class token."""
+    config = network.model.config
+    count = (config.image_size // config.patch_size) ** 2
+    seen, drawn = visible_of(count, config.mask_ratio) + 1, count + 1
+    layers, narrow = config.decoder_num_hidden_layers, config.decoder_hidden_size
+    encoder = _matrices(network.model.vit)
+    head = network.model.decoder
+    cut = 4.0 * 3 * config.patch_size**2 * config.hidden_size * count  # pixels have no gradient
+    inside = 6.0 * encoder * seen + 12.0 * config.num_hidden_layers * config.hidden_size * seen**2
+    between = 6.0 * _matrices(head.decoder_embed) * seen
+    blocks = _matrices(head.decoder_layers) + _matrices(head.decoder_pred)
+    behind = 6.0 * blocks * drawn + 12.0 * layers * narrow * drawn**2
+    return (cut + inside + between + behind) / count
+
+
+def _matrices(module: Any) -> int:
+    """Weights of a module that every token is multiplied by."""
+    return sum(p.numel() for p in module.parameters() if p.ndim == 2)
+
+
 def prepare(rows: np.ndarray, done: float, rng: np.random.Generator, setting: Setting) -> Prepared:
     """rows (B, 3, S, S) uint8, each turned over at random; noise (B, patches) for the masks."""
     flip = rng.random(len(rows)) < 0.5
     pixels = np.where(flip[:, None, None, None], rows[..., ::-1], rows).astype(np.float32) / 255
-    count = (rows.shape[-1] // patch_of(rows.shape[-1])) ** 2
+    count = patches_of(rows.shape[-1])
     noise = rng.random((len(rows), count)).astype(np.float32)
     return Prepared(arrays={"pixels": (pixels - MEAN) / SD, "noise": noise}, count=float(len(rows)))
 

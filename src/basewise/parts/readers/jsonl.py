@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from basewise.core import rowfiles
-from basewise.core.documents import Columns, Document
+from basewise.core.documents import Columns, Document, text_of
 from basewise.core.errors import TableError
 
 ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -38,9 +38,8 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
                     )
                 licence, origin = columns.resolve(list(row))
                 if row[columns.text] is not None:
-                    yield Document(
-                        str(row[columns.text]), str(row.get(licence) or ""), str(row.get(origin) or "")
-                    )
+                    text = text_of(row[columns.text], f"line {number} of {place}")
+                    yield Document(text, str(row.get(licence) or ""), str(row.get(origin) or ""))
     except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
         where = f"line {number + isinstance(error, OSError)} of {place}"
         raise TableError(f"cannot read {where}: {error}", "one JSON object a line was expected") from error

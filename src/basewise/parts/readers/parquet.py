@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from basewise.core.documents import Columns, Document
+from basewise.core.documents import Columns, Document, text_of
 from basewise.core.errors import TableError
 
 AT_ONCE = 256
@@ -30,14 +30,18 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
                 )
             licence, origin = columns.resolve(names)
             wanted = [columns.text, *filter(None, (licence, origin))]
+            before = 0
             for batch in file.iter_batches(AT_ONCE, columns=list(dict.fromkeys(wanted))):
                 empty = [""] * batch.num_rows
                 texts, licences, origins = (
                     batch[name].to_pylist() if name else empty for name in (columns.text, licence, origin)
                 )
-                for text, terms, where in zip(texts, licences, origins, strict=True):
+                rows = enumerate(zip(texts, licences, origins, strict=True), before + 1)
+                for number, (text, terms, where) in rows:
                     if text is not None:
-                        yield Document(str(text), str(terms or ""), str(where or ""))
+                        told = text_of(text, f"row {number} of {place}")
+                        yield Document(told, str(terms or ""), str(where or ""))
+                before += batch.num_rows
     except (OSError, pa.ArrowException, KeyError) as error:
         raise TableError(
             f"cannot read {place}: {str(error).splitlines()[0]}", "fetch the file again, or take it out"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from basewise.core.documents import Columns, Document
+from basewise.core.documents import Columns, Document, text_of
 from basewise.core.errors import MissingExtra, TableError
 
 PREFIX = "datasets:"
@@ -26,16 +26,16 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
     given = {"data_files": files} if files else {}
     try:
         rows = datasets.load_dataset(builder, split=split or "train", streaming=True, **given)
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             if columns.text not in row:
                 raise TableError(
                     f"{place} has no column {columns.text!r}; found: {', '.join(row)}",
                     'name it in the recipe with text = "…"',
                 )
             licence, origin = columns.resolve(list(row))
-            yield Document(
-                str(row[columns.text] or ""), str(row.get(licence) or ""), str(row.get(origin) or "")
-            )
+            if row[columns.text] is not None:
+                text = text_of(row[columns.text], f"row {number} of {place}")
+                yield Document(text, str(row.get(licence) or ""), str(row.get(origin) or ""))
     except (OSError, ValueError, RuntimeError) as error:
         raise TableError(
             f"cannot read {place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
