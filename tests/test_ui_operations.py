@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 import ui_world
+from basewise.core.manifest import write_manifest
+from basewise.steps import compare
 from basewise.web.ui import jobs
 from basewise.web.ui.service_client import latency, samples
 
@@ -45,6 +48,7 @@ def releases(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
         (folder / "release.json").write_text(json.dumps(record(name, **more)))
         (folder / "README.md").write_text("# A <script>card</script>")
+        write_manifest(folder)
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
 
@@ -67,16 +71,69 @@ def test_releases_are_listed_and_read(releases: Path) -> None:
     )
     assert "Not verified from here yet" in one
     assert client.get("/releases/later").status_code == 409
-    assert (
-        client.get("/releases/none").status_code
-        == 404
-        == client.get("/releases/diff?a=one&b=none").status_code
-    )
+    assert client.get("/releases/none").status_code == 404 == client.get("/diff?a=one&b=none").status_code
 
 
 def test_two_releases_side_by_side(releases: Path) -> None:
-    text = ui_world.client(releases).get("/releases/diff?a=one&b=two").text
-    assert "threshold" in text and "0.7" in text and "words.json" in text and "base: key" not in text
+    """As `basewise diff` has it, with the files that differ; a release that does not verify is not compared."""
+    one, two = (releases.parent / "releases" / name for name in ("one", "two"))
+    client = ui_world.client(releases)
+    text = client.get("/diff?a=one&b=two").text
+    assert "threshold" in text and "0.7" in text and "base: key" not in text and "Not paired" in text
+    assert "<td>release.json" in text.split("Files that differ")[1] and "README.md" not in text
+    other = record("two", licence={"expression": "MIT", "commercial": True}, overrides=[], threshold=0.8)
+    (two / "release.json").write_text(json.dumps(other))
+    (two / "extra.md").write_text("x")
+    assert client.get("/diff?a=one&b=two").status_code == 400, "it was changed since it was released"
+    write_manifest(two)
+    text = client.get("/diff?a=one&b=two").text
+    for line in compare.diff(one, two)["changed"]:
+        assert f"<td>{line['what']}" in text
+    assert "licence expression" in text and "overrides" in text and "extra.md" in text
+
+
+def test_a_release_named_diff_has_its_page(releases: Path) -> None:
+    (releases.parent / "releases" / "one").rename(releases.parent / "releases" / "diff")
+    assert "short texts only" in ui_world.client(releases).get("/releases/diff").text
+
+
+def test_a_check_is_shown_only_of_the_release_that_was_checked(
+    releases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, folder = ui_world.client(releases), releases.parent / "releases" / "one"
+
+    def ended(root: Path, name: str, words: list[str], about: dict[str, Any], code: int = 0) -> None:
+        """A job that has ended, without its process."""
+        place = root / jobs.FOLDER / name
+        place.mkdir(parents=True, exist_ok=True)
+        value = {"kind": words[0], "words": words, "about": about, "pid": 0, "started": time.time()}
+        (place / "job.json").write_text(json.dumps(value))
+        (place / "exit.txt").write_text(str(code))
+        (place / "out.txt").write_text("golden answers hold")
+
+    monkeypatch.setattr(jobs, "start", ended)
+    assert client.post("/releases/one/verify").status_code == 303
+    assert "golden answers hold" in (text := client.get("/releases/one").text) and "Verified on 20" in text
+    (folder / "README.md").write_text("# another card")
+    assert "golden answers hold" not in (text := client.get("/releases/one").text) and "Not verified" in text
+    monkeypatch.setattr(jobs, "start", lambda *given: ended(*given, code=2))
+    assert client.post("/releases/one/verify").status_code == 303
+    assert "It did not verify on 20" in client.get("/releases/one").text
+    ended(releases, "release.one", ["release"], {"release": "one"})
+    assert "did not verify" not in client.get("/releases/one").text, "it was made again since"
+    assert client.post("/releases/one/verify").status_code == 303
+    (folder / "release.json").write_text(json.dumps(record("one", id="d" * 64)))
+    assert "did not verify" not in client.get("/releases/one").text, "that was another release of this name"
+
+
+def test_a_release_that_was_deleted_was_not_refused(releases: Path) -> None:
+    client = ui_world.client(releases)
+    job = jobs.start(releases, "release.three", ["release", "--help"], {"release": "three", "run": "x"})
+    ui_world.until(lambda: not job.alive, "the gate")
+    assert job.exit_code == 0
+    text = client.get("/releases").text
+    assert "deleted" in text and "refused" not in text
+    assert "is gone since" in (text := client.get("/releases/three").text) and 'role="alert"' not in text
 
 
 def test_a_release_is_refused_with_its_reasons(releases: Path) -> None:

@@ -90,6 +90,14 @@ class Job:
             return "it was killed before it could end; start it again, it goes on from its journal"
         return lines[-1] if lines else f"it ended with code {self.exit_code}"
 
+    def has_said(self, words: str) -> bool:
+        """Whether these words stand in a line of its standard error, wherever in it."""
+        path = self.folder / "err.txt"
+        if not path.exists():
+            return False
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return any(words in line for line in file)
+
     def text(self, name: str, most: int = 20_000) -> str:
         """The end of out.txt or err.txt."""
         path = self.folder / name
@@ -204,6 +212,12 @@ def every(root: Path) -> list[Job]:
     """All jobs ever started here, the latest first."""
     names = [path.parent.name for path in (root / FOLDER).glob("*/job.json")]
     return sorted((find(root, name) for name in names if NAME.fullmatch(name)), key=lambda j: -j.started)
+
+
+def note(job: Job, about: dict[str, Any]) -> None:
+    """Keep more beside a job, for a later app too."""
+    path = job.folder / "job.json"
+    write_json(path, {**read_json(path), "about": {**job.about, **about}})
 
 
 def stop(job: Job) -> None:

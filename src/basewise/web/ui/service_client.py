@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import urllib.error
@@ -31,10 +32,11 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stays)
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Where a service is and the key that opens it."""
+    """Where a service is, the key that opens it, and the job that runs it when it was started from the pages."""
 
     address: str = ADDRESS
     key: str = ""
+    job: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"https?://[^\s/?#]+", self.address):
@@ -46,7 +48,24 @@ class Service:
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON of a route. RunError where nobody answers, InputError with the service's own line where it refuses."""
-        return json.loads(self.text(method, path, body))
+        try:
+            return json.loads(self.text(method, path, body))
+        except ValueError:
+            raise self._other("what answers sends no JSON") from None
+
+    def lanes(self) -> dict[str, Any]:
+        """All tasks, as /v1/admin/tasks has them: what only a service answers to an admin key. The errors of `ask`."""
+        found = self.ask("GET", "/v1/admin/tasks")
+        if not (isinstance(found, dict) and isinstance(found.get("tasks"), list)):
+            raise self._other("what answers knows no tasks")
+        return found
+
+    def _other(self, why: object) -> RunError:
+        """Somebody else listens there, or nobody."""
+        return RunError(
+            f"no service answers at {self.address} ({why})",
+            "start one with `basewise serve`, or give its address",
+        )
 
     def text(self, method: str, path: str, body: dict[str, Any] | None = None) -> str:
         """The text of a route, with the same errors."""
@@ -54,18 +73,15 @@ class Service:
             {"authorization": f"Bearer {self.key}"} if self.key else {}
         )
         content = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(self.address + path, data=content, headers=headers, method=method)
         try:
+            asked = urllib.request.Request(self.address + path, data=content, headers=headers, method=method)
             with _direct.open(asked, timeout=SECONDS) as answer:
                 return str(answer.read().decode("utf-8", errors="replace"))
         except urllib.error.HTTPError as error:
             raise _refused(error) from None
-        except (OSError, ValueError) as error:
-            why = getattr(error, "reason", error)
-            raise RunError(
-                f"no service answers at {self.address} ({why})",
-                "start one with `basewise serve`, or give its address",
-            ) from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            # HTTPException: an address that is none, or an answer that is no HTTP
+            raise self._other(getattr(error, "reason", error) or type(error).__name__) from None
 
     def task(self, name: str, path: str = "") -> str:
         """A route of one task."""
@@ -78,12 +94,12 @@ class Service:
 
 def _refused(error: urllib.error.HTTPError) -> InputError | RunError:
     """The service's own words."""
-    with error:
-        text = error.read().decode("utf-8", errors="replace")
     try:
+        with error:
+            text = error.read().decode("utf-8", errors="replace")
         said = json.loads(text)["error"]
         message = str(said.get("message", said) if isinstance(said, dict) else said)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
         message = f"status {error.code}"
     if error.code == 404:
         return UnknownName(f"the service says: {message}")

@@ -1,10 +1,13 @@
 """Releases: make one through the gate, read its card, verify it, put two side by side. Folders beside the runs, in releases/.
 
-Only the record and the card are read here; every byte is checked by `basewise verify`, a process of its own.
+A page of one reads only its record and its card; every byte is checked by `basewise verify`, a process of its own, whose answer is
+shown as long as the folder is the one that was checked.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
 import json
 from html import escape
 from pathlib import Path
@@ -14,7 +17,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from basewise.core.errors import InputError, RunError, UnknownName
+from basewise.core.manifest import MANIFEST, read_manifest
 from basewise.core.release import RECORD, Release
+from basewise.steps import compare
 from basewise.web.sections import cut, how, number, span, table
 from basewise.web.ui import jobs
 from basewise.web.ui.forms import Form, Root
@@ -24,18 +29,6 @@ from basewise.web.ui.shell import action, alert, bar, href, page, select, text_f
 router = APIRouter()
 CARD = "README.md"
 WEIGHTS = (("alone", "without the base: small"), ("whole", "with the base: runs without a network"))
-SIDES = (
-    "sentence",
-    "method",
-    "classes",
-    "inputs",
-    "target",
-    "threshold",
-    "weights",
-    "signed_by",
-    "created",
-    "id",
-)
 
 
 def place(root: Path) -> Path:
@@ -73,7 +66,7 @@ def show(root: Root) -> HTMLResponse:
     made = {job.about["release"]: job for job in jobs.every(root) if job.kind == "release"}
     for name, job in made.items():
         if name not in names(root):
-            state = "▶ at the gate" if job.alive else "✕ refused"
+            state = "▶ at the gate" if job.alive else "– deleted" if job.exit_code == 0 else "✕ refused"
             rows.append(
                 [
                     f'<a href="{href("releases", name)}">{escape(name)}</a>',
@@ -91,7 +84,7 @@ def show(root: Root) -> HTMLResponse:
     if len(names(root)) > 1:
         both = [(n, n) for n in names(root)]
         body += (
-            f'<form method="get" action="/releases/diff" class="filters">{select("a", "Compare", both, both[1][0])}'
+            f'<form method="get" action="/diff" class="filters" data-busy="Checking every byte…">{select("a", "Compare", both, both[1][0])}'
             f"{select('b', 'with', both, both[0][0])}<button>Show the difference</button></form>"
         )
     return page("Releases", body + _form(root), here="/releases")
@@ -165,38 +158,40 @@ def make(root: Root, sent: Form) -> Response:
     return RedirectResponse(href("releases", name), status_code=303)
 
 
-@router.get("/releases/diff")
+@router.get("/diff")
 def diff(request: Request, root: Root) -> HTMLResponse:
-    """Two records side by side: what differs."""
+    """What `basewise diff` says of two releases, and their files that differ; both are verified first."""
     a, b = request.query_params.get("a", ""), request.query_params.get("b", "")
-    left, right = record_of(root, a), record_of(root, b)
-    rows = [
-        [key, _value(left.get(key)), _value(right.get(key))]
-        for key in SIDES
-        if left.get(key) != right.get(key)
-    ]
-    bases = [(r.get("base") or {}) for r in (left, right)]
-    rows += [
-        [f"base: {k}", _value(bases[0].get(k)), _value(bases[1].get(k))]
-        for k in ("key", "digest", "licence")
-        if bases[0].get(k) != bases[1].get(k)
-    ]
-    rows.append(["% right", span(left["score"] or None), span(right["score"] or None)])
-    gates = [{g["check"]: g["verdict"] for g in r["gate"]} for r in (left, right)]
-    for check in sorted(gates[0].keys() | gates[1].keys()):
-        if gates[0].get(check) != gates[1].get(check):
-            rows.append(
-                [f"gate: {escape(check)}", escape(gates[0].get(check, "–")), escape(gates[1].get(check, "–"))]
-            )
-    files = [r.get("files") or {} for r in (left, right)]
-    changed = sorted(p for p in files[0].keys() | files[1].keys() if files[0].get(p) != files[1].get(p))
-    rows.append(["files that differ", cut(", ".join(changed) or "none"), ""])
+    for name in (a, b):
+        record_of(root, name)
+    folders = [place(root) / name for name in (a, b)]
+    found = compare.diff(*folders)
+    rows = [["id", *(f"<code>{escape(found[side][:12])}</code>" for side in ("from", "to"))]]
+    rows += [[escape(c["what"]), _value(c["from"]), _value(c["to"])] for c in found["changed"]]
+    files = [read_manifest(folder) for folder in folders]
+    changed = [[name, *(_file(side.get(name)) for side in files)] for name in sorted({*files[0], *files[1]})]
+    changed = [[cut(name, 200), was, now] for name, was, now in changed if was != now]
+    gap = found["score"]
+    paired = (
+        f"Paired on {gap['n']:,} rows: {100 * gap['estimate']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}] points, p = {gap['p']:.3g}."
+        if gap
+        else f"Not paired: {found['why']}."
+    )
     body = (
         '<p><a href="/releases">All releases</a></p>'
-        + how("What the two records say differently.")
+        + how("What changed from the first to the second, every byte of both checked.")
         + table(("", a, b), rows)
+        + f"<p>{escape(paired)}</p><h2>Files that differ</h2>"
+        + (table(("file", a, b), changed) if changed else "<p>None.</p>")
     )
     return page(f"{a} and {b}", body, here="/releases", kicker="releases")
+
+
+def _file(entry: dict[str, Any] | None) -> str:
+    """Size and digest of a file in a manifest."""
+    if entry is None:
+        return "–"
+    return f"{entry['bytes']:,} bytes <code>{escape(str(entry['sha256'])[:8])}</code>"
 
 
 def _value(value: Any) -> str:
@@ -225,6 +220,9 @@ def one(name: str, root: Root) -> HTMLResponse:
             f'<div data-live="{href("releases", name, "live")}" data-every="1000">{_said(running)}</div>'
         )
         return page(name, back + following, here="/releases", kicker="release")
+    if name not in names(root) and made is not None and made.exit_code == 0:
+        gone = f"<p>It passed the gate, and its folder <code>{escape(str(place(root) / name))}</code> is gone since.</p>"
+        return page(name, back + gone, here="/releases", kicker="release deleted")
     if name not in names(root) and made is not None:
         said = f"<h2>What the gate said</h2><pre tabindex='0'>{cut(made.text('err.txt'), 8000)}</pre>"
         return page(
@@ -237,18 +235,38 @@ def one(name: str, root: Root) -> HTMLResponse:
     button = action(href("releases", name, "verify"), "Verify every byte", kind="main", busy="Starting…")
     return page(
         name,
-        back + _verdict(verified) + f"<p>{escape(r['sentence'])}</p>" + button + record(root, name, r),
+        back
+        + _verdict(verified if _holds(verified, made, r["id"], place(root) / name) else None)
+        + f"<p>{escape(r['sentence'])}</p>"
+        + button
+        + record(root, name, r),
         here="/releases",
         kicker="release",
     )
 
 
+def _stamp(folder: Path) -> str:
+    """A digest of the manifest and of the size and time of every file: which state of a folder was checked."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    listed = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).is_file() else b""
+    return hashlib.sha256(json.dumps(found).encode() + listed).hexdigest()
+
+
+def _holds(checked: jobs.Job | None, made: jobs.Job | None, version: str, folder: Path) -> bool:
+    """Whether what a check found is of the release that lies here now."""
+    if checked is None or (made is not None and made.started > checked.started):
+        return False
+    return checked.about.get("id") == version and checked.about.get("stamp") == _stamp(folder)
+
+
 def _verdict(job: jobs.Job | None) -> str:
     if job is None:
         return '<p class="small">Not verified from here yet: what follows is what its record says.</p>'
+    when = dt.datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M")
     if job.error:
-        return alert(f"It does not verify: {job.error}")
-    return f"<pre tabindex='0' class='badge finished'>{cut(job.text('out.txt'), 4000)}</pre>"
+        return alert(f"It did not verify on {when}: {job.error}")
+    return f"<p class='small'>Verified on {when}; no file has changed since.</p><pre tabindex='0' class='badge finished'>{cut(job.text('out.txt'), 4000)}</pre>"
 
 
 def record(root: Path, name: str, r: dict[str, Any]) -> str:
@@ -315,7 +333,8 @@ def _interval(m: dict[str, Any]) -> list[str]:
 
 @router.post("/releases/{name}/verify")
 def verify(name: str, root: Root) -> Response:
-    """Start `basewise verify`."""
-    record_of(root, name)
-    jobs.start(root, f"verify.{name}", ["verify", str(place(root) / name)], {"release": name})
+    """Start `basewise verify`; which release it checks is kept beside it."""
+    folder = place(root) / name
+    about = {"release": name, "id": record_of(root, name)["id"], "stamp": _stamp(folder)}
+    jobs.start(root, f"verify.{name}", ["verify", str(folder)], about)
     return RedirectResponse(href("releases", name), status_code=303)

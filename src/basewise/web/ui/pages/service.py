@@ -22,6 +22,7 @@ from basewise.web.ui.shell import action, alert, href, page, status_of, text_fie
 router = APIRouter()
 STEPS = (1, 5, 25, 100)
 CHANGES = ("replace", "shadow", "canary")
+STARTING = '<p data-say>The service is starting.</p><progress aria-label="starting"></progress>'
 
 
 def connected(request: Request) -> Service | None:
@@ -42,66 +43,95 @@ def _connect_form(service: Service | None) -> str:
 @router.get("/service")
 def show(request: Request, root: Root) -> HTMLResponse:
     """All tasks of the service, or the forms that connect to one and start one."""
+    serving.settle(root)
     service = connected(request)
+    job = serving.job_of(root, service) if service else None
+    if job and (state := serving.state_of(job)) in ("ended", "stopping"):
+        serving.forget(request, job)
+        if state == "ended":
+            return _unconnected(root, serving.ended(job))
+        service = None
     if service is None:
-        said = "<p>Connect to a service that <code>basewise serve</code> runs.</p>"
-        return page("Service", said + _connect_form(None) + serving.start_form(root), here="/service")
-    job = serving.job_of(root, service.address)
+        return _unconnected(root)
     stop = (
-        action("/serving/stop", "Stop the service", kind="danger", busy="Stopping…")
-        if job and job.alive
+        action("/serving/stop", "Stop the service", kind="danger", fields={"job": job.name}, busy="Stopping…")
+        if job
         else ""
     )
-    other = f"<details><summary>Another service</summary>{_connect_form(service)}</details>"
+    if job and state == "starting":
+        return page("Service", _live(STARTING, up=False) + stop, here="/service")
     try:
-        body = f'<div data-live="/service.part" data-every="3000">{overview(service)}</div>{serving.add_form(root)}'
-    except RunError as error:
-        if job and job.alive:
-            starting = '<div data-live="/service.part" data-every="1500"><p data-say>The service is starting.</p><progress aria-label="starting"></progress></div>'
-            return page("Service", starting + stop, here="/service")
-        why = alert(job.error) if job and job.error else alert(error)
-        return page(
-            "Service", why + _connect_form(service) + serving.start_form(root), here="/service", status=409
-        )
+        body = _live(overview(service), up=True) + serving.add_form(root)
     except BasewiseError as error:
-        return page(
-            "Service", alert(error) + _connect_form(service), here="/service", status=status_of(error)
-        )
+        if job and isinstance(error, RunError):  # it has said that it serves a moment before it listens
+            return page("Service", _live(STARTING, up=False) + stop, here="/service")
+        return _unconnected(root, error, service)
+    other = f"<details><summary>Another service</summary>{_connect_form(service)}{_list(root)}</details>"
     return page("Service", body + stop + other, here="/service")
 
 
+def _unconnected(
+    root: Path, error: BasewiseError | None = None, service: Service | None = None
+) -> HTMLResponse:
+    """The forms that connect to a service and start one, and the services that were started from here."""
+    said = alert(error) if error else "<p>Connect to a service that <code>basewise serve</code> runs.</p>"
+    body = said + _connect_form(service) + _list(root) + serving.start_form(root)
+    return page("Service", body, here="/service", status=status_of(error) if error else 200)
+
+
+def _list(root: Path) -> str:
+    """The services that were started from here, followed while there are any."""
+    known = serving.living(root)
+    return f'<div data-live="/serving.part" data-every="2000">{known}</div>' if known else ""
+
+
+def _live(content: str, *, up: bool) -> str:
+    """The moving part of the page."""
+    return f'<div data-live="/service.part?up={int(up)}" data-every="{3000 if up else 1500}">{content}</div>'
+
+
+@router.get("/serving.part")
+def services(root: Root) -> HTMLResponse:
+    """The list of services alone; x-over when the last one has ended."""
+    known = serving.living(root)
+    return HTMLResponse(known, headers={} if known else {"x-over": "1"})
+
+
 @router.get("/service.part")
-def part(request: Request, root: Root) -> HTMLResponse:
-    """The overview alone; x-over when a service that was starting has come up or has ended."""
+def part(request: Request, root: Root, up: bool = True) -> HTMLResponse:
+    """The overview alone; x-over when a service that was starting (`up` is false) has come up, or when it has ended."""
+    over = HTMLResponse("", headers={"x-over": "1"})
     service = connected(request)
     if service is None:
-        return HTMLResponse("", headers={"x-over": "1"})
-    job = serving.job_of(root, service.address)
+        return over
+    job = serving.job_of(root, service)
+    state = serving.state_of(job) if job else "serving"
+    if state == "starting":
+        return HTMLResponse(STARTING)
+    if state != "serving":
+        return over
     try:
-        return HTMLResponse(overview(service))
-    except RunError:
-        if job and job.alive:
-            return HTMLResponse(
-                '<p data-say>The service is starting.</p><progress aria-label="starting"></progress>'
-            )
-        return HTMLResponse("", headers={"x-over": "1"})
+        made = overview(service)
+    except BasewiseError:
+        return HTMLResponse(STARTING) if job and not up else over
+    return HTMLResponse(made) if up else over
 
 
 @router.post("/service")
-def connect(request: Request, sent: Form) -> Response:
+def connect(root: Root, request: Request, sent: Form) -> Response:
     """Keep address and key, when the service answers to them."""
     try:
         service = Service(address=sent.one("address").rstrip("/"), key=sent.one("key"))
-        service.ask("GET", "/v1/admin/tasks")
+        service.lanes()
     except BasewiseError as error:
-        return page("Service", alert(error) + _connect_form(None), here="/service", status=status_of(error))
+        return _unconnected(root, error)
     request.app.state.service = service
     return RedirectResponse("/service", status_code=303)
 
 
 def overview(service: Service) -> str:
     """Tasks with their releases, traffic and latency."""
-    lanes = service.ask("GET", "/v1/admin/tasks")
+    lanes = service.lanes()
     found = samples(service.text("GET", "/metrics"))
     answered: dict[str, float] = {}
     for name, labels, value in found:
@@ -156,7 +186,7 @@ def _within(seconds: float | None) -> str:
 @router.get("/service/{name}")
 def one(name: str, request: Request, root: Root) -> HTMLResponse:
     """One task: versions, drift, what happened, and the forms that change it."""
-    service = serving.needed(request)
+    service = serving.needed(request, root)
     state = service.ask("GET", service.task(name, "/watch"))
     body = (
         versions(state) + serving.ask_form(name) + _drift(state) + _change(name, state, root) + _events(state)
@@ -260,9 +290,9 @@ def _events(state: dict[str, Any]) -> str:
 
 
 @router.post("/service/{name}/{change}")
-def change(name: str, change: str, request: Request, sent: Form) -> Response:
+def change(name: str, change: str, root: Root, request: Request, sent: Form) -> Response:
     """Replace, shadow, canary or roll back."""
-    service = serving.needed(request)
+    service = serving.needed(request, root)
     if change == "rollback":
         service.ask("POST", service.admin(name, "/rollback"))
     elif change in CHANGES:

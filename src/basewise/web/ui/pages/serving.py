@@ -1,4 +1,8 @@
-"""Serving from the pages: start a service on finished runs, ask a task that it serves, give it one task more."""
+"""Serving from the pages: start a service on finished runs, ask a task that it serves, give it one task more.
+
+The admin key goes to an address only while the job that was started for it lives and has said that it serves there: until then
+anybody may listen on the port. When the job has ended the key is taken back.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from basewise.core.errors import InputError, RunError, UnknownName
-from basewise.steps.serve import ServeOptions
+from basewise.steps.serve import ServeOptions, check_port
 from basewise.web import plots
 from basewise.web.keys import Keys
 from basewise.web.sections import cut, percent, table
@@ -21,16 +25,81 @@ from basewise.web.ui.pages.playground import MOST_CHARACTERS, usable
 from basewise.web.ui.pages.releases import names as released
 from basewise.web.ui.pages.releases import place
 from basewise.web.ui.service_client import Service
-from basewise.web.ui.shell import href, page, text_field, ticks
+from basewise.web.ui.shell import action, href, page, text_field, ticks
 
 router = APIRouter()
-PORT = 8000
+HOST, PORT = "127.0.0.1", 8000
 KEY_SECONDS = 30 * 86_400.0
+STATES = {
+    "starting": "▶ starting",
+    "serving": "▶ serving",
+    "stopping": "▶ stopping: what was asked before is answered first",
+}
 
 
-def job_of(root: Path, address: str) -> jobs.Job | None:
-    """The job that runs the service at an address, when it was started from here."""
-    return jobs.named(root, f"serve.{address.rpartition(':')[2]}", "serve")
+def job_of(root: Path, service: Service) -> jobs.Job | None:
+    """The job that runs a service, when it was started from here."""
+    return jobs.named(root, service.job, "serve") if service.job else None
+
+
+def address_of(job: jobs.Job) -> str:
+    """Where a job was told to serve."""
+    return f"http://{HOST}:{job.name.removeprefix('serve.')}"
+
+
+def state_of(job: jobs.Job) -> str:
+    """ "starting" | "serving" | "stopping" | "ended": it is talked to only when it serves."""
+    if not job.alive:
+        return "ended"
+    if job.about.get("stopping"):
+        return "stopping"
+    return "serving" if job.has_said(f"serving on {address_of(job)},") else "starting"
+
+
+def take_back(job: jobs.Job) -> None:
+    """Remove the keys that were made for a job."""
+    known = {key.id for key in _keys().all()}
+    for key in (*job.about.get("keys", ()), job.about.get("key")):  # "key": as it was kept before
+        if key in known:
+            with contextlib.suppress(UnknownName):  # somebody took it back before
+                _keys().remove(key)
+
+
+def settle(root: Path) -> None:
+    """Take back the keys of all services that have ended, however they did."""
+    for job in jobs.every(root):
+        if job.kind == "serve" and not job.alive:
+            take_back(job)
+
+
+def ended(job: jobs.Job) -> RunError:
+    """What a service that was started from here ended with."""
+    return RunError(
+        job.error or f"the service at {address_of(job)} has ended", "" if job.error else "start it again"
+    )
+
+
+def living(root: Path) -> str:
+    """The services that were started from here, by whichever app, and still run; nothing where there is none."""
+    rows = []
+    for job in jobs.every(root):
+        if job.kind != "serve" or (state := state_of(job)) == "ended":
+            continue
+        told = {"job": job.name}
+        connect = (
+            action("/serving/connect", "Connect", fields=told, busy="Asking…") if state == "serving" else ""
+        )
+        stop = action("/serving/stop", "Stop the service", kind="danger", fields=told, busy="Stopping…")
+        served = ", ".join(Path(word).name for word in job.words[1 : job.words.index("--port")])
+        rows.append(
+            [
+                f"<code>{escape(address_of(job))}</code>",
+                cut(served, 200),
+                STATES[state],
+                f'<div class="row">{connect}{stop}</div>',
+            ]
+        )
+    return "<h2>Started from here</h2>" + table(("address", "serves", "", ""), rows) if rows else ""
 
 
 def folders(root: Path) -> list[tuple[str, str]]:
@@ -64,7 +133,7 @@ def add_form(root: Path) -> str:
 
 @router.post("/serving/start")
 def start(root: Root, request: Request, sent: Form) -> Response:
-    """Make an admin key, start `basewise serve` in a process of its own, and connect to it."""
+    """Make an admin key and start `basewise serve` in a process of its own; it is connected to when it says that it serves."""
     known, asked, port = [v for v, _ in folders(root)], sent.get("folder", []), sent.one("port")
     if not asked:
         raise InputError("nothing was ticked", "tick at least one run or release")
@@ -72,13 +141,49 @@ def start(root: Root, request: Request, sent: Form) -> Response:
         raise UnknownName.of("run or release", unknown[0], known)
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise InputError(f"{port!r} is no port", "give a number such as 8000")
-    address = f"http://127.0.0.1:{int(port)}"
-    if (job := job_of(root, address)) and job.alive:
+    name = f"serve.{int(port)}"
+    if (job := jobs.named(root, name, "serve")) and job.alive:
         raise RunError(f"a service runs on port {port} already", "stop it, or give another port")
-    key = _keys().add("ui", admin=True, seconds=KEY_SECONDS)
-    about = {"key": key.split("-")[1]}  # its id, to take it back by; the whole of it is kept in memory only
-    jobs.start(root, f"serve.{int(port)}", ["serve", *asked, "--port", str(int(port)), "--quiet"], about)
-    request.app.state.service = Service(address=address, key=key)
+    settle(root)  # the record of the job before goes, and with it which keys were its own
+    check_port(HOST, int(port))
+    key = _new_key()
+    try:
+        about = {"keys": [_id_of(key)]}
+        job = jobs.start(root, name, ["serve", *asked, "--port", str(int(port)), "--quiet"], about)
+    except BaseException:
+        _keys().remove(_id_of(key))
+        raise
+    request.app.state.service = Service(address=address_of(job), key=key, job=name)
+    return RedirectResponse("/service", status_code=303)
+
+
+def _new_key() -> str:
+    """An admin key; the whole of it is kept in memory only."""
+    return _keys().add("ui", admin=True, seconds=KEY_SECONDS)
+
+
+def _id_of(key: str) -> str:
+    """By which a key is taken back."""
+    return key.split("-")[1]
+
+
+def _asked(root: Path, name: str) -> jobs.Job:
+    """The job of a service that was started from here; RunError where there is none of that name."""
+    job = jobs.named(root, name, "serve") if jobs.NAME.fullmatch(name) else None
+    if job is None:
+        raise RunError("no such service was started from here", "stop it where it was started")
+    return job
+
+
+@router.post("/serving/connect")
+def connect(root: Root, request: Request, sent: Form) -> Response:
+    """Connect to a service that was started from here before this app began, with a new key: the old one is gone with its app."""
+    job = _asked(root, sent.one("job"))
+    if (state := state_of(job)) != "serving":
+        raise RunError(f"the service at {address_of(job)} is {state}", "go back and look again in a moment")
+    key = _new_key()
+    jobs.note(job, {"keys": [*job.about.get("keys", ()), _id_of(key)]})
+    request.app.state.service = Service(address=address_of(job), key=key, job=job.name)
     return RedirectResponse("/service", status_code=303)
 
 
@@ -88,17 +193,23 @@ def _keys() -> Keys:
 
 
 @router.post("/serving/stop")
-def stop(root: Root, request: Request) -> Response:
-    """Stop the service that was started from here, and take back the key that was made for it."""
-    service = getattr(request.app.state, "service", None)
-    job = job_of(root, service.address) if service else None
-    if job is None:
-        raise RunError("no service was started from here", "stop it where it was started")
-    jobs.stop(job)
-    with contextlib.suppress(UnknownName):  # somebody took it back before
-        _keys().remove(job.about.get("key", ""))
-    request.app.state.service = None
+def stop(root: Root, request: Request, sent: Form) -> Response:
+    """Stop a service that was started from here, and take back the keys that were made for it, also where it has ended already."""
+    job = _asked(root, sent.one("job"))
+    take_back(job)
+    forget(request, job)
+    if job.alive:
+        jobs.note(job, {"stopping": True})
+        with contextlib.suppress(RunError):  # it ended by itself a moment ago
+            jobs.stop(job)
     return RedirectResponse("/service", status_code=303)
+
+
+def forget(request: Request, job: jobs.Job) -> None:
+    """Be connected to a job's service no longer."""
+    service: Service | None = getattr(request.app.state, "service", None)
+    if service is not None and service.job == job.name:
+        request.app.state.service = None
 
 
 @router.post("/serving/add")
@@ -107,15 +218,22 @@ def add(root: Root, request: Request, sent: Form) -> Response:
     folder = sent.one("folder")
     if folder not in [v for v, _ in folders(root)]:
         raise UnknownName.of("run or release", folder, [v for v, _ in folders(root)])
-    needed(request).ask("POST", "/v1/admin/tasks", {"folder": folder})
+    needed(request, root).ask("POST", "/v1/admin/tasks", {"folder": folder})
     return RedirectResponse("/service", status_code=303)
 
 
-def needed(request: Request) -> Service:
-    """The connected service; InputError when there is none."""
+def needed(request: Request, root: Path) -> Service:
+    """The connected service; InputError when there is none, RunError when it was started from here and does not serve now."""
     service: Service | None = getattr(request.app.state, "service", None)
     if service is None:
         raise InputError("no service is connected", "open Service and give its address")
+    if job := job_of(root, service):
+        if (state := state_of(job)) == "ended":
+            take_back(job)
+            forget(request, job)
+            raise ended(job)
+        if state != "serving":
+            raise RunError(f"the service at {service.address} is {state}", "wait a moment")
     return service
 
 
@@ -129,9 +247,9 @@ def ask_form(name: str, text: str = "") -> str:
 
 
 @router.post("/service/{name}/ask")
-def ask(name: str, request: Request, sent: Form) -> HTMLResponse:
+def ask(name: str, root: Root, request: Request, sent: Form) -> HTMLResponse:
     """The served answer to one text, as any client gets it."""
-    service, text = needed(request), sent.one("text")
+    service, text = needed(request, root), sent.one("text")
     if not text or len(text) > MOST_CHARACTERS:
         raise InputError("no text came, or a very long one", f"type up to {MOST_CHARACTERS:,} characters")
     found = service.ask("POST", service.task(name, "/predict"), {"rows": [text], "top": 8})
