@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from basewise.core.errors import BasewiseError, RunError, TableError, TargetError, UnknownName
+from basewise.core.errors import BasewiseError, InputError, RunError, TableError, TargetError, UnknownName
 from basewise.core.language import guess_language
 from basewise.core.personal import find_personal, is_card, is_iban, personal_rows, redacted
 from basewise.core.task import Task
@@ -277,6 +277,23 @@ def test_groups_times_and_given_splits() -> None:
     given = audit(rows, target="queue", split="fold")
     assert (given.split_how, (given.split == "test").sum()) == ("given", 40)
     assert found(given, "test-in-train").severity == "fail"
+
+
+def test_validation_rows_are_the_test_rows_where_no_row_says_test() -> None:
+    rows = [{**row, "part": "train" if i % 5 else "validation"} for i, row in enumerate(tickets())]
+    task = audit(rows)
+    assert (task.split_how, (task.split == "test").sum()) == ("given", 48)
+    assert "those marked validation are the locked ones" in found(task, "no-test-rows").message
+
+
+def test_errors_of_a_split_name_the_row_of_the_table() -> None:
+    rows = [{**row, "part": "train" if i % 5 else "test", "when": str(i)} for i, row in enumerate(tickets())]
+    rows[0]["text"] = rows[1]["text"] = ""
+    rows[8]["part"], rows[8]["when"] = "other", "nan"
+    with pytest.raises(InputError, match="'other' in row 9"):
+        audit(rows, split="part")
+    with pytest.raises(InputError, match="'nan' in row 9"):
+        audit(rows, split="time", time="when")
 
 
 def test_label_in_the_text_and_odd_class_names() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from basewise.core.errors import InputError, TableError, TargetError, UnknownName
 from basewise.core.files import Progress, silent
 from basewise.core.roles import ROLES, Role, guess_roles, is_number
-from basewise.core.split import HOWS, parse_times, split_rows
+from basewise.core.split import HOWS, TEST_WORDS, parse_times, split_rows
 from basewise.core.table import Table, read_table
 from basewise.core.task import Examples, Finding, Task
 from basewise.core.taskfile import load_task, save_task
@@ -85,9 +85,9 @@ def audit(
     tied = (
         near if split == "time" and group is None else groups
     )  # a guess does not cost a split by time its rows
-    how, sides = _split(rows, tied, columns, by_role, split, options)
-    rows, sides, near, more = _without_left_out(rows, sides, near)
-    findings += more
+    how, sides, more = _split(rows, tied, columns, by_role, split, options)
+    rows, sides, near, left = _without_left_out(rows, sides, near)
+    findings += more + left
     others = [name for name in columns if name != target and name not in names]
     task = Task(
         name=options.name or _name(table.source),
@@ -313,8 +313,8 @@ def _split(
     by_role: dict[str, list[str]],
     split: str | None,
     options: AuditOptions,
-) -> tuple[str, np.ndarray]:
-    """(how, (n,) "train" | "test" | "out"): as asked, else given by a column, else by group, else by chance."""
+) -> tuple[str, np.ndarray, list[Finding]]:
+    """(how, (n,) "train" | "test" | "out", findings): as asked, else given by a column, else by group, else by chance."""
     how = (
         split
         if split in HOWS
@@ -328,14 +328,22 @@ def _split(
                 f"name it with {role}=, on the command line --split {typed}",
             )
     if how == "none":
-        return how, np.full(len(rows), "train", dtype="<U5")
+        return how, np.full(len(rows), "train", dtype="<U5"), []
     times, given = None, None
     if how == "time":
-        times = parse_times([columns[by_role["time"][0]][i] for i in rows.row_ids], by_role["time"][0])
+        name = by_role["time"][0]
+        times = parse_times([columns[name][i] for i in rows.row_ids], name, rows.row_ids)
     if how == "given":
         given = [columns[by_role["split"][0]][i] for i in rows.row_ids]
     sides = split_rows(
-        rows.labels, groups, how=how, share=options.share, seed=options.seed, times=times, given=given
+        rows.labels,
+        groups,
+        how=how,
+        share=options.share,
+        seed=options.seed,
+        times=times,
+        given=given,
+        row_ids=rows.row_ids,
     )
     if not (sides == "test").any():
         raise TableError(
@@ -346,7 +354,19 @@ def _split(
             "every row from before the test rows belongs to a group that reaches into them, so none is left to learn from",
             "leave the group out, or split by group instead of by time",
         )
-    return how, sides
+    return how, sides, _marks(given, rows.row_ids, sides == "test") if given else []
+
+
+def _marks(given: list[str | None], row_ids: np.ndarray, locked: np.ndarray) -> list[Finding]:
+    """What is said where no row of a given split was marked as a test row. row_ids, locked: (n,) as the words."""
+    words = {(given[i] or "").strip().lower() for i in np.flatnonzero(locked)}
+    if words & TEST_WORDS:
+        return []
+    message = (
+        "no row is marked as a test row: those marked " + ", ".join(sorted(words)) + " are the locked ones"
+    )
+    advice = "give another split where they were used to make choices before"
+    return [_finding("no-test-rows", "info", message, advice, row_ids[locked])]
 
 
 def _without_left_out(
