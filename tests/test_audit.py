@@ -118,6 +118,7 @@ BAD_TARGETS: dict[str, tuple[list[Any], str]] = {
     "one usable class": (["a"] * 39 + ["b"], "fewer than two classes"),
     "five hundred numbers": ([i % 500 for i in range(1500)], "regression"),
     "measured numbers": ([i * 1.37 for i in range(100)], "regression"),
+    "decimal commas": ([f"0,{i % 100:02}" for i in range(600)], "regression"),
     "texts": ([f"name {i}" for i in range(100)], "no classes"),
     "nothing": ([None] * 40, "no value in any row"),
 }
@@ -130,6 +131,11 @@ def test_a_target_that_is_none_is_refused(case: str) -> None:
     with pytest.raises(TargetError, match=message) as caught:
         audit(rows, target="y", inputs="text")
     assert caught.value.fix
+
+
+def test_classes_with_decimal_commas_stand_by_number() -> None:
+    rows = [{**row, "queue": ["10,5", "9,5", "-1,5"][i % 3]} for i, row in enumerate(tickets())]
+    assert audit(rows, target="queue", inputs="text").classes == ("-1,5", "9,5", "10,5")
 
 
 def test_many_class_codes_are_no_regression() -> None:

@@ -6,6 +6,7 @@ all rows, since they change nothing. Row ids are positions in the table as it ca
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from basewise.core.taskfile import load_task, save_task
 __all__ = ["AuditOptions", "audit", "join_inputs", "load_task", "save_task"]
 
 MISSING_LABELS = {"", "nan", "null", "n/a", "#n/a", "<na>"}
+DECIMAL_COMMA = re.compile(r"^([^,]*\d),(\d[^,]*)$")
 REGRESSION_VALUES = 30
 REGRESSION_SURELY = 300
 BIG_GROUP = 0.3
@@ -212,7 +214,7 @@ def _labels(
             f"the target {target!r} has one class only, {next(iter(counts))!r}",
             "give rows of at least two classes",
         )
-    numeric = all(is_number(name) for name in counts)
+    numeric = all(is_number(_pointed(name)) for name in counts)
     if numeric and _looks_continuous(counts):
         raise TargetError(
             f"the target {target!r} holds {len(counts)} different numbers: is this regression?",
@@ -229,15 +231,20 @@ def _labels(
             f"fewer than two classes of {target!r} have two rows (one row only: {', '.join(lonely[:4])})",
             "label more rows of each class",
         )
-    classes = tuple(sorted(counts, key=(lambda c: (float(c), c)) if numeric else str))
+    classes = tuple(sorted(counts, key=(lambda c: (float(_pointed(c)), c)) if numeric else str))
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[name] for name in names], np.int64)
     return labels, classes, _odd_names(classes)
 
 
+def _pointed(number: str) -> str:
+    """A number with a point where it has a decimal comma, one between digits; anything else as it is."""
+    return DECIMAL_COMMA.sub(r"\1.\2", number)
+
+
 def _looks_continuous(counts: Counter[str]) -> bool:
     """Many numbers that are not codes 0..K (codes are whole, close together and used more than once or twice)."""
-    numbers = np.array([float(c) for c in counts])
+    numbers = np.array([float(_pointed(c)) for c in counts])
     if len(numbers) <= REGRESSION_VALUES:
         return False
     whole = np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()
