@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tiny
-from basewise.core.errors import BasewiseError, RunError, TableError, TargetError, UnknownName
+from basewise.core.errors import BasewiseError, InputError, RunError, TableError, TargetError, UnknownName
 from basewise.core.language import guess_language
 from basewise.core.personal import find_personal, is_card, is_iban, personal_rows, redacted
 from basewise.core.task import Task
@@ -157,6 +157,7 @@ BAD_TARGETS: dict[str, tuple[list[Any], str]] = {
     "one usable class": (["a"] * 39 + ["b"], "fewer than two classes"),
     "five hundred numbers": ([i % 500 for i in range(1500)], "regression"),
     "measured numbers": ([i * 1.37 for i in range(100)], "regression"),
+    "decimal commas": ([f"0,{i % 100:02}" for i in range(600)], "regression"),
     "texts": ([f"name {i}" for i in range(100)], "no classes"),
     "nothing": ([None] * 40, "no value in any row"),
 }
@@ -169,6 +170,11 @@ def test_a_target_that_is_none_is_refused(case: str) -> None:
     with pytest.raises(TargetError, match=message) as caught:
         audit(rows, target="y", inputs="text")
     assert caught.value.fix
+
+
+def test_classes_with_decimal_commas_stand_by_number() -> None:
+    rows = [{**row, "queue": ["10,5", "9,5", "-1,5"][i % 3]} for i, row in enumerate(tickets())]
+    assert audit(rows, target="queue", inputs="text").classes == ("-1,5", "9,5", "10,5")
 
 
 def test_many_class_codes_are_no_regression() -> None:
@@ -338,6 +344,23 @@ def test_groups_times_and_given_splits() -> None:
     given = audit(rows, target="queue", split="fold")
     assert (given.split_how, (given.split == "test").sum()) == ("given", 40)
     assert found(given, "test-in-train").severity == "fail"
+
+
+def test_validation_rows_are_the_test_rows_where_no_row_says_test() -> None:
+    rows = [{**row, "part": "train" if i % 5 else "validation"} for i, row in enumerate(tickets())]
+    task = audit(rows)
+    assert (task.split_how, (task.split == "test").sum()) == ("given", 48)
+    assert "those marked validation are the locked ones" in found(task, "no-test-rows").message
+
+
+def test_errors_of_a_split_name_the_row_of_the_table() -> None:
+    rows = [{**row, "part": "train" if i % 5 else "test", "when": str(i)} for i, row in enumerate(tickets())]
+    rows[0]["text"] = rows[1]["text"] = ""
+    rows[8]["part"], rows[8]["when"] = "other", "nan"
+    with pytest.raises(InputError, match="'other' in row 9"):
+        audit(rows, split="part")
+    with pytest.raises(InputError, match="'nan' in row 9"):
+        audit(rows, split="time", time="when")
 
 
 def test_label_in_the_text_and_odd_class_names() -> None:

@@ -76,6 +76,15 @@ def test_other_names_of_many_classes_are_no_text() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("words", "role"),
+    [(("train", "test"), "split"), (("train", "val"), "split"), (("dev", "test"), "split"), (("dev", "val"), "other"), (("train", "training"), "other")],
+)  # fmt: skip
+def test_a_split_is_guessed_where_both_sides_occur(words: tuple[str, str], role: str) -> None:
+    column: list[str | None] = [words[i % 2] for i in range(N)]
+    assert guess_roles({**COLUMNS, "part": column}, target="queue")["part"].role == role
+
+
 def test_given_roles_win() -> None:
     roles = guess_roles(COLUMNS, inputs="body", target="channel", group="queue", time="received")
     assert [roles[n].role for n in ("subject", "body", "channel", "queue", "received")] == [
@@ -172,8 +181,14 @@ def test_a_given_split_is_kept() -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"'other' in row 2"):
         split_rows(np.zeros(2), np.arange(2), how="given", given=["train", "other"])
-    with pytest.raises(InputError, match="every row into train"):
+    with pytest.raises(InputError, match="'other' in row 8"):
+        split_rows(np.zeros(2), np.arange(2), how="given", given=["train", "other"], row_ids=np.array([2, 7]))
+    with pytest.raises(InputError, match=r"every labelled row into train.*--split chance"):
         split_rows(np.zeros(2), np.arange(2), how="given", given=["train", "train"])
+    with pytest.raises(InputError, match="every labelled row into test"):
+        split_rows(np.zeros(2), np.arange(2), how="given", given=["dev", "val"])
+    validation = split_rows(np.zeros(3), np.arange(3), how="given", given=["train", "Dev", "val"])
+    assert validation.tolist() == ["train", "test", "test"], "no row says test"
     with pytest.raises(InputError, match="unknown split"):
         split_rows(np.zeros(2), np.arange(2), how="random")
     with pytest.raises(InputError, match="between 0 and 1"):
@@ -209,6 +224,11 @@ def test_times_are_read() -> None:
         parse_times(["2026-01-01", "soon"], "when")
     with pytest.raises(InputError, match="no time in 1 rows"):
         parse_times(["2026-01-01", None])
+    with pytest.raises(InputError, match=r"no time in 1 rows \(row 10\)"):
+        parse_times(["2026-01-01", None], row_ids=np.array([4, 9]))
+    for texts, odd in ((["3", "nan"], "nan"), (["3", "inf"], "inf"), (["31.01.2026", "soon"], "soon")):
+        with pytest.raises(InputError, match=f"{odd!r} in row 10"):
+            parse_times(texts, "when", np.array([4, 9]))
 
 
 def test_a_split_as_it_is_written() -> None:

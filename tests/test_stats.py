@@ -355,6 +355,29 @@ def test_near_duplicates() -> None:
     assert near[0] == near[1] == near[2] != near[3] and near[4] != near[5]
 
 
+def test_long_texts_that_begin_alike_are_not_the_same() -> None:
+    rng = np.random.default_rng(4)
+    words = ["".join(rng.choice(list("abcdefghijklmnop"), 6)) for _ in range(3000)]
+
+    def say(count: int) -> str:
+        return " ".join(rng.choice(words, count))
+
+    head, tail = say(700), say(12_000)
+    texts = [
+        f"{head} {say(3000)}",
+        f"{head} {say(3000)}",
+        f"{head} {tail}",
+        f"{head} {tail} {say(100)}",
+        tail,
+    ]
+    near = duplicates.near_groups(texts, 0.8)
+    assert len(set(near[:3])) == 3
+    assert near[2] == near[3] == near[4], "a changed end, or another beginning, leaves them near"
+    whole = np.unique(duplicates._hashes(duplicates.normalise(tail)))
+    assert (duplicates._shingles(duplicates.normalise(tail)) == whole[: duplicates.MOST_SHINGLES]).all()
+    assert len(tail) > duplicates.PIECE, "more than one piece"
+
+
 def test_long_texts_are_compared_by_a_sample_of_their_shingles() -> None:
     """Of thousands of characters a fixed number of hashes is kept, and what is told apart stays so."""
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from basewise.core.errors import InputError, TargetError, UnknownName
+from basewise.core.split import test_side
 
 ROLES = ("target", "input", "group", "time", "split", "id", "other")
 SAMPLE_ROWS = 2000
@@ -67,6 +68,7 @@ class _Look:
     dates: float
     numbers: float
     split_words: bool
+    both_sides: bool
 
 
 def guess_roles(
@@ -110,7 +112,7 @@ def guess_roles(
 
 def _look(name: str, values: Sequence[str | None]) -> _Look:
     filled = [v.strip() for v in values if v and v.strip()]
-    n, counts = max(1, len(filled)), Counter(filled)
+    n, counts, words = max(1, len(filled)), Counter(filled), {v.lower() for v in filled}
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
     return _Look(
         words=set(re.split(r"[^a-z0-9]+", spaced.lower())),
@@ -121,7 +123,8 @@ def _look(name: str, values: Sequence[str | None]) -> _Look:
         mean_words=sum(v.count(" ") + 1 for v in filled) / n,
         dates=sum(bool(DATE.match(v)) for v in filled) / n,
         numbers=sum(is_number(v) for v in filled) / n,
-        split_words=bool(filled) and {v.lower() for v in filled} <= SPLIT_VALUES,
+        split_words=bool(filled) and words <= SPLIT_VALUES,
+        both_sides=0 < len(test_side(words)) < len(words),
     )
 
 
@@ -165,7 +168,7 @@ def _guess_target(looks: dict[str, _Look], roles: dict[str, Role]) -> tuple[str,
 
 def _guess_other(name: str, look: _Look, guess_group: bool, guess_time: bool) -> Role:
     unique = look.filled > 20 and look.distinct >= 0.98 * look.filled
-    if look.split_words and look.distinct >= 2:
+    if look.split_words and look.both_sides:
         return Role("split", "its values are train and test")
     if guess_time and (look.dates > 0.9 or (look.words & TIME_WORDS - {"at"} and look.numbers > 0.9)):
         return Role(

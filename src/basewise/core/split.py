@@ -8,7 +8,9 @@ of one row this is plain stratified sampling.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 
 import numpy as np
@@ -18,7 +20,8 @@ from basewise.core.hashing import generator
 
 HOWS = ("chance", "group", "time", "given", "none")
 TEST_WORDS = {"test", "eval", "evaluation", "heldout", "held-out", "holdout"}
-TRAIN_WORDS = {"train", "training", "dev", "valid", "validation", "val"}
+VALIDATION_WORDS = {"dev", "valid", "validation", "val"}
+TRAIN_WORDS = {"train", "training"} | VALIDATION_WORDS
 DATE_FORMATS = (
     "%d.%m.%Y",
     "%d.%m.%Y %H:%M",
@@ -54,12 +57,13 @@ def split_rows(
     seed: int = 0,
     times: np.ndarray | None = None,
     given: Sequence[str | None] | None = None,
+    row_ids: np.ndarray | None = None,
 ) -> np.ndarray:
     """(n,) array of "train" | "test" | "out" for labels (n,) int (-1: unlabelled, goes to train) and groups (n,) int.
 
     "chance" and "group" are stratified and keep groups whole, and a class with two rows or more keeps at least one in train
     where groups allow. "time" puts the newest rows to test (times (n,) float) and leaves older rows of their groups out.
-    "given" reads the words of a column.
+    "given" reads the words of a column, as `test_side` says. row_ids: positions in the table from 0, for errors.
     """
     if how == "none":
         return np.full(len(labels), "train", dtype="<U5")
@@ -69,7 +73,7 @@ def split_rows(
         raise InputError(f"the test share must lie between 0 and 1, {share} came", "0.2 is usual")
     labels, groups = np.asarray(labels), np.asarray(groups)
     if how == "given":
-        return _given(given, len(labels))
+        return _given(given, np.arange(len(labels)) if row_ids is None else row_ids)
     if how == "time":
         return _by_time(labels, groups, share, times)
     test = folds_by_share(labels, groups, np.array([1 - share, share]), seed) == 1
@@ -78,21 +82,26 @@ def split_rows(
     return np.where(test, "test", "train")
 
 
-def _given(given: Sequence[str | None] | None, n: int) -> np.ndarray:
-    if given is None or len(given) != n:
+def test_side(words: AbstractSet[str]) -> AbstractSet[str]:
+    """The words that mark test rows: those that say test, else those that say validation."""
+    return words & TEST_WORDS or words & VALIDATION_WORDS
+
+
+def _given(given: Sequence[str | None] | None, row_ids: np.ndarray) -> np.ndarray:
+    if given is None or len(given) != len(row_ids):
         raise InputError("a given split needs one value a row", "name the column that holds train and test")
-    out = np.full(n, "train", dtype="<U5")
-    for i, value in enumerate(given):
-        word = (value or "").strip().lower()
-        if word in TEST_WORDS:
-            out[i] = "test"
-        elif word not in TRAIN_WORDS:
+    words = [(value or "").strip().lower() for value in given]
+    for i, word in enumerate(words):
+        if word not in TEST_WORDS | TRAIN_WORDS:
             raise InputError(
-                f"the split column holds {value!r} in row {i + 1}", "use the words train and test"
+                f"the split column holds {given[i]!r} in row {row_ids[i] + 1}", "use the words train and test"
             )
+    marked = test_side(set(words))
+    out = np.array(["test" if word in marked else "train" for word in words], dtype="<U5")
     if not (out == "test").any() or not (out == "train").any():
         raise InputError(
-            f"the split column puts every row into {out[0]}", "mark some rows train and some test"
+            f"the split column puts every labelled row into {out[0]}",
+            "mark some rows train and some test, or leave the column aside with --split chance",
         )
     return out
 
@@ -205,29 +214,41 @@ def nested_subsets(labels: np.ndarray, sizes: Sequence[int], seed: int = 0) -> l
     return [np.sort(order[: min(int(size), len(labels))]) for size in sizes]
 
 
-def parse_times(values: Sequence[str | None], column: str = "time") -> np.ndarray:
-    """(n,) seconds or plain numbers from numbers, ISO dates, or one of a few day-month-year forms that fits all rows."""
+def parse_times(
+    values: Sequence[str | None], column: str = "time", row_ids: np.ndarray | None = None
+) -> np.ndarray:
+    """(n,) seconds or plain numbers from numbers, ISO dates, or one of a few day-month-year forms that fits all rows.
+
+    row_ids: positions in the table from 0, for the errors: an InputError for a row without a time that can be read.
+    """
     texts = [(v or "").strip() for v in values]
+    rows = np.arange(len(texts)) if row_ids is None else row_ids
     missing = [i for i, t in enumerate(texts) if not t]
     if missing:
         raise InputError(
-            f"column {column!r} has no time in {len(missing)} rows (row {missing[0] + 1})", "fill them in"
+            f"column {column!r} has no time in {len(missing)} rows (row {rows[missing[0]] + 1})",
+            "fill them in",
         )
-    try:
-        return np.array([float(t) for t in texts])
-    except ValueError:
-        pass
-    first_odd = ""
+    furthest = 0
+    with contextlib.suppress(ValueError):
+        numbers = np.array([float(t) for t in texts])
+        if np.isfinite(numbers).all():
+            return numbers
+        furthest = int(np.flatnonzero(~np.isfinite(numbers))[0])
     for form in ("iso", *DATE_FORMATS):
         times: list[float] = []
         try:
             times.extend(_seconds(text, form) for text in texts)
         except ValueError:
-            first_odd = first_odd or texts[len(times)]
+            furthest = max(furthest, len(times))  # the form that fits the most rows shows the odd one
             continue
         return np.array(times)
-    raise InputError(
-        f"column {column!r} holds {first_odd!r}, which is no time that is read here",
+    raise _no_time(column, texts[furthest], rows[furthest])
+
+
+def _no_time(column: str, text: str, row: int) -> InputError:
+    return InputError(
+        f"column {column!r} holds {text!r} in row {row + 1}, which is no time that is read here",
         "use ISO, 2026-11-23T10:00",
     )
 

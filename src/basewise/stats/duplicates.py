@@ -17,7 +17,7 @@ import numpy as np
 BANDS, ROWS = 30, 4
 SHINGLE = 5
 CHAIN = 8  # rows of a bucket that each further row is compared with
-MAX_CHARACTERS = 4_000
+PIECE = 65_536  # characters hashed at a time
 MOST_SHINGLES = 512
 """Shingles kept of a text, those with the least hashes: a fair sample that is the same for the same text, so that long texts
 take no more memory and time than short ones."""
@@ -45,17 +45,29 @@ def exact_groups(texts: Sequence[str]) -> np.ndarray:
 
 
 def _shingles(plain: str) -> np.ndarray:
-    """Sorted unique 64-bit hashes of the character 5-grams of one normalised text, the least of them where they are many."""
-    codes = np.frombuffer(
-        plain[:MAX_CHARACTERS].encode("utf-32-le", "surrogatepass"), dtype=np.uint32
-    ).astype(np.uint64)
+    """Sorted unique 64-bit hashes of the character 5-grams of one normalised text, the least of them where they are many.
+
+    The whole text counts, piece by piece: documents that begin alike need not go on alike.
+    """
+    least = np.zeros(0, np.uint64)
+    for start in range(0, max(1, len(plain) - SHINGLE + 1), PIECE):
+        values = _hashes(plain[start : start + PIECE + SHINGLE - 1])
+        if len(least) == MOST_SHINGLES:
+            values = values[values < least[-1]]
+        least = np.union1d(least, values)[:MOST_SHINGLES]
+    return least
+
+
+def _hashes(plain: str) -> np.ndarray:
+    """A 64-bit hash of each character 5-gram of a text in its order, of the padded text where it is shorter."""
+    codes = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     if len(codes) < SHINGLE:
         codes = np.concatenate([codes, np.zeros(SHINGLE - len(codes), np.uint64)])
     value = np.zeros(len(codes) - SHINGLE + 1, np.uint64)
     for k in range(SHINGLE):
         value = value * np.uint64(1_099_511_628_211) + codes[k : len(codes) - SHINGLE + 1 + k]
     value ^= value >> np.uint64(29)
-    return np.unique(value * np.uint64(0xBF58476D1CE4E5B9))[:MOST_SHINGLES]
+    return value * np.uint64(0xBF58476D1CE4E5B9)
 
 
 def _signature(shingles: np.ndarray, multipliers: np.ndarray, adders: np.ndarray) -> np.ndarray:

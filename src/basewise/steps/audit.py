@@ -6,6 +6,7 @@ all rows, since they change nothing. Row ids are positions in the table as it ca
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 from basewise.core.errors import InputError, TableError, TargetError, UnknownName
 from basewise.core.files import Progress, silent
 from basewise.core.roles import ROLES, Role, guess_roles, is_number
-from basewise.core.split import HOWS, parse_times, split_rows
+from basewise.core.split import HOWS, TEST_WORDS, parse_times, split_rows
 from basewise.core.table import Table, read_table
 from basewise.core.task import Examples, Finding, Task
 from basewise.core.taskfile import load_task, save_task
@@ -25,6 +26,7 @@ from basewise.core.taskfile import load_task, save_task
 __all__ = ["AuditOptions", "audit", "join_inputs", "load_task", "save_task"]
 
 MISSING_LABELS = {"", "nan", "null", "n/a", "#n/a", "<na>"}
+DECIMAL_COMMA = re.compile(r"^([^,]*\d),(\d[^,]*)$")
 REGRESSION_VALUES = 30
 REGRESSION_SURELY = 300
 BIG_GROUP = 0.3
@@ -85,9 +87,9 @@ def audit(
     tied = (
         near if split == "time" and group is None else groups
     )  # a guess does not cost a split by time its rows
-    how, sides = _split(rows, tied, columns, by_role, split, options)
-    rows, sides, near, more = _without_left_out(rows, sides, near)
-    findings += more
+    how, sides, more = _split(rows, tied, columns, by_role, split, options)
+    rows, sides, near, left = _without_left_out(rows, sides, near)
+    findings += more + left
     others = [name for name in columns if name != target and name not in names]
     task = Task(
         name=options.name or _name(table.source),
@@ -221,7 +223,7 @@ def _labels(
             f"the target {target!r} has one class only, {next(iter(counts))!r}",
             "give rows of at least two classes",
         )
-    numeric = all(is_number(name) for name in counts)
+    numeric = all(is_number(_pointed(name)) for name in counts)
     if numeric and _looks_continuous(counts):
         raise TargetError(
             f"the target {target!r} holds {len(counts)} different numbers: is this regression?",
@@ -238,15 +240,20 @@ def _labels(
             f"fewer than two classes of {target!r} have two rows (one row only: {', '.join(lonely[:4])})",
             "label more rows of each class",
         )
-    classes = tuple(sorted(counts, key=(lambda c: (float(c), c)) if numeric else str))
+    classes = tuple(sorted(counts, key=(lambda c: (float(_pointed(c)), c)) if numeric else str))
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[name] for name in names], np.int64)
     return labels, classes, _odd_names(classes)
 
 
+def _pointed(number: str) -> str:
+    """A number with a point where it has a decimal comma, one between digits; anything else as it is."""
+    return DECIMAL_COMMA.sub(r"\1.\2", number)
+
+
 def _looks_continuous(counts: Counter[str]) -> bool:
     """Many numbers that are not codes 0..K (codes are whole, close together and used more than once or twice)."""
-    numbers = np.array([float(c) for c in counts])
+    numbers = np.array([float(_pointed(c)) for c in counts])
     if len(numbers) <= REGRESSION_VALUES:
         return False
     whole = np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()
@@ -322,8 +329,8 @@ def _split(
     by_role: dict[str, list[str]],
     split: str | None,
     options: AuditOptions,
-) -> tuple[str, np.ndarray]:
-    """(how, (n,) "train" | "test" | "out"): as asked, else given by a column, else by group, else by chance."""
+) -> tuple[str, np.ndarray, list[Finding]]:
+    """(how, (n,) "train" | "test" | "out", findings): as asked, else given by a column, else by group, else by chance."""
     how = (
         split
         if split in HOWS
@@ -337,14 +344,22 @@ def _split(
                 f"name it with {role}=, on the command line --split {typed}",
             )
     if how == "none":
-        return how, np.full(len(rows), "train", dtype="<U5")
+        return how, np.full(len(rows), "train", dtype="<U5"), []
     times, given = None, None
     if how == "time":
-        times = parse_times([columns[by_role["time"][0]][i] for i in rows.row_ids], by_role["time"][0])
+        name = by_role["time"][0]
+        times = parse_times([columns[name][i] for i in rows.row_ids], name, rows.row_ids)
     if how == "given":
         given = [columns[by_role["split"][0]][i] for i in rows.row_ids]
     sides = split_rows(
-        rows.labels, groups, how=how, share=options.share, seed=options.seed, times=times, given=given
+        rows.labels,
+        groups,
+        how=how,
+        share=options.share,
+        seed=options.seed,
+        times=times,
+        given=given,
+        row_ids=rows.row_ids,
     )
     if not (sides == "test").any():
         raise TableError(
@@ -355,7 +370,19 @@ def _split(
             "every row from before the test rows belongs to a group that reaches into them, so none is left to learn from",
             "leave the group out, or split by group instead of by time",
         )
-    return how, sides
+    return how, sides, _marks(given, rows.row_ids, sides == "test") if given else []
+
+
+def _marks(given: list[str | None], row_ids: np.ndarray, locked: np.ndarray) -> list[Finding]:
+    """What is said where no row of a given split was marked as a test row. row_ids, locked: (n,) as the words."""
+    words = {(given[i] or "").strip().lower() for i in np.flatnonzero(locked)}
+    if words & TEST_WORDS:
+        return []
+    message = (
+        "no row is marked as a test row: those marked " + ", ".join(sorted(words)) + " are the locked ones"
+    )
+    advice = "give another split where they were used to make choices before"
+    return [_finding("no-test-rows", "info", message, advice, row_ids[locked])]
 
 
 def _without_left_out(
