@@ -6,6 +6,7 @@ One run is made once and looked at by many tests; those that need a run of their
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ import basewise as bw
 import tiny
 from basewise.core.budget import Budget
 from basewise.core.decision import Decision
-from basewise.core.errors import BudgetError, InputError, PredictorChanged, UnknownName
+from basewise.core.errors import BudgetError, InputError, PredictorChanged, RunError, UnknownName
 from basewise.core.registry import part
 from basewise.stats.power import smallest_gap
 from basewise.steps import choose as choosing
@@ -645,6 +646,31 @@ def test_a_run_that_does_nothing_leaves_its_folder_as_it_was(
         None if there is None else [*there]
     )
     assert plain_choose(table, run, methods=("majority",)).chosen == "majority"
+
+
+def test_no_workers_are_refused_before_a_folder_is_made(table: Path, tmp_path: Path) -> None:
+    options = ChooseOptions(executor="processes", workers=0)
+    with pytest.raises(InputError, match="0 workers came, at least 1 was expected"):
+        plain_choose(table, tmp_path / "run", options=options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_worker_did_not_do_is_done_without_it(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is ended from outside is an error of one line there, and a note in a run that goes on."""
+    with pytest.raises(RunError, match="a worker process was ended from outside"):
+        list(part("executors", "processes").run(os._exit, [1], 1))
+
+    def broken(function: Any, jobs: Any, _workers: int) -> Any:
+        yield from map(function, jobs[:6])
+        raise RunError("a worker process was ended from outside", "give fewer workers")
+
+    monkeypatch.setattr(part("executors", "processes"), "run", broken)
+    decision = plain_choose(table, tmp_path / "run", options=replace(PLAIN, executor="processes"))
+    assert (decision.verdict, decision.chosen) == ("winner", "words")
+    told = "A worker process was ended from outside: what it had to do was done without it."
+    assert told in decision.notes
 
 
 HOLDER = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"

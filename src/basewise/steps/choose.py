@@ -18,7 +18,7 @@ import numpy as np
 from basewise.core.base import Base
 from basewise.core.budget import Budget, parse_seconds
 from basewise.core.decision import Decision
-from basewise.core.errors import BudgetError, InputError
+from basewise.core.errors import BudgetError, InputError, RunError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json
 from basewise.core.method import Machine, Wording, compatible
@@ -102,6 +102,7 @@ def choose(
     for key in methods or ():
         part("methods", key)
     check_metric(options.metric)
+    check_workers(options.workers)
     if to:
         check_place(Path(to))
     if source == "-":  # a pipe can be read once only
@@ -239,7 +240,7 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     ]
     for method in controls:
         race.enter(Arm(method=method))
-    _run_plain(race, options)
+    _run_plain(race, options, notes)
     store = feature_store(cache_folder())
     lines: list[dict[str, Any]] = []
     usable: list[Base] = []
@@ -267,7 +268,7 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
         for method in frozen:
             if compatible(part("methods", method).REQUIRES, base.card):
                 race.enter(Arm(method=method, base=base))
-        _run_plain(race, options)
+        _run_plain(race, options, notes)
     ranks = order_lines(lines)
     raced = trained_arms(race, [line["base"] for line in ranks], usable, trained)
     if raced:
@@ -282,10 +283,15 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     return ranks
 
 
-def _run_plain(race: Race, options: ChooseOptions) -> None:
+def _run_plain(race: Race, options: ChooseOptions, notes: list[str]) -> None:
     waiting = [e for e in race.entries if e.status == "waiting"]
     if options.executor != "here":
-        prefetch(race, waiting, options)
+        try:
+            prefetch(race, waiting, options)
+        except RunError as error:  # what was not done there is done here
+            notes.append(
+                f"{error.message[0].upper()}{error.message[1:]}: what it had to do was done without it."
+            )
     for entry in waiting:
         race.run_plain(entry)
 
@@ -338,6 +344,12 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
         key=lambda a: first[a.method] + (encoders.index(a.base) if a.base in encoders else len(encoders))
     )
     return [race.enter(arm) for arm in arms]
+
+
+def check_workers(workers: int) -> None:
+    """InputError for a number of workers that can do nothing."""
+    if workers < 1:
+        raise InputError(f"{workers} workers came, at least 1 was expected", "change workers")
 
 
 def check_budget(budget: Budget) -> None:
