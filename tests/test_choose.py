@@ -432,6 +432,15 @@ def test_a_moved_predictor_replays_its_golden_rows(world: World, tmp_path: Path)
         bw.load(tmp_path / "elsewhere")
 
 
+def test_class_names_in_another_order_are_an_error(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.run / "predictor", tmp_path / "p")
+    record = json.loads((tmp_path / "p" / "predictor.json").read_text())
+    record["classes"].reverse()
+    (tmp_path / "p" / "predictor.json").write_text(json.dumps(record))
+    with pytest.raises(PredictorChanged, match="names other classes, or in another order"):
+        bw.load(tmp_path / "p")
+
+
 def test_one_changed_byte_in_any_file_is_an_error(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "predictor"
     shutil.copytree(world.run / "predictor", folder)
@@ -754,6 +763,7 @@ def test_bases_that_are_all_too_slow_leave_the_controls(
 ) -> None:
     """The first base, too, is left out where its forward pass cannot fit; where there is no control it is tried all the same."""
     monkeypatch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
+    monkeypatch.setenv("BASEWISE_HOME", str(tmp_path / "home"))  # no features are stored there
     given: dict[str, Any] = {"bases": (str(world.base),)}
     decision = plain_choose(table, tmp_path / "run", **given, methods=("majority", "words", "prototype"))
     assert {line["name"] for line in decision.leaderboard} == {"majority", "words"}
@@ -761,6 +771,16 @@ def test_bases_that_are_all_too_slow_leave_the_controls(
     assert "tiny-bert was left out: its forward pass does not fit into the time left." in decision.notes
     alone = plain_choose(table, tmp_path / "alone", **given, methods=("prototype",))
     assert alone.chosen == "tiny-bert + prototype"
+
+
+def test_stored_features_are_not_paid_again(world: World, table: Path, tmp_path: Path) -> None:
+    """On a machine too slow for a forward pass over the train rows, a second run reads what the first one stored."""
+    given: dict[str, Any] = {"bases": (str(world.base),), "methods": ("majority", "prototype")}
+    first = plain_choose(table, tmp_path / "first", **given)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
+        second = plain_choose(table, tmp_path / "second", **given)
+    assert second.chosen == first.chosen == "tiny-bert + prototype"
 
 
 def test_a_control_that_did_not_fit_is_not_fitted_for_the_look(

@@ -247,12 +247,13 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     sample = sample_rows(race.train)
     for base in sorted(bases, key=lambda b: b.card.parameters):
         predicted = forward_seconds(race.train.texts, base.card, race.machine_now(base.card))
-        if race.passes_too_slow(predicted / len(race.train), first=not usable):
+        lacking = store.missing(base, race.train.texts)
+        if race.passes_too_slow(predicted / len(race.train), lacking, first=not usable):
             notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
             continue
         race.progress(0, 0, f"features of {base.key}")
         race.measured_forward(base, store.seconds_a_row(base, race.train.texts))
-        if race.passes_too_slow(race.forward[base.key], first=not usable):
+        if race.passes_too_slow(race.forward[base.key], lacking, first=not usable):
             notes.append(
                 f"{base.key} was left out: measured, its forward pass does not fit into the time left."
             )

@@ -118,12 +118,13 @@ class Race:
             bf16_peak=self.machine.bf16_peak / slower,
         )
 
-    def passes_too_slow(self, seconds_a_row: float, first: bool = False) -> bool:
-        """Whether a forward pass over train and test rows would take more than FORWARD_SHARE of the time left; for the first base, more
-        than all of it, and then only where a control has finished: without one there would be nothing to choose."""
-        if first and not any(entry.status == "finished" for entry in self.entries):
+    def passes_too_slow(self, seconds_a_row: float, texts: int, first: bool = False) -> bool:
+        """Whether a forward pass over so many train texts, those that are not stored, and the test rows would take more than
+        FORWARD_SHARE of the time left; for the first base, more than all of it, and then only where a control has finished: without one
+        there would be nothing to choose. Where all are stored there is no pass to pay, and its arms state what the test rows cost."""
+        if not texts or (first and not any(entry.status == "finished" for entry in self.entries)):
             return False
-        rows, share = len(self.train) + self.look_rows, 1.0 if first else FORWARD_SHARE
+        rows, share = texts + self.look_rows, 1.0 if first else FORWARD_SHARE
         return rows * seconds_a_row > share * (self.clock.left - self.reserve())
 
     @staticmethod
