@@ -247,6 +247,9 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     sample = sample_rows(race.train)
     for base in sorted(bases, key=lambda b: b.card.parameters):
         predicted = forward_seconds(race.train.texts, base.card, race.machine_now(base.card))
+        if short := race.memory_short(base.card):
+            notes.append(f"{base.key} was left out: {short}.")
+            continue
         lacking = store.missing(base, race.train.texts)
         if race.passes_too_slow(predicted / len(race.train), lacking, first=not usable):
             notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")

@@ -98,6 +98,15 @@ class Race:
             entry.why = f"predicted peak memory {most / 1e9:.1f} GB is above the budget"
         return entry.status != "skipped"
 
+    def memory_short(self, card: Card) -> str:
+        """Why a base cannot be loaded within the memory budget; empty where it can."""
+        most = resident_bytes() + network_memory(card) - PROCESS_BYTES
+        if card.family != "static":  # the first network brings its libraries with it
+            most = max(most, network_memory(card))
+        if not self.memory_bytes or most <= self.memory_bytes:
+            return ""
+        return f"with its network loaded this process would hold {most / 1e6:,.0f} MB, above the budget of {self.memory_bytes / 1e6:,.0f} MB"
+
     def measured_forward(self, base: Base, seconds_a_row: float) -> None:
         """Note what a row of a base's forward pass takes here and now.
 
