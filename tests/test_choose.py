@@ -6,6 +6,7 @@ One run is made once and looked at by many tests; those that need a run of their
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ import basewise as bw
 import tiny
 from basewise.core.budget import Budget
 from basewise.core.decision import Decision
-from basewise.core.errors import BudgetError, InputError, PredictorChanged, UnknownName
+from basewise.core.errors import BudgetError, InputError, PredictorChanged, RunError, UnknownName
 from basewise.core.registry import part
 from basewise.core.rundir import count_look, looks_of
 from basewise.core.taskfile import load_task
@@ -441,6 +442,15 @@ def test_a_moved_predictor_replays_its_golden_rows(world: World, tmp_path: Path)
         bw.load(tmp_path / "elsewhere")
 
 
+def test_class_names_in_another_order_are_an_error(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.run / "predictor", tmp_path / "p")
+    record = json.loads((tmp_path / "p" / "predictor.json").read_text())
+    record["classes"].reverse()
+    (tmp_path / "p" / "predictor.json").write_text(json.dumps(record))
+    with pytest.raises(PredictorChanged, match="names other classes, or in another order"):
+        bw.load(tmp_path / "p")
+
+
 def test_one_changed_byte_in_any_file_is_an_error(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "predictor"
     shutil.copytree(world.run / "predictor", folder)
@@ -660,6 +670,31 @@ def test_a_run_that_does_nothing_leaves_its_folder_as_it_was(
     assert plain_choose(table, run, methods=("majority",)).chosen == "majority"
 
 
+def test_no_workers_are_refused_before_a_folder_is_made(table: Path, tmp_path: Path) -> None:
+    options = ChooseOptions(executor="processes", workers=0)
+    with pytest.raises(InputError, match="0 workers came, at least 1 was expected"):
+        plain_choose(table, tmp_path / "run", options=options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_worker_did_not_do_is_done_without_it(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is ended from outside is an error of one line there, and a note in a run that goes on."""
+    with pytest.raises(RunError, match="a worker process was ended from outside"):
+        list(part("executors", "processes").run(os._exit, [1], 1))
+
+    def broken(function: Any, jobs: Any, _workers: int) -> Any:
+        yield from map(function, jobs[:6])
+        raise RunError("a worker process was ended from outside", "give fewer workers")
+
+    monkeypatch.setattr(part("executors", "processes"), "run", broken)
+    decision = plain_choose(table, tmp_path / "run", options=replace(PLAIN, executor="processes"))
+    assert (decision.verdict, decision.chosen) == ("winner", "words")
+    told = "A worker process was ended from outside: what it had to do was done without it."
+    assert told in decision.notes
+
+
 HOLDER = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
 
 
@@ -798,6 +833,7 @@ def test_bases_that_are_all_too_slow_leave_the_controls(
 ) -> None:
     """The first base, too, is left out where its forward pass cannot fit; where there is no control it is tried all the same."""
     monkeypatch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
+    monkeypatch.setenv("BASEWISE_HOME", str(tmp_path / "home"))  # no features are stored there
     given: dict[str, Any] = {"bases": (str(world.base),)}
     decision = plain_choose(table, tmp_path / "run", **given, methods=("majority", "words", "prototype"))
     assert {line["name"] for line in decision.leaderboard} == {"majority", "words"}
@@ -805,6 +841,16 @@ def test_bases_that_are_all_too_slow_leave_the_controls(
     assert "tiny-bert was left out: its forward pass does not fit into the time left." in decision.notes
     alone = plain_choose(table, tmp_path / "alone", **given, methods=("prototype",))
     assert alone.chosen == "tiny-bert + prototype"
+
+
+def test_stored_features_are_not_paid_again(world: World, table: Path, tmp_path: Path) -> None:
+    """On a machine too slow for a forward pass over the train rows, a second run reads what the first one stored."""
+    given: dict[str, Any] = {"bases": (str(world.base),), "methods": ("majority", "prototype")}
+    first = plain_choose(table, tmp_path / "first", **given)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
+        second = plain_choose(table, tmp_path / "second", **given)
+    assert second.chosen == first.chosen == "tiny-bert + prototype"
 
 
 def test_a_control_that_did_not_fit_is_not_fitted_for_the_look(

@@ -249,6 +249,31 @@ def test_an_arm_is_skipped_when_others_have_taken_the_memory_since_it_was_entere
     assert "4.5 GB is above the budget" in race.entries[1].why
 
 
+def test_a_base_above_the_memory_budget_is_not_loaded_and_a_broken_budget_is_told(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from basewise.core.budget import Budget
+    from basewise.steps.conclude import budget_table
+
+    race, _ = make(100.0, {"any": (1.0, 0.9)})
+    monkeypatch.setattr(module, "resident_bytes", lambda: 400e6)
+    card: Any = SimpleNamespace(family="encoder", parameters=22.7e6)
+    assert race.memory_short(card) == "", "no budget"
+    race.memory_bytes = 450e6
+    assert race.memory_short(card).endswith("would hold 736 MB, above the budget of 450 MB")
+    race.memory_bytes = 800e6
+    assert race.memory_short(card) == ""
+    race.clock.used = 1.0
+    notes: list[str] = []
+    budget_table(Budget(memory_bytes=800e6), race, [], 700_000_000, notes)
+    assert notes == []
+    table = budget_table(Budget(memory_bytes=450e6), race, [], 857_000_000, notes)
+    assert table["peak_memory_bytes"] == 857_000_000
+    assert notes == ["The memory budget was not kept: 857 MB at the peak, 450 MB were allowed."]
+
+
 def test_a_fit_on_stored_features_is_given_its_share_of_the_time_left(make: Any) -> None:
     from basewise.steps.entries import limit_of
 

@@ -111,6 +111,16 @@ class FeatureStore:
         """
         return self._features(base, list(texts), (layers, tuple(poolings), precision), self.keep, progress)
 
+    def missing(self, base: Base, texts: Sequence[str]) -> int:
+        """How many of these texts, identical ones once, `features` would have to compute for the default layers."""
+        unique = np.unique(_as_rows(keys_of(list(texts)))).view(np.uint64).reshape(-1, 2)
+        precision = "fp32" if base.card.family == "static" else self._settled(base, "auto")
+        if precision is None:
+            return len(unique)
+        space = self._space(base, precision)
+        space.refresh()
+        return int((space.find(unique, tuple(v.name for v in views_of(base, "default")))[0] < 0).sum())
+
     def iterate(
         self,
         base: Base,

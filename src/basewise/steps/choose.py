@@ -18,7 +18,7 @@ import numpy as np
 from basewise.core.base import Base
 from basewise.core.budget import Budget, parse_seconds
 from basewise.core.decision import Decision
-from basewise.core.errors import BudgetError, InputError
+from basewise.core.errors import BudgetError, InputError, RunError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json
 from basewise.core.method import Machine, Wording, compatible
@@ -102,6 +102,7 @@ def choose(
     for key in methods or ():
         part("methods", key)
     check_metric(options.metric)
+    check_workers(options.workers)
     if to:
         check_place(Path(to))
     if isinstance(source, str) and source == "-":  # a pipe can be read once only
@@ -241,19 +242,23 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     ]
     for method in controls:
         race.enter(Arm(method=method))
-    _run_plain(race, options)
+    _run_plain(race, options, notes)
     store = feature_store(cache_folder())
     lines: list[dict[str, Any]] = []
     usable: list[Base] = []
     sample = sample_rows(race.train)
     for base in sorted(bases, key=lambda b: b.card.parameters):
         predicted = forward_seconds(race.train.texts, base.card, race.machine_now(base.card))
-        if race.passes_too_slow(predicted / len(race.train), first=not usable):
+        if short := race.memory_short(base.card):
+            notes.append(f"{base.key} was left out: {short}.")
+            continue
+        lacking = store.missing(base, race.train.texts)
+        if race.passes_too_slow(predicted / len(race.train), lacking, first=not usable):
             notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
             continue
         race.progress(0, 0, f"features of {base.key}")
         race.measured_forward(base, store.seconds_a_row(base, race.train.texts))
-        if race.passes_too_slow(race.forward[base.key], first=not usable):
+        if race.passes_too_slow(race.forward[base.key], lacking, first=not usable):
             notes.append(
                 f"{base.key} was left out: measured, its forward pass does not fit into the time left."
             )
@@ -269,7 +274,7 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
         for method in frozen:
             if compatible(part("methods", method).REQUIRES, base.card):
                 race.enter(Arm(method=method, base=base))
-        _run_plain(race, options)
+        _run_plain(race, options, notes)
     ranks = order_lines(lines)
     raced = trained_arms(race, [line["base"] for line in ranks], usable, trained)
     if raced:
@@ -284,10 +289,15 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     return ranks
 
 
-def _run_plain(race: Race, options: ChooseOptions) -> None:
+def _run_plain(race: Race, options: ChooseOptions, notes: list[str]) -> None:
     waiting = [e for e in race.entries if e.status == "waiting"]
     if options.executor != "here":
-        prefetch(race, waiting, options)
+        try:
+            prefetch(race, waiting, options)
+        except RunError as error:  # what was not done there is done here
+            notes.append(
+                f"{error.message[0].upper()}{error.message[1:]}: what it had to do was done without it."
+            )
     for entry in waiting:
         race.run_plain(entry)
 
@@ -340,6 +350,12 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
         key=lambda a: first[a.method] + (encoders.index(a.base) if a.base in encoders else len(encoders))
     )
     return [race.enter(arm) for arm in arms]
+
+
+def check_workers(workers: int) -> None:
+    """InputError for a number of workers that can do nothing."""
+    if workers < 1:
+        raise InputError(f"{workers} workers came, at least 1 was expected", "change workers")
 
 
 def check_budget(budget: Budget) -> None:

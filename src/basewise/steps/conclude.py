@@ -87,6 +87,7 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         notes.insert(0, ahead)
     notes = [*standing_notes(standing, test, trials, bool((task.split == "test").any())), *notes]
     open_ = standing.chosen.base is None and standing.verdict != "no base helps" and bool(half_tried(trials))
+    budget = budget_table(about.budget, race, trials, meter.peak_bytes, notes)
     write_evidence(folder / "evidence.parquet", trials)
     decision = Decision(
         verdict="unfinished" if stopped else standing.verdict,
@@ -102,7 +103,7 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         labels_saved=saved,
         coverage=coverage,
         audit=[{**asdict(f), "n_rows": len(f.rows), "rows": list(f.rows[:20])} for f in task.findings],
-        budget=budget_table(about.budget, race, trials, meter.peak_bytes),
+        budget=budget,
         provenance=provenance(task, about),
         notes=notes,
         folder=str(folder),
@@ -340,13 +341,20 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
     }
 
 
-def budget_table(budget: Any, race: Race, trials: list[Trial], peak: int) -> dict[str, Any]:
-    """What was allowed and what was used."""
+def budget_table(
+    budget: Budget, race: Race, trials: list[Trial], peak: int, notes: list[str]
+) -> dict[str, Any]:
+    """What was allowed and what was used; memory above what was allowed is noted."""
+    peak = max([peak, *(int(t.cost.memory_bytes) for t in trials)])
+    if budget.memory_bytes and peak > budget.memory_bytes:
+        notes.append(
+            f"The memory budget was not kept: {peak / 1e6:,.0f} MB at the peak, {budget.memory_bytes / 1e6:,.0f} MB were allowed."
+        )
     return {
         "seconds": budget.seconds,
         "used_seconds": race.clock.used,
         "memory_bytes": budget.memory_bytes,
-        "peak_memory_bytes": max([peak, *(t.cost.memory_bytes for t in trials)]),
+        "peak_memory_bytes": peak,
         "download_bytes": budget.download_bytes,
         "downloaded_bytes": None,
         "licences": list(budget.licences),

@@ -180,6 +180,11 @@ def open_predictor(folder: Path, release: Path | None = None, features: Any = No
 
     context = Context(features=features or FeatureStore(None, keep=False))
     fitted = part("methods", record["method"]).load(folder, base, context)
+    if list(fitted.classes) != list(record["classes"]):  # the columns would be right and their names wrong
+        raise PredictorChanged(
+            f"{folder / 'predictor.json'} names other classes, or in another order, than what was fitted",
+            "copy the predictor folder again",
+        )
     replay(fitted, np.asarray(record["golden"]), folder)
     return Predictor(
         fitted, tuple(record["classes"]), tuple(record["inputs"]), record, record["threshold"], base

@@ -98,6 +98,15 @@ class Race:
             entry.why = f"predicted peak memory {most / 1e9:.1f} GB is above the budget"
         return entry.status != "skipped"
 
+    def memory_short(self, card: Card) -> str:
+        """Why a base cannot be loaded within the memory budget; empty where it can."""
+        most = resident_bytes() + network_memory(card) - PROCESS_BYTES
+        if card.family != "static":  # the first network brings its libraries with it
+            most = max(most, network_memory(card))
+        if not self.memory_bytes or most <= self.memory_bytes:
+            return ""
+        return f"with its network loaded this process would hold {most / 1e6:,.0f} MB, above the budget of {self.memory_bytes / 1e6:,.0f} MB"
+
     def measured_forward(self, base: Base, seconds_a_row: float) -> None:
         """Note what a row of a base's forward pass takes here and now.
 
@@ -118,12 +127,13 @@ class Race:
             bf16_peak=self.machine.bf16_peak / slower,
         )
 
-    def passes_too_slow(self, seconds_a_row: float, first: bool = False) -> bool:
-        """Whether a forward pass over train and test rows would take more than FORWARD_SHARE of the time left; for the first base, more
-        than all of it, and then only where a control has finished: without one there would be nothing to choose."""
-        if first and not any(entry.status == "finished" for entry in self.entries):
+    def passes_too_slow(self, seconds_a_row: float, texts: int, first: bool = False) -> bool:
+        """Whether a forward pass over so many train texts, those that are not stored, and the test rows would take more than
+        FORWARD_SHARE of the time left; for the first base, more than all of it, and then only where a control has finished: without one
+        there would be nothing to choose. Where all are stored there is no pass to pay, and its arms state what the test rows cost."""
+        if not texts or (first and not any(entry.status == "finished" for entry in self.entries)):
             return False
-        rows, share = len(self.train) + self.look_rows, 1.0 if first else FORWARD_SHARE
+        rows, share = texts + self.look_rows, 1.0 if first else FORWARD_SHARE
         return rows * seconds_a_row > share * (self.clock.left - self.reserve())
 
     @staticmethod

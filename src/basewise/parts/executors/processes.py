@@ -10,11 +10,15 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+from basewise.core.errors import RunError
 
 
 def run(function: Callable[[Any], Any], jobs: Iterable[Any], workers: int = 2) -> Iterator[Any]:
-    """Results in the order of the jobs; `function` and jobs must be importable and picklable values."""
+    """Results in the order of the jobs; `function` and jobs must be importable and picklable values. RunError where a worker was ended
+    from outside, as by a system whose memory ran out."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
         try:
@@ -22,3 +26,8 @@ def run(function: Callable[[Any], Any], jobs: Iterable[Any], workers: int = 2) -
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        except BrokenProcessPool as error:
+            raise RunError(
+                "a worker process was ended from outside, perhaps because memory ran out",
+                "give fewer workers, and run the same command again",
+            ) from error
