@@ -214,8 +214,10 @@ def test_the_catalogue_is_sound() -> None:
         assert card.download_bytes > 0 or card.source == "package"
         assert Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
         assert set(bases.describe(card)) >= {"key", "licence", "download", "published sha256", "here"}
+        assert card.hub in card.note, "only where the weights are known to be the same"
         for package in card.locator.get("packages", ()):
             assert package["version"]
+    assert next(c.hub for c in cards if c.key == "minilm-l6") == "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def test_list_and_show(site: Site) -> None:

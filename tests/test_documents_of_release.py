@@ -11,6 +11,7 @@ import pytest
 import released
 from basewise.core.registry import part, parts
 from basewise.core.release import Release
+from basewise.steps.released import base_of
 
 OVERRIDE = {
     "check": "score",
@@ -64,11 +65,22 @@ def test_the_card_has_valid_metadata_and_the_score(record: Release) -> None:
     result = card.data.eval_results[0]
     assert result.metric_value == round(record.score["estimate"], 4)
     assert card.data.model_name == record.name
+    assert card.data.base_model is None, "no id of the hub is known"
     if record.base:
-        assert card.data.base_model == [record.base["key"]]
+        assert f"Base {record.base['key']} " in card.text
+        hub = "sentence-transformers/all-MiniLM-L6-v2"
+        known = ModelCard(part("documents", "card").text(replace(record, base={**record.base, "hub": hub})))
+        assert known.data.base_model == [hub]
     if card.data.license == "other":
         assert card.data.license_link == "LICENSE"
     assert f"{record.score['low']:.3f}" in card.text
+
+
+def test_a_base_of_random_weights_is_no_ones_on_the_hub(tmp_path: Path) -> None:
+    base = {"key": "minilm-l6", "digest": "ab" * 32, "hub": "sentence-transformers/all-MiniLM-L6-v2"}
+    for seed, hub in ((None, base["hub"]), (0, "")):
+        found = base_of({"base": {**base, "random_seed": seed}}, tmp_path)
+        assert found is not None and found["hub"] == hub
 
 
 def test_the_bill_of_materials_is_cyclonedx_1_7(record: Release) -> None:

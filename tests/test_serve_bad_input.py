@@ -133,6 +133,26 @@ def test_unknown_tasks_routes_and_methods(made: Any) -> None:
         assert message(answer)
 
 
+def test_a_head_is_a_get_without_its_body_and_a_405_names_what_may_be_asked(made: Any) -> None:
+    service, app, _ = made
+    for path in ("/health", "/ready", "/docs", "/v1/tasks"):
+        head, get = call(app, "HEAD", path), call(app, "GET", path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == get.headers["content-length"]
+    assert call(app, "HEAD", "/nowhere").status_code == 404
+    for method, path, allowed in (
+        ("POST", "/health", "GET, HEAD"),
+        ("GET", PATH, "POST"),
+        ("HEAD", PATH, "POST"),
+        ("PUT", "/v1/admin/tasks", "GET, HEAD, POST"),
+        ("GET", "/v1/admin/tasks/tickets", "DELETE"),
+    ):
+        answer = call(app, method, path)
+        assert (answer.status_code, answer.headers.get("Allow")) == (405, allowed), path
+    service.link.ready.clear()
+    assert call(app, "HEAD", "/ready").status_code == 503
+
+
 def test_keys_open_their_own_tasks_until_they_expire(made: Any) -> None:
     service, app, worker = made
     keys = {
@@ -247,6 +267,13 @@ def test_a_request_counts_once_against_its_key_on_every_route(made: Any) -> None
     headers = {"Authorization": f"Bearer {service.keys.add('other', tasks=('another',))}"}
     content = b'{"model": "tiny", "input": "a"}'
     assert call(app, "POST", "/v1/embeddings", content=content, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t\n"])
+def test_a_key_without_a_name_is_refused(made: Any, name: str) -> None:
+    with pytest.raises(InputError, match="whose key"):
+        made[0].keys.add(name)
+    assert not made[0].keys.any
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 1e12])

@@ -734,6 +734,16 @@ def test_a_message_comes_out_as_it_went_in(header: dict[str, Any], content: byte
     assert frames.read(io.BytesIO(packed[:-1])) is None
 
 
+def test_a_socket_whose_other_side_was_killed_is_at_its_end() -> None:
+    import socket
+
+    ours, theirs = socket.socketpair()
+    with theirs, theirs.makefile("rb") as file:
+        theirs.sendall(frames.pack({"id": 1}))  # unread when the other side goes: a reset
+        ours.close()
+        assert frames.read(file) is None
+
+
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(1, 600), min_size=1, max_size=30), st.floats(0, 100)),

@@ -55,6 +55,8 @@ class Card:
     terms: str = ""
     """Name of terms that a person must accept first; empty where the licence alone is enough."""
     note: str = ""
+    hub: str = ""
+    """Id ("owner/model") on the Hugging Face hub of the very same weights; empty where there is none or it is not known for sure."""
     fallback: bool = False
     """Taken by `choose` only where no other base can be had."""
 

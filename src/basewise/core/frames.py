@@ -39,12 +39,15 @@ def header_of(text: bytes) -> dict[str, Any]:
 
 
 def read(file: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """The next message of a blocking stream; None at its end, also in the middle of a message."""
-    head = file.read(LENGTHS.size)
-    if head is None or len(head) < LENGTHS.size:
+    """The next message of a blocking stream; None at its end, also in the middle of a message or where the other side was killed."""
+    try:
+        head = file.read(LENGTHS.size)
+        if head is None or len(head) < LENGTHS.size:
+            return None
+        header, body = sizes(head)
+        rest = file.read(header + body)
+    except OSError:  # a socket with unread messages is reset, not closed, when its process dies
         return None
-    header, body = sizes(head)
-    rest = file.read(header + body)
     if rest is None or len(rest) < header + body:
         return None
     return header_of(rest[:header]), rest[header:]

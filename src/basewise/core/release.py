@@ -29,7 +29,8 @@ class Release:
     name, id          its name; the sha256 of the record and of the predictor's files: its version
     chosen            name of its trial in evidence.parquet
     kind              "classify"; `classes`, `inputs`, `target` as in the task
-    base              {"key", "digest", "licence", "family", "parameters", "source", "training_data", "inside"} or None;
+    base              {"key", "digest", "licence", "family", "parameters", "source", "training_data", "hub", "inside"} or
+                      None; "hub": id of the same weights on the Hugging Face hub, or "";
                       "inside": "base" (the folder that holds its weights) | "" (needed on the other side)
     threshold         answers below this top probability abstain (None: never); errs at most `promised_risk` above it
     conformal         {"alpha", "least_probability", "n", "low", "high"}: a class belongs to the set from this probability on,

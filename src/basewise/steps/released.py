@@ -94,7 +94,9 @@ def base_of(record: Json, building: Path) -> Json | None:
         "training_data",
         "terms",
     )
-    return {**{k: base.get(k) for k in keys}, "random_seed": base.get("random_seed"), "inside": inside}
+    seed = base.get("random_seed")
+    hub = "" if seed is not None else base.get("hub") or ""  # random weights are no one's
+    return {**{k: base.get(k) for k in keys}, "hub": hub, "random_seed": seed, "inside": inside}
 
 
 def limitations_of(candidate: Candidate, results: list[CheckResult]) -> list[str]:

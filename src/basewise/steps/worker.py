@@ -6,6 +6,7 @@ release happens beside them in its own thread; texts are generated in another (`
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -143,3 +144,5 @@ def main(handle: int) -> None:
     )  # Ctrl-C is the service's business, which then closes the socket
     with threadpool_limits(1, "blas"):  # heads are small, and numpy's threads would fight with the network's
         Worker(socket.socket(fileno=handle)).run()
+    # nothing is left to be written; threads that still compute would be torn down midway, and torch then aborts
+    os._exit(0)

@@ -100,7 +100,12 @@ class Keys:
         seconds: float | None = None,
         rate: int = 0,
     ) -> str:
-        """Make a key; the whole of it, which is shown only here. `seconds` until it expires."""
+        """Make a key; the whole of it, which is shown only here. `seconds` until it expires. InputError for a blank name, a negative
+        rate or a time that is none."""
+        if not name.strip():
+            raise InputError(
+                f"the key's name is {name!r}", "say whose key it is, so that it can be taken back"
+            )
         if rate < 0 or (seconds is not None and not 0 < seconds <= MOST_SECONDS):
             raise InputError(
                 "a key's rate is negative, or its time is not between 0 and 100 years",

@@ -53,9 +53,12 @@ class Outermost:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # a probe's HEAD is a GET whose body is not sent
+        head = scope["method"] == "HEAD"
+        inner = {**scope, "method": "GET"} if head else scope
         began, status = time.perf_counter(), 0
         request_id = secrets.token_hex(8)
-        state = scope.setdefault("state", {})
+        state = inner["state"] = scope.setdefault("state", {})
         state["id"] = request_id
 
         async def sending(message: Any) -> None:
@@ -63,19 +66,21 @@ class Outermost:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
-            if (name := _asked_task(scope)) is not None and self.service.predict is not None:
-                await self._predict(name, scope, receive, sending)
+            if (name := _asked_task(inner)) is not None and self.service.predict is not None:
+                await self._predict(name, inner, receive, sending)
             else:
-                await self.app(scope, receive, sending)
+                await self.app(inner, receive, sending)
         except Exception as error:  # noqa: BLE001 - a client gets an answer, the log the kind of error
             LOG.error(json.dumps({"event": "error", "request": request_id, "error": type(error).__name__}))
             if not status:
                 await answer_of(refusal_of(error), request_id)(scope, receive, sending)
         spent = time.perf_counter() - began
-        route = state.get("route") or getattr(scope.get("route"), "path", "unknown")
+        route = state.get("route") or getattr(inner.get("route"), "path", "unknown")
         self.service.metrics.seen(route, status, spent)
         if LOG.isEnabledFor(logging.INFO):
             line = {"request": request_id, "method": scope["method"], "route": route, "status": status}

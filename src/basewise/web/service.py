@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from basewise import __version__
 from basewise.core.errors import BasewiseError, InputError, RunError
@@ -259,6 +260,13 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """What the routes of a path take."""
+    there = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    found = {method for route in there for method in getattr(route, "methods", None) or ()}
+    return found | {"HEAD"} if "GET" in found else found
+
+
 def create_app(service: Service) -> Any:
     """The ASGI application of a service."""
     from basewise.web import admin_routes, openai_routes, predict_routes, watch_routes
@@ -274,7 +282,12 @@ def create_app(service: Service) -> Any:
     app = FastAPI(title="basewise", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
 
     async def refuse(request: Request, error: Exception) -> Response:
-        return answer_of(refusal_of(error), request.state.id)
+        answer = answer_of(refusal_of(error), request.state.id)
+        if isinstance(error, HTTPException):
+            answer.headers.update(error.headers or {})
+            if error.status_code == 405:  # the framework names only what the first of a path's routes takes
+                answer.headers["Allow"] = ", ".join(sorted(_methods(app, request)))
+        return answer
 
     for kind in (Refusal, WorkerError, BasewiseError, HTTPException, Exception):
         app.add_exception_handler(kind, refuse)

@@ -51,16 +51,18 @@ def metadata(release: Release) -> str:
         for score in [release.score]
         if score.get("estimate") is not None  # a release can be overridden without one
     ]
-    base = release.base
+    hub = (release.base or {}).get(
+        "hub"
+    )  # the hub takes any other name for a model of its own; the text has our key
     data = ModelCardData(
         license=known or "other",
         **named,
         library_name="basewise",
         pipeline_tag="text-classification",
         tags=["basewise", release.method, *(["overridden"] if release.overrides else [])],
-        base_model=[base["key"]] if base else None,
+        base_model=[hub] if hub else None,
         base_model_relation=("finetune" if release.method in ("full", "contrast") else "adapter")
-        if base
+        if hub
         else None,
         metrics=["accuracy"],
         model_name=release.name,

@@ -90,6 +90,7 @@ def card_of(name: str) -> Card:
         context=positions_of(config),
         provides=part("sources", "folder").provided(config),
         locator={"repository": repository, "revision": snapshot.name},
+        hub=repository,
     )
 
 

@@ -25,6 +25,7 @@ def card_of(other: Card) -> Card:
         source="scratch",
         locator={"card": other.to_dict()},
         weights_sha256=None,
+        hub="",
         training_data="none: random weights",
     )
 
