@@ -374,6 +374,16 @@ def test_bf16_is_near_and_auto_settles(tmp_path: Path, monkeypatch: pytest.Monke
     assert Causal(base, "auto").precision == first
 
 
+def test_a_short_context_with_learned_positions_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.engine import fidelity
+
+    monkeypatch.setattr(fidelity, "candidate", lambda *_: "bf16")
+    causal = Causal(tiny_decoders.decoder(tmp_path, "gpt2", n_positions=32), "auto")
+    assert causal.context == 32 and causal.precision in ("bf16", "fp32")
+
+
 def test_the_exact_twin_keeps_to_the_same_memory(opened: dict[str, Causal]) -> None:
     """A limit under which fp32 takes smaller passes than its own."""
     base = opened["llama"].base
