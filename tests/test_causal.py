@@ -223,6 +223,16 @@ def test_boundaries(opened: dict[str, Causal]) -> None:
     assert a == b
 
 
+def test_a_context_of_white_space_has_the_beginning_token_before_what_is_scored(tmp_path: Path) -> None:
+    """As lm-evaluation-harness: the context without its end, encoded with special tokens, is <s>."""
+    causal = Causal(tiny_decoders.spm_decoder(tmp_path), "fp32")
+    requests = [("  ", "yes"), ("\n", "yes"), ("the ", "yes")]
+    pairs = [causal.encode_pair(*request) for request in requests]
+    assert pairs[0] == ([1], causal.encode("  yes")[1:]) and pairs[1] == ([1], causal.encode("\nyes")[1:])
+    assert causal._pairs(requests) == pairs
+    assert causal.score(requests[:1]).tokens[0] == len(causal.encode("  yes", special=False))
+
+
 def test_too_long_contexts_lose_their_left_end(opened: dict[str, Causal]) -> None:
     causal = opened["gpt2"]
     draw = np.random.default_rng(0)
@@ -372,6 +382,16 @@ def test_bf16_is_near_and_auto_settles(tmp_path: Path, monkeypatch: pytest.Monke
     first = Causal(base, "auto").precision
     assert first in ("bf16", "fp32")
     assert Causal(base, "auto").precision == first
+
+
+def test_a_short_context_with_learned_positions_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.engine import fidelity
+
+    monkeypatch.setattr(fidelity, "candidate", lambda *_: "bf16")
+    causal = Causal(tiny_decoders.decoder(tmp_path, "gpt2", n_positions=32), "auto")
+    assert causal.context == 32 and causal.precision in ("bf16", "fp32")
 
 
 def test_the_exact_twin_keeps_to_the_same_memory(opened: dict[str, Causal]) -> None:

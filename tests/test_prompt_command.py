@@ -53,6 +53,8 @@ def test_choices_are_scored(folder: Path) -> None:
     logits = sums * (10 / 3) / np.array([4, 3, 3])
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     np.testing.assert_allclose(list(record["probabilities"].values()), expected, atol=1e-4)
+    np.testing.assert_allclose(list(record["log_probabilities"].values()), sums, atol=1e-3)
+    assert record["tokens"] == 6 and record["seconds"] > 0 and "ended" not in record
     plain = tiny.command("prompt", folder, "the film was", "--choices", "good,bad")
     assert "%" in plain.out and "tokens scored" in plain.err
 
@@ -63,6 +65,9 @@ def test_a_text_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
     rows = tmp_path / "p.jsonl"
     rows.write_text('{"prompt": "one\u2028two"}\n"three\x85four"\r\n', "utf-8")
     assert read_prompts(rows) == ["one\u2028two", "three\x85four"]
+    marked = tmp_path / "marked.jsonl"
+    marked.write_text('{"prompt": "one"}\n', "utf-8-sig")
+    assert read_prompts(marked) == ["one"]
 
 
 def test_a_file_of_prompts(folder: Path, tmp_path: Path) -> None:
@@ -75,6 +80,7 @@ def test_a_file_of_prompts(folder: Path, tmp_path: Path) -> None:
         said = tiny.command("prompt", folder, "--file", path, "--most-tokens", 5, "--json")
         assert said.code == 0, said.err
         found.append([json.loads(line) for line in said.out.splitlines()])
+        assert all(record.pop("seconds") > 0 for record in found[-1])
     assert found[0] == found[1]
     assert [r["prompt"] for r in found[0]] == ["the film", "question: red?"]
     said = tiny.command("prompt", folder, "--file", lines, "--most-tokens", 5)
@@ -116,6 +122,39 @@ def test_a_chat_keeps_what_was_said(folder: Path) -> None:
     assert len(chat.messages) < 60
 
 
+def test_answers_take_what_is_left_of_a_short_context(folder: Path) -> None:
+    """256 tokens are what is said where nothing is; this base reads 256 in all."""
+    said = tiny.command("prompt", folder, "the film was", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["tokens"] <= 253
+    causal = steps.open_base(str(folder))
+    assert steps.fitted(causal, ["x", "x" * 200], Sampling(), ()).most_tokens == 56
+    tiny.refused(tiny.command("prompt", folder, "x" * 300), "the prompt has 300 tokens")
+    talk = tiny.command("prompt", folder, stdin=b"good?\nbad?\n\n")
+    assert talk.code == 0 and talk.err.count("a second") == 2, talk.err
+
+
+def test_the_prompt_with_the_most_tokens_is_the_longest(folder: Path, tmp_path: Path) -> None:
+    """Words are a token and other letters one each: more characters are not more tokens. With choices nothing is cut."""
+    lines = tmp_path / "p.txt"
+    lines.write_text("question " * 60 + "\n" + "x" * 270 + "\n", "utf-8")
+    said = tiny.command("prompt", folder, "--file", lines, "--choices", "good,bad")
+    tiny.refused(said, "prompt 2 of 2 has 270 tokens")
+
+
+def test_a_line_that_is_too_long_does_not_end_a_chat(folder: Path) -> None:
+    lines = b"good?\n" + b"x" * 300 + b"\n\xff\nbad?\n\n"
+    said = tiny.command("prompt", folder, "--most-tokens", 6, stdin=lines)
+    assert said.code == 0 and said.err.count("a second") == 2
+    assert said.err.count("error: ") == 2 and "reads (256)" in said.err and "not UTF-8" in said.err
+    chat = steps.Chat(steps.open_base(str(folder)), Sampling(most_tokens=6))
+    list(chat.say("good?"))
+    before = list(chat.messages)
+    with pytest.raises(steps.InputError):
+        list(chat.say("x" * 300))
+    assert chat.messages == before and len(before) == 2
+
+
 def test_ctrl_c_keeps_what_was_answered(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +187,9 @@ def test_what_cannot_be_asked(folder: Path, tmp_path: Path) -> None:
     tiny.refused(tiny.command(*ask, "--file", tmp_path / "none.txt"), "none.txt")
     tiny.refused(tiny.command(*ask, "--choices", "a,b"), "no prompt")
     tiny.refused(tiny.command(*ask, "x" * 300), "reads (256)")
+    tiny.refused(tiny.command(*ask, "a\udcff"), "not UTF-8")
+    tiny.refused(tiny.command(*ask, "a", "--choices", "b,\udcff"), "not UTF-8")
+    tiny.refused(tiny.command(*ask, "a", "--choices", "b,c", "--temperature", "0.8:1"), "temperature")
     for name, content, word in (
         ("e.txt", "\n", "no prompt"),
         ("b.jsonl", "{", "line 1"),

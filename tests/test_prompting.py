@@ -23,6 +23,7 @@ from basewise.engine.prompting import (
     demonstrations,
     label_scores,
     verbalise,
+    within,
 )
 from basewise.engine.recalibrate import KINDS, choose_calibration, fit_calibration
 
@@ -109,6 +110,26 @@ def test_label_scores_are_those_of_the_texts_themselves(causal: Causal) -> None:
     assert prompt.labels[0][-1] == causal.encode("\n")[0], "one label begins another: a line ends them"
     with pytest.raises(InputError, match="leave"):
         build_prompt(causal, template, words, [("word " * 40, "good")] * 40)
+
+
+@pytest.mark.parametrize("asked", ["Which?\n\nthe {text}\nno: {label}", "the {text}\nno: {label}"])
+def test_pieces_are_the_tokens_of_the_whole_text(asked: str, tmp_path: Path) -> None:
+    """A tokenizer that puts a space before whatever it is given, and a beginning token before a text."""
+    causal = Causal(tiny_decoders.spm_decoder(tmp_path), "fp32")
+    template = Template.of(asked)
+    for shown in ([("yes", "good")], []):
+        prompt = build_prompt(causal, template, ("good", "bad"), shown)
+        said = template.instruction + "".join(template.shown(*row) for row in shown)
+        found = prompt.requests(causal, ["yes", "no the"])
+        spelt = [list(before) + list(label) for before, label in found]
+        texts = [f"{said}the {t}\nno: {w}" for t in ("yes", "no the") for w in ("good", "bad")]
+        assert spelt == [causal.encode(text) for text in texts]
+        assert spelt[0][0] == 1 and all(len(label) == 1 for _, label in found)
+
+
+def test_pieces_of_byte_level_tokenizers_are_their_own(causal: Causal) -> None:
+    for piece in (" good", "good", "\nLabel:", "Text: the film", "\n", " ->"):
+        assert within(causal, piece) == causal.encode(piece, special=False)
 
 
 @given(st.integers(0, 1000), st.integers(2, 5), st.integers(0, 60))

@@ -84,6 +84,8 @@ def test_a_mapping_is_pairs() -> None:
     assert read_mapping(" joy = positive ,anger=negative") == {"joy": "positive", "anger": "negative"}
     with pytest.raises(InputError):
         read_mapping("")
+    with pytest.raises(InputError, match="two classes, 'x' and 'y'"):
+        read_mapping("a=x,b=x,a=y")
 
 
 def test_one_arm_alone_has_no_difference() -> None:

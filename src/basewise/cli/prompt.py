@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from basewise.core.errors import InputError
+from basewise.core.errors import BasewiseError, InputError
 
 
 def prompt(
@@ -27,7 +27,10 @@ def prompt(
     shots: Annotated[
         str | None, typer.Option(help="Labelled rows to show first, as a table for choose.")
     ] = None,
-    most_tokens: Annotated[int, typer.Option(help="The most tokens of an answer.")] = 256,
+    most_tokens: Annotated[
+        int | None,
+        typer.Option(help="The most tokens of an answer; else 256, or what a prompt leaves of the context."),
+    ] = None,
     temperature: Annotated[
         str, typer.Option(help="0 takes the likeliest token; 0.8 draws, 0.8:7 draws with seed 7.")
     ] = "0",
@@ -41,9 +44,13 @@ def prompt(
     from basewise.engine.generate import Sampling
     from basewise.steps import prompt as steps
 
+    for given in (text, choices):
+        _readable(given)
     heat, seed = _drawing(temperature)
+    if choices is not None and heat:
+        raise InputError("choices and a temperature came", "leave the temperature out: choices are scored")
     options = Sampling(
-        most_tokens=most_tokens,
+        most_tokens=256 if most_tokens is None else most_tokens,
         temperature=heat,
         seed=seed,
         choices=checked_choices(choices.split(",")) if choices is not None else (),
@@ -56,9 +63,11 @@ def prompt(
         typer.echo(causal.why, err=True)
     if not prompts and (shots or choices or as_json):
         raise InputError("no prompt came", "give one, or a file of prompts with --file")
+    if most_tokens is None and prompts:
+        options = steps.fitted(causal, prompts, options, shown)
     try:
         if not prompts:
-            _chat(steps.Chat(causal, options))
+            _chat(steps.Chat(causal, options, fit=most_tokens is None))
         elif len(prompts) == 1 and not (options.choices or shown or as_json):
             _stream(causal, prompts[0], options)
         else:
@@ -79,6 +88,16 @@ def _answer(answer: Any, causal: Any, prompts: list[str], options: Any, shown: A
             tokens, seconds = tokens + reply.tokens, seconds + reply.seconds
             _show(reply, as_json, len(prompts) > 1)
     _speed(tokens, seconds, "scored" if options.choices else "generated")
+
+
+def _readable(text: str | None) -> None:
+    """InputError for bytes that are no letters; Python hands them on as lone surrogates."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{text!a} is not UTF-8", "set the terminal to UTF-8, or give the prompt in a file"
+        ) from None
 
 
 def _drawing(text: str) -> tuple[float, int]:
@@ -132,6 +151,10 @@ def _chat(chat: Any) -> None:
     chat.causal.chat(
         [{"role": "user", "content": ""}]
     )  # a base without a template is refused before anyone types
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(
+            encoding="utf-8", errors="surrogateescape"
+        )  # refused a line, not the whole chat
     typer.echo("An empty line ends the chat.", err=True)
     while True:
         sys.stderr.write("> ")
@@ -139,8 +162,13 @@ def _chat(chat: Any) -> None:
         line = sys.stdin.readline().strip()
         if not line:
             return
-        for piece in chat.say(line):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+        try:
+            _readable(line)
+            for piece in chat.say(line):
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        except BasewiseError as error:
+            typer.echo(f"error: {error}", err=True)
+            continue
         sys.stdout.write("\n")
         _speed(chat.tokens, chat.seconds, "generated")

@@ -102,7 +102,9 @@ class Causal:
         spaces = len(context) - len(context.rstrip())
         if spaces:
             context, continuation = context[:-spaces], context[-spaces:] + continuation
-        before = self.encode(context) if context else []
+        before = self.encode(
+            context
+        )  # of white space alone what stands before any text, as lm-evaluation-harness has it
         return before, self.encode(context + continuation)[len(before) :]
 
     def score(
@@ -144,14 +146,13 @@ class Causal:
     def _pairs(self, requests: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """`encode_pair` of every request, texts in batches and each context once."""
         pairs: list[tuple[list[int], list[int]]] = []
-        known: dict[str, list[int]] = {"": []}
         split = []
         for context, continuation in requests:
             bare = context.rstrip()
             split.append((bare, context[len(bare) :] + continuation))
-        fresh = [text for text in dict.fromkeys(bare for bare, _ in split) if text]
-        known.update(zip(fresh, self._encode_all(fresh), strict=True))
-        wholes = self._encode_all([before + after for before, after in split])
+        fresh = list(dict.fromkeys(bare for bare, _ in split))
+        known = dict(zip(fresh, self.encode_all(fresh), strict=True))
+        wholes = self.encode_all([before + after for before, after in split])
         for (context, continuation), (bare, _), whole in zip(requests, split, wholes, strict=True):
             before = known[bare]
             pairs.append(
@@ -159,13 +160,13 @@ class Causal:
             )
         return pairs
 
-    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, in one call where none begins with the prefix token's text."""
         prefix = self.decode([self.prefix_token])
         batched = hasattr(self.tokenizer, "backend_tokenizer")
         if not texts or not batched or (prefix and any(text.startswith(prefix) for text in texts)):
             return [self.encode(text) for text in texts]
-        return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=True)["input_ids"]]
+        return [list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=True)["input_ids"]]
 
     def score_tokens(
         self,

@@ -75,7 +75,7 @@ def settle(base: Base, asked: str, tokenizer: Any, prompts: Sequence[str] = ()) 
         chosen = tried if record["holds"] else "fp32"
         return Settled(chosen, Decoder(base, chosen), why.format(chosen))
     exact, near = exact if exact is not None else Decoder(base, "fp32"), Decoder(base, tried)
-    record = compare(exact, near, [encoded(tokenizer, text) for text in TEXTS])
+    record = compare(exact, near, [encoded(tokenizer, text)[: _context(exact)] for text in TEXTS])
     with contextlib.suppress(BasewiseError):  # a cache that cannot be written: verified again next time
         write_json(path, {**_read(path), tried: record})
     chosen, decoder = (tried, near) if record["holds"] else ("fp32", exact)
@@ -90,8 +90,7 @@ def _whole(base: Base, rows: list[list[int]], tokenizer: Any) -> Settled | None:
     if torch.cuda.is_available() or not whole_numbers():
         return None
     exact, near = Decoder(base, "fp32"), Decoder(base, "int8")
-    context = int(getattr(exact.model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
-    longest = max(2, min(MOST_VERIFIED, context) - AHEAD)
+    longest = max(2, min(MOST_VERIFIED, _context(exact)) - AHEAD)
     chosen = [row[-longest:] for row in rows[:: max(1, len(rows) // PROMPTS)][:PROMPTS] if row]
     said = "on your prompts and what follows them"
     if sum(map(len, chosen)) + AHEAD * len(chosen) < LEAST_VERIFIED:
@@ -108,6 +107,11 @@ def _whole(base: Base, rows: list[list[int]], tokenizer: Any) -> Settled | None:
     if holds:
         return Settled("int8", near, f"int8: {numbers}")
     return Settled("fp32", exact, f"int8 was asked for, but {numbers}")
+
+
+def _context(decoder: Decoder) -> int:
+    """The most tokens that the network reads, as far as its configuration says."""
+    return int(getattr(decoder.model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
 
 
 def continued(decoder: Decoder, rows: list[list[int]], ahead: int) -> list[list[int]]:

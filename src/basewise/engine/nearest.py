@@ -16,9 +16,8 @@ import numpy as np
 from basewise.core.base import Base
 from basewise.core.task import Examples
 from basewise.engine.probe import unit
-from basewise.engine.prompting import Prompt, Template, most_prefix, short_text
+from basewise.engine.prompting import Prompt, Template, most_prefix, short_text, within
 from basewise.engine.shots import in_turn
-from basewise.engine.tokens import CHARACTERS_PER_TOKEN
 
 SHOWN = 8
 """Rows shown before each text."""
@@ -71,11 +70,7 @@ def pool_of(
     centre = matrix.mean(0)
     keep = np.sort(in_turn(known.labels, np.arange(len(known)))[:POOL_ROWS])
     shown = tuple(
-        tuple(
-            reader.encode(
-                template.shown(short_text(reader, known.texts[i]), words[known.labels[i]]), special=False
-            )
-        )
+        tuple(within(reader, template.shown(short_text(reader, known.texts[i]), words[known.labels[i]])))
         for i in keep
     )
     classes = max(int((known.counts > 0).sum()), 1)
@@ -98,8 +93,7 @@ def requests(
             if len(rows) + len(pool.shown[i]) > most:
                 break
             rows = [*pool.shown[i], *rows]
-        own = reader.encode(prompt.head + text[: room * CHARACTERS_PER_TOKEN], special=False)
-        before = [*prompt.prefix, *rows, *own[:room], *prompt.between]
+        before = [*prompt.prefix, *rows, *prompt.own(reader, text, room), *prompt.between]
         made += [(before, label) for label in prompt.labels]
     return made
 

@@ -34,7 +34,8 @@ def save_prompt(
     from safetensors.numpy import save
 
     labels, lengths = ragged(prompt.labels)
-    record = {"head": prompt.head, "room": prompt.room, "kind": calibration.kind, "norm": calibration.norm}
+    record = {"head": prompt.head, "room": prompt.room, "follows": prompt.follows}
+    record |= {"kind": calibration.kind, "norm": calibration.norm}
     tensors = {
         "prefix": np.array(prompt.prefix, np.int64),
         "between": np.array(prompt.between, np.int64),
@@ -60,6 +61,7 @@ def load_prompt(folder: Path) -> tuple[Prompt, Calibration, dict[str, Any], dict
         tuple(tensors["between"].tolist()),
         tuple(rows_of(tensors["labels"], tensors["lengths"])),
         record["room"],
+        bool(record.get("follows", False)),
     )
     calibration = Calibration(
         record["kind"], record["norm"], tensors["weight"], tensors["scale"], tensors["shift"]

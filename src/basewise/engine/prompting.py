@@ -1,7 +1,7 @@
 """A classification task in words: a template, words for the labels, demonstrations, and the requests that score each label.
 
 The instruction and the demonstrations come first and are the same for every text, so that the scorer computes them once. They,
-a text and a label are encoded apart: a text that is too long is cut and nothing else moves.
+a text and a label are encoded apart, each as it stands within a text: a text that is too long is cut and nothing else moves.
 """
 
 from __future__ import annotations
@@ -102,22 +102,43 @@ def _letters(index: int) -> str:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids: `prefix` (P,), `between`, and of each label; `head` text; `room` tokens for a text with its head."""
+    """Token ids: `prefix` (P,), `between`, and of each label; `head` text; `room` tokens for a text with its head; `follows`:
+    whether words stand before the head (not where the prefix is a beginning token alone, nor in files of older versions)."""
 
     prefix: tuple[int, ...]
     head: str
     between: tuple[int, ...]
     labels: tuple[tuple[int, ...], ...]
     room: int
+    follows: bool = False
+
+    def own(self, reader: Any, text: str, room: int) -> list[int]:
+        """At most `room` token ids of a text with its head."""
+        said = self.head + text[: room * CHARACTERS_PER_TOKEN]
+        return (within(reader, said) if self.follows else list(reader.encode(said, special=False)))[:room]
 
     def requests(self, causal: Any, texts: Sequence[str]) -> list[tuple[list[int], tuple[int, ...]]]:
         """n x C requests, text by text; those of a text hold the same list."""
         made = []
         for text in texts:
-            own = causal.encode(self.head + text[: self.room * CHARACTERS_PER_TOKEN], special=False)
-            before = [*self.prefix, *own[: self.room], *self.between]
+            before = [*self.prefix, *self.own(causal, text, self.room), *self.between]
             made += [(before, label) for label in self.labels]
         return made
+
+
+def within(reader: Any, piece: str) -> list[int]:
+    """Token ids of a piece as they stand within a text. Tokenizers such as Llama-2's put a space before whatever they are given,
+    so that a piece encoded alone begins with a token that no whole text has; of others these are the piece's own."""
+    own = list(reader.encode(piece, special=False))
+    line, letter, both = (list(reader.encode(text, special=False)) for text in ("\n", "a", "\na"))
+    if both == [*line, *letter]:
+        return own
+    for anchor in ("\n", "a"):
+        before = list(reader.encode(anchor, special=False))
+        whole = list(reader.encode(anchor + piece, special=False))
+        if before and whole[: len(before)] == before:
+            return whole[len(before) :]
+    return own
 
 
 def build_prompt(
@@ -127,24 +148,24 @@ def build_prompt(
 
     Raises InputError where not even a short text fits beside it.
     """
-    labels = [tuple(causal.encode(template.gap + word, special=False)) for word in words]
+    labels = [tuple(within(causal, template.gap + word)) for word in words]
     if any(a != b and a == b[: len(a)] for a in labels for b in labels):
-        end = tuple(causal.encode("\n", special=False))
+        end = tuple(within(causal, "\n"))
         labels = [(*label, *end) for label in labels]
-    between = tuple(causal.encode(template.between, special=False))
+    between = tuple(within(causal, template.between))
     instruction = template.instruction
     if len(causal.encode(instruction)) > most_prefix(causal):
         instruction = ""
     demonstrations = "".join(template.shown(short_text(causal, text), word) for text, word in shown)
     whole = instruction + demonstrations
-    prefix = tuple(causal.encode(whole)) if whole else ()
+    prefix = tuple(causal.encode(whole))  # without words still the beginning token, where the base has one
     room = causal.context + 1 - len(prefix) - len(between) - max(map(len, labels))
     if room < 8:
         raise InputError(
             f"instruction, {len(shown)} demonstrations and label names leave {room} of {causal.context} tokens for a text",
             "give fewer shots, a shorter template or a base with a longer context",
         )
-    return Prompt(prefix, template.head, between, tuple(labels), min(room, TEXT_TOKENS))
+    return Prompt(prefix, template.head, between, tuple(labels), min(room, TEXT_TOKENS), bool(whole))
 
 
 def most_prefix(causal: Any) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.base import SCORE, Base
-from basewise.core.errors import InputError, RunError
+from basewise.core.errors import BasewiseError, InputError, RunError
 from basewise.core.files import Progress, home, silent
 from basewise.core.hashing import digest_json
 from basewise.core.registry import keys, part
@@ -36,8 +36,8 @@ KEPT_PROMPTS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """The answer to one prompt. `probabilities`: of each choice, where choices were given; `tokens` generated, `seconds` spent
-    on the job that it was part of, shared out over its prompts."""
+    """The answer to one prompt. `probabilities` and `log_probabilities` (nats, of all tokens): of each choice, where choices were
+    given; `tokens` generated or scored, `seconds` spent on the job that it was part of, shared out over its prompts."""
 
     prompt: str
     text: str
@@ -45,13 +45,16 @@ class Reply:
     seconds: float = 0.0
     ended: str = ""
     probabilities: dict[str, float] = field(default_factory=dict)
+    log_probabilities: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON lines."""
         record: dict[str, Any] = {"prompt": self.prompt, "answer": self.text}
-        if self.probabilities:
-            return {**record, "probabilities": {k: round(v, 6) for k, v in self.probabilities.items()}}
-        return {**record, "tokens": self.tokens, "ended": self.ended}
+        for name in ("probabilities", "log_probabilities"):
+            if found := getattr(self, name):
+                record[name] = {choice: round(value, 6) for choice, value in found.items()}
+        record |= {"tokens": self.tokens, "seconds": round(self.seconds, 4)}
+        return {**record, "ended": self.ended} if self.ended else record
 
 
 def open_base(
@@ -89,7 +92,7 @@ def split_precision(name: str, usual: str = "auto") -> tuple[str, str]:
 def read_prompts(path: Path) -> list[str]:
     """Prompts of a file: JSON lines (texts, or objects with prompt, text or question), else a line each; empty lines are none."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other ends of lines
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the prompts in {path}: {error}", "give a text or JSON lines file"
@@ -235,9 +238,10 @@ def _choose(
             text=choices[int(row.argmax())],
             tokens=int(count),
             probabilities=dict(zip(choices, map(float, row), strict=True)),
+            log_probabilities=dict(zip(choices, map(float, logs), strict=True)),
         )
-        for prompt, row, count in zip(
-            prompts, shares, scores.tokens.reshape(len(asked), -1).sum(1), strict=True
+        for prompt, row, logs, count in zip(
+            prompts, shares, sums, scores.tokens.reshape(len(asked), -1).sum(1), strict=True
         )
     ]
 
@@ -246,12 +250,13 @@ def _check_room(
     causal: Any, asked: Sequence[str], shots: Sequence[tuple[str, str]], options: Sampling
 ) -> None:
     """InputError where a prompt does not fit: by how much, and how many shots would."""
-    longest = max(asked, key=len, default="")
-    tokens = len(causal.encode(longest))
+    lengths = [len(tokens) for tokens in causal.encode_all(asked)]
+    tokens = max(lengths, default=0)
     wanted = max((len(causal.encode(c)) for c in options.choices), default=options.most_tokens)
     over = tokens + wanted - causal.context
     if over <= 0:
         return
+    which = "the prompt" if len(asked) == 1 else f"prompt {lengths.index(tokens) + 1} of {len(asked)}"
     fix = "shorten it, or generate fewer tokens"
     if shots:
         each = [len(causal.encode(f"{text}\nAnswer: {label}\n\n")) for text, label in shots]
@@ -259,36 +264,56 @@ def _check_room(
         kept = max(0, len(shots) - dropped)
         fix = f"give at most {kept} shots instead of {len(shots)}" if kept else f"leave the shots out; {fix}"
     raise InputError(
-        f"the longest prompt has {tokens:,} tokens; with {wanted:,} for the answer that is {over:,} more than"
+        f"{which} has {tokens:,} tokens; with {wanted:,} for the answer that is {over:,} more than"
         f" {causal.base.key} reads ({causal.context:,})",
         fix,
     )
 
 
+def fitted(
+    causal: Any, prompts: Sequence[str], options: Sampling, shots: Sequence[tuple[str, str]] = ()
+) -> Sampling:
+    """The options with as many tokens as the longest prompt leaves of the context, at most what they say and at least 1."""
+    longest = max((len(tokens) for tokens in causal.encode_all(with_shots(prompts, shots))), default=0)
+    return replace(options, most_tokens=max(1, min(options.most_tokens, causal.context - longest)))
+
+
 @dataclass
 class Chat:
-    """A conversation with a base that has a chat template; each turn stays in it. The oldest turns go when it gets too long."""
+    """A conversation with a base that has a chat template; each turn stays in it. The oldest turns go when it gets too long.
+
+    `fit`: an answer takes what is left of the context where that is less than the most tokens, down to half a context.
+    """
 
     causal: Any
     options: Sampling
+    fit: bool = False
     messages: list[dict[str, str]] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
 
     def say(self, text: str) -> Iterator[str]:
         """The reply in pieces as they come; afterwards `tokens` and `seconds` are those of this turn."""
+        before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
         prompt = self.causal.chat(self.messages)
         while len(self.messages) > 1 and self._too_long(prompt):
             del self.messages[:2]
             prompt = self.causal.chat(self.messages)
+        options = fitted(self.causal, [prompt], self.options) if self.fit else self.options
         began, said = time.perf_counter(), ""
-        for piece in self.causal.stream(prompt, self.options):
-            said += piece
-            yield piece
+        try:
+            for piece in self.causal.stream(prompt, options):
+                said += piece
+                yield piece
+        except BasewiseError:  # such as a line that is too long: the conversation is what it was
+            self.messages = before
+            raise
         self.seconds = time.perf_counter() - began
         self.tokens = len(self.causal.encode(said, special=False))
         self.messages.append({"role": "assistant", "content": said})
 
     def _too_long(self, prompt: str) -> bool:
-        return len(self.causal.encode(prompt)) + self.options.most_tokens > self.causal.context
+        most = self.options.most_tokens
+        wanted = min(most, self.causal.context // 2) if self.fit else most
+        return len(self.causal.encode(prompt)) + wanted > self.causal.context

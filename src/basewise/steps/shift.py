@@ -32,7 +32,7 @@ MOST_SHOWN = 400
 
 def read_mapping(text: str) -> dict[str, str]:
     """ "joy=positive,anger=negative" as a mapping from the rows' labels to the predictor's classes."""
-    found = {}
+    found: dict[str, str] = {}
     for pair in text.split(","):
         theirs, sign, ours = (piece.strip() for piece in pair.partition("="))
         if not (theirs and sign and ours):
@@ -40,7 +40,11 @@ def read_mapping(text: str) -> dict[str, str]:
                 f"cannot read {pair.strip()!r} in the mapping of labels",
                 "write it like joy=positive,anger=negative: the rows' label, then the predictor's class",
             )
-        found[theirs] = ours
+        if found.setdefault(theirs, ours) != ours:
+            raise InputError(
+                f"the mapping gives {theirs!r} two classes, {found[theirs]!r} and {ours!r}",
+                "name every label of the rows once",
+            )
     return found
 
 
