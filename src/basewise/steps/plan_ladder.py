@@ -31,6 +31,9 @@ SEED_NOISE = 0.002
 
 def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
     """The law of the runs in `folders` and its prediction for `flop`, with bands, as JSON. InputError where none can be had."""
+    places = [Path(folder).resolve() for folder in folders]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise InputError(f"the run {twice} came twice", "give each run once")
     runs = [_run(Path(folder)) for folder in folders]
     units = [unit for unit in UNITS if all(unit[0] in run["losses"] for run in runs)]
     if runs and not units:
