@@ -463,6 +463,52 @@ def test_what_is_no_text_is_refused_and_bytes_are_read_as_utf8(
         read_all("datasets:a/b")
 
 
+def test_files_in_capitals_are_read_and_those_passed_over_are_told(tmp_path: Path) -> None:
+    import gzip
+
+    texts = documents(12, 1)
+    folder = tmp_path / "in"
+    jsonl(folder / "a.jsonl", texts[:6])
+    packed = "".join(json.dumps({"text": t}) + "\n" for t in texts[6:11]).encode()
+    (folder / "B.JSONL.GZ").write_bytes(gzip.compress(packed))
+    (folder / "C.TXT").write_text(texts[11], encoding="utf-8")
+    (folder / "d.csv").write_text("text\nhello\n")
+    (folder / ".hidden.csv").write_text("x")
+    made = build(recipe_of(folder), tmp_path / "out")
+    assert made.manifest["sources"][0]["read"]["documents"] == 12
+    assert made.manifest["sources"][0]["passed_over"] == {".csv": 1}
+    assert (
+        "passed over in in: 1 files that no reader knows (.csv 1)"
+        in command("corpus", "show", made.folder).out
+    )
+
+
+def test_an_evaluation_set_that_was_edited_makes_another_corpus(tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "a.jsonl", documents(12, 1))
+    items = jsonl(tmp_path / "items.jsonl", ["the one two three four five six seven eight"])
+    recipe = recipe_of(source, decontaminate=(str(items),))
+    build(recipe, tmp_path / "out")
+    build(recipe, tmp_path / "out")
+    jsonl(items, ["the one two three four five six seven nines"])
+    with pytest.raises(RunError, match="holds another run"):
+        build(recipe, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("see 2a02:ffff::beef there", "2a02:ffff::beef"),
+        ("at 2a00:dead:beef:cafe:babe:face:feed:abba.", "2a00:dead:beef:cafe:babe:face:feed:abba"),
+        ("we met at 12:30:45 and left at 18:05:00", ""),
+        ("the key 3f:2a:bb:cc:dd:ee:ff:aa of a host", ""),
+        ("card de:ad:be:ef:00:11, std::vector a::b::c", ""),
+    ],
+)
+def test_addresses_with_few_digits_go_and_times_and_hashes_stay(text: str, found: str) -> None:
+    spans = personal_spans(Block.of([text])).get(0, [])
+    assert [text[a:b] for _, a, b in spans] == ([found] if found else [])
+
+
 def test_streams_need_datasets_and_read_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match=r"basewise\[corpus\]"):

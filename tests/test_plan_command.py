@@ -108,6 +108,12 @@ def test_here_is_planned_and_the_journal_gives_the_past_error(recipe: Path, tmp_
         (("--size", "7B", "--hardware", "h101:8"), ("h100",)),
         (("--size", "7B", "--hardware", "h100:0"), ("0 ranks",)),
         (("--size", "70B", "--hardware", "h100:1"), ("at least", "ranks")),
+        (("--size", "7B", "--hardware", "h100:-3"), ("-3 ranks",)),
+        (("--size", "1T", "--hardware", "h100:4096"), ("not planned for", "from 3.8M to 440B")),
+        (("--size", "1"), ("not planned for",)),
+        (("--size", "1e400"), ("above 1e+18",)),
+        (("--size", "7B", "--tokens", "1e30"), ("above 1e+18",)),
+        (("one", "one", "--ladder", "1e15"), ("came twice",)),
         (("--size", "1B", "--tokens", "10", "--hardware", "h100:8"), ("fewer than one batch",)),
         (("--size", "1B", "--emit", "slurm", "--hardware", "h100:8"), ("without a recipe",)),
         (("--size", "1B", "--base-flop", "many"), ("many",)),
@@ -119,6 +125,72 @@ def test_here_is_planned_and_the_journal_gives_the_past_error(recipe: Path, tmp_
 )
 def test_what_cannot_be_planned_is_one_line(words: tuple[str, ...], said: tuple[str, ...]) -> None:
     tiny.refused(tiny.command("plan", *words), *said)
+
+
+@pytest.mark.parametrize(
+    ("objective", "network"),
+    [
+        ("next_token", "decoder"),
+        ("next_token", "gpt2"),
+        ("masked", "encoder"),
+        ("masked", "bert"),
+        ("mixed", "decoder"),
+    ],
+)
+def test_a_plan_counts_the_flop_that_the_run_counts(objective: str, network: str) -> None:
+    """Masked and mixed runs attend to all tokens and tell a part of them."""
+    from basewise.core.recipe import recipe_of
+    from basewise.core.shapes import flop_per_token
+    from basewise.engine import networks
+    from basewise.steps.plan import shape_of
+
+    sizes = {"depth": 2, "width": 64, "heads": 2, "context": 128, "steps": 3}
+    recipe = recipe_of({"name": "a", "corpus": "b", "objective": objective, "network": network, **sizes})
+    model = networks.build(recipe, 300, {"pad": 0, "bos": 1, "eos": 2, "mask": 3})
+    run = networks.flop_per_token(model, recipe)
+    assert flop_per_token(shape_of(recipe, 300)) == pytest.approx(run, rel=1e-9)
+
+
+def test_a_contrastive_recipe_is_not_planned_as_a_language_model(recipe: Path) -> None:
+    recipe.write_text(RECIPE + 'objective = "contrastive"\n')
+    tiny.refused(tiny.command("plan", recipe), "contrastive is not planned for")
+
+
+def test_a_size_that_no_decoder_has_is_told(tmp_path: Path) -> None:
+    out = tiny.command("plan", "--size", "350M", "--hardware", "h100:8").out
+    assert "the nearest size planned has 390.1 M parameters, +11% of what was asked" in out
+    assert "nearest size" not in tiny.command("plan", "--size", "900M", "--hardware", "h100:8").out
+
+
+def test_tokens_of_the_command_line_fill_a_batch_too(recipe: Path) -> None:
+    tiny.refused(tiny.command("plan", recipe, "--tokens", "100"), "fewer than one batch")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"share": "45.0"}, "at most 1"),
+        ({"share": "nan"}, "finite number"),
+        ({"price_per_hour": "nan"}, "finite number"),
+        ({"price_per_hour": "true"}, "finite number"),
+        ({"peak_tflops": "inf"}, "finite number"),
+        ({"memory_gb": "nan"}, "finite number"),
+        ({"per_node": "0.5"}, "whole number"),
+        ({"per_node": "8.7"}, "whole number"),
+    ],
+)
+def test_hardware_that_cannot_be(recipe: Path, tmp_path: Path, changed: dict[str, str], said: str) -> None:
+    from basewise.steps.plan_hardware import NUMBERS
+
+    values = {**dict.fromkeys(NUMBERS, "1"), "memory_gb": "80", "per_node": "8", "source": '"a sheet"'}
+    mine = tmp_path / "mine.toml"
+    for more in ({}, changed):
+        mine.write_text("[card]\n" + "".join(f"{k} = {v}\n" for k, v in {**values, **more}.items()))
+        answered = tiny.command("plan", recipe, "--hardware", f"{mine}:card:8")
+        if more:
+            tiny.refused(answered, next(iter(changed)), said)
+        else:
+            assert answered.code == 0, answered.err
 
 
 def test_a_batch_that_does_not_divide_and_a_form_that_is_none(recipe: Path, tmp_path: Path) -> None:

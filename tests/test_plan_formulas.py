@@ -82,6 +82,15 @@ def test_flop_and_the_thresholds_it_passes() -> None:
     assert thresholds_passed(3e20, base_flop=1e21) == []
 
 
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_divisors_are_all_and_rise(n: int, most: int) -> None:
+    assert plan_time._divisors(n, most) == [k for k in range(1, most + 1) if n % k == 0]
+
+
+def test_divisors_of_a_batch_beyond_all_counting() -> None:
+    assert plan_time._divisors(10**12, 10)[-1] == 10
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from([1, 2, 4, 6, 8, 16]), st.integers(1, 64), st.booleans())
 def test_layouts_divide_without_remainder(ranks: int, rows: int, tied: bool) -> None:

@@ -473,6 +473,8 @@ def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
         ({"optimiser": "adamw"}, InputError, "without a rate"),
         ({"mask_first": 0.3}, InputError, "masks nothing"),
         ({"causal_share": 0.3}, InputError, "causal_share came with"),
+        ({"objective": "mixed", "causal_share": 1.0}, InputError, "a share below 1"),
+        ({"objective": "mixed", "causal_share": -0.1}, InputError, "cannot be negative"),
         ({"cooldown": 1.5}, InputError, "a share of the run"),
         ({"seconds": "soon"}, BasewiseError, "cannot read the time budget"),
         ({"name": ""}, InputError, "has no name"),
@@ -490,6 +492,18 @@ def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("name = ", encoding="utf-8")
     with pytest.raises(InputError, match="cannot read the recipe"):
         read_recipe(tmp_path / "broken.toml")
+
+
+def test_a_run_of_less_than_one_batch_is_refused() -> None:
+    few = tiny_corpus.recipe(Path("x"), steps=0, tokens=100)
+    with pytest.raises(
+        InputError, match=r"tokens = 100 is less than one batch of 128 tokens; .*batch_tokens = 96"
+    ):
+        few.steps_for(50)
+    part_of_one = tiny_corpus.recipe(Path("x"), steps=0, epochs=0.1)
+    with pytest.raises(InputError, match=r"epochs = 0\.1 of 50 rows is less than one batch of 128 tokens"):
+        part_of_one.steps_for(50)
+    assert part_of_one.steps_for(80) == 1
 
 
 RECIPES = [p for p in (Path(__file__).parent.parent / "recipes").glob("*.toml") if "corpus" not in p.stem]

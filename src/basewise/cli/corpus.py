@@ -91,6 +91,13 @@ def _show(manifest: dict[str, Any], out: Any) -> None:
             ", ".join(one["licences"]),
         )
     out.print(table)
+    for one in manifest["sources"]:
+        if left := one.get("passed_over"):
+            kinds = ", ".join(f"{ending} {count:,}" for ending, count in left.items())
+            out.print(
+                f"passed over in {one['name']}: {sum(left.values()):,} files that no reader knows ({kinds})",
+                markup=False,
+            )
     read = manifest["totals"]["read"]["documents"]
     for why, counts in manifest["totals"]["removed"].items():
         share = 100 * counts["documents"] / max(1, read)

@@ -177,13 +177,7 @@ def files_of(places: Sequence[str], takes: Any) -> list[str]:
             continue
         path = Path(place).expanduser()
         if path.is_dir():
-            found = sorted(
-                str(p)
-                for p in path.rglob("*")
-                if p.is_file()
-                and takes(str(p))
-                and not any(x.startswith(".") for x in p.relative_to(path).parts)
-            )
+            found = [file for file in _seen(path) if takes(file)]
         else:
             found = [str(path)] if path.is_file() else sorted(glob.glob(str(path), recursive=True))
         if not found:
@@ -196,3 +190,19 @@ def files_of(places: Sequence[str], takes: Any) -> list[str]:
                 raise InputError(f"no reader knows {file}", "give Parquet, JSON lines or text files")
         out += found
     return out
+
+
+def passed_over(places: Sequence[str], takes: Any) -> dict[str, int]:
+    """{ending: files} of what lies in the folders among `places` and no reader knows; hidden files are not counted."""
+    folders = [path for place in places if (path := Path(place).expanduser()).is_dir()]
+    left = [Path(file).suffix or "none" for folder in folders for file in _seen(folder) if not takes(file)]
+    return {ending: left.count(ending) for ending in sorted(set(left))}
+
+
+def _seen(folder: Path) -> list[str]:
+    """The files of a folder and of those in it by name, but hidden ones."""
+    return sorted(
+        str(p)
+        for p in folder.rglob("*")
+        if p.is_file() and not any(x.startswith(".") for x in p.relative_to(folder).parts)
+    )

@@ -49,6 +49,11 @@ class Columns:
         return found[0], found[1]
 
 
+def packing(place: str) -> str | None:
+    """How a file is packed, by its ending in small or capital letters; None: not at all."""
+    return {"gz": "gzip", "zst": "zstd"}.get(place.lower().rpartition(".")[2])
+
+
 def text_of(value: Any, where: str) -> str:
     """A cell of a text column as a text: one as it is, bytes as UTF-8. TableError for all else; `where` names file and row."""
     if isinstance(value, str):

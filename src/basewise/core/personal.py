@@ -45,7 +45,7 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
     if "@" in text:
         for found in EMAIL.finditer(text):
             yield "email", found.start(), found.end()
-    if sum(map(str.isdigit, text)) < 4:
+    if sum(map(str.isdigit, text)) < 4 and text.count(":") < 2:  # an IPv6 address may be all letters
         return
     taken: list[tuple[int, int]] = []
     dateless = _without_dates(text)

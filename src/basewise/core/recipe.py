@@ -20,6 +20,7 @@ from basewise.core.hashing import digest_json
 NETWORKS = ("decoder", "encoder", "gpt2", "bert", "vit")
 NETWORK_KINDS = {"decoder": "qwen3", "encoder": "modernbert", "gpt2": "gpt2", "bert": "bert"}
 """What transformers calls the networks that read text."""
+OUTPUT_SHARES = {"next_token": 1.0, "masked": 0.25, "mixed": 0.45}
 OPTIMISERS, SCHEDULES, PRECISIONS = ("muon", "adamw"), ("wsd", "cosine"), ("auto", "fp32", "bf16")
 HEAD_WIDTH, LEAST_WIDTH = 64, 128
 RATES, MOST_RATE = ("rate", "rate_embeddings", "rate_head"), 10.0
@@ -114,9 +115,19 @@ class Recipe:
         return max(1, self.batch_tokens // self.context)
 
     @property
+    def causal(self) -> bool:
+        """Whether a token attends to those before it only, in all rows."""
+        return self.objective == "next_token"
+
+    @property
+    def output_share(self) -> float:
+        """Share of the tokens that the output matrix is applied to: hidden ones alone, a quarter on average, or all."""
+        return OUTPUT_SHARES.get(self.objective, 0.0)
+
+    @property
     def attention_flop(self) -> float:
         """FLOP of attention in training on one token: 12 a layer, unit of width and token seen; half of them under a causal mask."""
-        seen = 0.5 if self.objective == "next_token" else 1.0
+        seen = 0.5 if self.causal else 1.0
         return 12.0 * self.depth * self.hidden * self.context * seen
 
     @property
@@ -125,10 +136,21 @@ class Recipe:
         return parse_seconds(self.seconds) if self.seconds else float("inf")
 
     def steps_for(self, rows_there: int) -> int:
-        """Steps of the run on a corpus of so many packed rows."""
+        """Steps of the run on a corpus of so many packed rows. InputError where it would end before one batch."""
         if self.steps:
             return self.steps
         rows = self.epochs * rows_there if self.epochs else self.tokens / self.context
+        if rows < self.rows:
+            asked = (
+                f"epochs = {self.epochs:g} of {rows_there:,} rows"
+                if self.epochs
+                else f"tokens = {self.tokens:,}"
+            )
+            fits = int(rows) * self.context
+            raise InputError(
+                f"{asked} is less than one batch of {self.rows * self.context:,} tokens",
+                "raise it" + (f", or write batch_tokens = {fits}" if fits else ""),
+            )
         return max(1, round(rows / self.rows))
 
     def digest(self) -> str:
@@ -284,6 +306,8 @@ def _of_training(r: Recipe, given: set[str]) -> list[tuple[str, str]]:
         found.append((f"mask rates came with objective {r.objective}, which masks nothing", "take them out"))
     if max(r.mask_first, r.mask_last) >= 1:
         found.append(("a mask rate is 1 or more", "it is a share, such as 0.35"))
+    if r.causal_share >= 1:
+        found.append((f"causal_share is {r.causal_share:g}", "it is a share below 1, such as 0.25"))
     if r.objective != "mixed" and r.causal_share:
         found.append(
             (f"causal_share came with objective {r.objective}", 'take it out, or objective = "mixed"')

@@ -26,6 +26,10 @@ class Shape:
     tied: bool = True
     head_width: int = 0
     """Of one attention head; width / heads where it is 0."""
+    causal: bool = True
+    """Whether a token attends to those before it only, which halves attention."""
+    output_share: float = 1.0
+    """Share of the tokens that the output matrix is applied to: encoders tell hidden ones alone."""
 
     @property
     def query_width(self) -> int:
@@ -77,16 +81,18 @@ def root_parameters(s: Shape) -> int:
     return parameters(s) - s.layers * block_parameters(s)
 
 
-def matrix_parameters(s: Shape) -> int:
-    """Parameters that multiply every token: blocks and output matrix, not the looked-up tables (the N of scaling laws)."""
+def flop_per_token(s: Shape) -> float:
+    """FLOP of a training step a token: 6 for each weight of a matrix product, 12 L q T for attention, half of that if causal.
+
+    Looked-up tables do not multiply; the output matrix counts at its share of the tokens.
+    """
     parts = parameters_by_part(s)
-    return parts["attention"] + parts["feed-forward"] + s.vocabulary * s.width
-
-
-def flop_per_token(s: Shape, causal: bool = True) -> float:
-    """FLOP of a training step a token: 6 N for the matrices, 12 L q T for attention, half of that under a causal mask."""
-    attention = 12.0 * s.layers * s.query_width * s.context * (0.5 if causal else 1.0)
-    return 6.0 * matrix_parameters(s) + attention
+    biases = s.layers * (5 * s.width + s.inner) if s.kind in ("gpt2", "bert") else 0
+    attention = 12.0 * s.layers * s.query_width * s.context * (0.5 if s.causal else 1.0)
+    before = s.width**2 if s.kind in ("bert", "modernbert") else 0  # a layer of the head
+    output = s.output_share * s.vocabulary * s.width
+    blocks = parts["attention"] + parts["feed-forward"] - biases
+    return 6.0 * (blocks + before + output) + attention
 
 
 # ---------------------------------------------------------------- thresholds of the EU AI Act

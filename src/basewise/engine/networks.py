@@ -191,8 +191,7 @@ def flop_per_token(model: torch.nn.Module, recipe: Recipe) -> float:
     """
     matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and not _is_table(name))
     table = padded_table(model)
-    share = {"next_token": 1.0, "masked": 0.25, "mixed": 0.45}.get(recipe.objective, 0.0)
-    return 6.0 * (matrices + share * table) + recipe.attention_flop
+    return 6.0 * (matrices + recipe.output_share * table) + recipe.attention_flop
 
 
 def _is_table(name: str) -> bool:

@@ -60,11 +60,11 @@ class Step:
     total: float
 
 
-def step_time(s: Shape, layout: Layout, m: Machine, causal: bool = True) -> Step:
+def step_time(s: Shape, layout: Layout, m: Machine) -> Step:
     """Seconds of one optimiser step of `layout.micro_batches` micro-batches."""
     t, p, c, micro = layout.tensor, layout.pipeline, layout.sequence, layout.micro_batches
     tokens = layout.rows * s.context / c * micro
-    flop = tokens * flop_per_token(s, causal) / (t * p) * (RECOMPUTED if layout.recompute else 1.0)
+    flop = tokens * flop_per_token(s) / (t * p) * (RECOMPUTED if layout.recompute else 1.0)
     compute = flop / (m.share * m.peak_flop)
     shards = layout.data * c
     rate = m.near_rate if layout.ranks <= m.per_node else m.far_rate
@@ -120,7 +120,9 @@ def layouts(s: Shape, ranks: int, batch_rows: int, m: Machine) -> Iterator[Layou
 
 
 def _divisors(n: int, most: int) -> list[int]:
-    return [k for k in range(1, min(n, most) + 1) if n % k == 0]
+    """Divisors of n up to `most`, rising; found in pairs, so the work grows with the square root of n."""
+    low = [k for k in range(1, math.isqrt(n) + 1) if n % k == 0]
+    return [k for k in sorted({*low, *(n // k for k in low)}) if k <= most]
 
 
 @dataclass(frozen=True)
@@ -181,9 +183,9 @@ class Seen:
     measured: float
 
 
-def work(s: Shape, layout: Layout, m: Machine, causal: bool = True) -> tuple[float, float, int]:
+def work(s: Shape, layout: Layout, m: Machine) -> tuple[float, float, int]:
     """(FLOP, bytes over the links, micro-batches) of a rank's step: what `calibrated` explains seconds by."""
-    plain = step_time(s, layout, m, causal)
+    plain = step_time(s, layout, m)
     rate = m.near_rate if layout.ranks <= m.per_node else m.far_rate
     return plain.compute * m.share * m.peak_flop, plain.traffic * rate, layout.micro_batches
 

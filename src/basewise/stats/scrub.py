@@ -1,7 +1,7 @@
 """Personal data and evaluation items found in blocks of text: where they stand, and the text without them.
 
-`core.personal` decides what personal data is; it is asked only about the surroundings of an @ sign or of five digits close together, since
-all of its kinds have one of them. Evaluation items are known by their word 8-grams (`stats.contamination` says why 8 and why once is
+`core.personal` decides what personal data is; it is asked only about the surroundings of an @ sign, of five digits close together, or of
+two colons as near to one another as an IPv6 address has them, since all of its kinds have one of them. Evaluation items are known by their word 8-grams (`stats.contamination` says why 8 and why once is
 enough); the lines that hold a match go, and a document that would lose half of itself goes whole.
 """
 
@@ -18,7 +18,8 @@ from basewise.core.personal import find_personal
 from basewise.stats.contamination import WORDS, longest_run
 from basewise.stats.words import Block, blocks
 
-AROUND, NEAR, DIGITS = 80, 20, 5
+AROUND, NEAR, DIGITS, GROUP = 80, 20, 5, 4
+GIVEN_OUT = ipaddress.ip_network("2000::/3")
 Span = tuple[int, int]
 
 
@@ -29,8 +30,18 @@ def _anchors(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     signs = np.flatnonzero(codes == ord("@"))
     first = np.concatenate([digits[close], signs])
     end = np.concatenate([digits[close + DIGITS - 1], signs]) + 1
+    colons = np.flatnonzero(codes == ord(":"))
+    pairs = np.flatnonzero(colons[1:] - colons[:-1] <= GROUP + 1)
+    first = np.concatenate([first, colons[pairs]])
+    end = np.concatenate([end, colons[pairs + 1] + 1])
     order = np.argsort(first, kind="stable")
     return first[order], end[order]
+
+
+def _owned(address: str) -> bool:
+    """Whether someone may own an IP address. All of IPv6 that is given out begins with 2 or 3: bytes of a hash do not."""
+    found = ipaddress.ip_address(address)
+    return found.is_global and (found.version == 4 or found in GIVEN_OUT)
 
 
 def personal_spans(block: Block) -> dict[int, list[tuple[str, int, int]]]:
@@ -49,7 +60,7 @@ def personal_spans(block: Block) -> dict[int, list[tuple[str, int, int]]]:
         start, stop = start - int(block.begin[text]), stop - int(block.begin[text])
         window = block.texts[text][start:stop]
         for kind, a, b in find_personal(window):
-            if kind != "ip" or ipaddress.ip_address(window[a:b]).is_global:
+            if kind != "ip" or _owned(window[a:b]):
                 found.setdefault(text, []).append((kind, start + a, start + b))
     return {text: sorted(spans, key=lambda span: span[1:]) for text, spans in found.items()}
 

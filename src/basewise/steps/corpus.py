@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.corpus_recipe import CorpusRecipe, checked, files_of
+from basewise.core.corpus_recipe import CorpusRecipe, checked, files_of, passed_over
 from basewise.core.errors import InputError
 from basewise.core.files import Progress, read_json, silent, write_json
-from basewise.core.hashing import digest_json
+from basewise.core.hashing import digest_json, sha256_file
 from basewise.core.rundir import IDENTITY, RunDir
 from basewise.engine.corpus import FORMAT, MANIFEST, VERSION, Corpus, open_corpus
 from basewise.stats.scrub import Evaluation, Known
@@ -78,7 +78,10 @@ def build(recipe: CorpusRecipe, to: Path | str, progress: Progress = silent) -> 
 
 
 def _fingerprint(recipe: CorpusRecipe) -> list[Any]:
-    """Name, size and time of every file: a source that changed makes another corpus. Streams by name alone."""
+    """Name, size and time of every file: a source that changed makes another corpus. Streams by name alone.
+
+    Evaluation sets are small, and a copy of one has another time: they go by their digest.
+    """
     out: list[Any] = []
     for source in recipe.sources:
         for file in files_of((*source.paths, *source.held_out), reader_of):
@@ -87,7 +90,7 @@ def _fingerprint(recipe: CorpusRecipe) -> list[Any]:
             out.append([file, state.st_size, state.st_mtime_ns] if state else [file])
     for file in files_of(recipe.decontaminate, reader_of):
         there = Path(file)
-        out.append([file, there.stat().st_size] if there.is_file() else [file])
+        out.append([file, sha256_file(there)] if there.is_file() else [file])
     return out
 
 
@@ -161,6 +164,7 @@ def _account(recipe: CorpusRecipe, source: Any, work: Path, shards: list[Json]) 
         "origins": dict(origins.most_common(MOST_ORIGINS)),
         "origins_left_out": max(0, len(origins) - MOST_ORIGINS),
         "read": dict(read),
+        "passed_over": passed_over((*source.paths, *source.held_out), reader_of),
         "removed": {k: dict(v) for k, v in sorted(removed.items()) if v["documents"]},
         "scrubbed": dict(sorted(scrubbed.items())),
         **splits,

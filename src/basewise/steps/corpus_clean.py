@@ -270,7 +270,7 @@ def evaluations_of(places: tuple[str, ...]) -> list[Evaluation]:
     for file in files_of(places, reader_of):
         path = Path(file)
         name = f"{path.parent.name}/{path.name}"
-        items = _text_columns(file) if file.endswith((".parquet", ".pq")) else None
+        items = _text_columns(file) if file.lower().endswith((".parquet", ".pq")) else None
         if items is None:
             items = [d.text for d in reader_of(file).read(file, Columns())]
         if not items:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from basewise.core.errors import InputError
-from basewise.core.recipe import NETWORK_KINDS, Recipe, read_recipe
+from basewise.core.recipe import NETWORK_KINDS, OUTPUT_SHARES, Recipe, read_recipe
 from basewise.core.shapes import Shape, flop_per_token, parameters, parameters_by_part, thresholds_passed
 from basewise.stats.plan_memory import Layout, peak
 from basewise.stats.plan_time import (
@@ -30,6 +30,7 @@ from basewise.stats.plan_time import (
     work,
 )
 from basewise.steps.plan_hardware import read_hardware, read_journal, remember
+from basewise.steps.pretrain_start import with_sizes_of_start
 
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "": 1.0}
 ASPECT, HEAD = 128, 128
@@ -37,6 +38,10 @@ BATCH_TOKENS, BATCH_AT, BATCH_POWER = 16384.0, 2e7, 0.383
 """Batch of a run of BATCH_AT tokens, and how it grows with the tokens (arXiv 2505.13738)."""
 UNKNOWN_VOCABULARY = 8192
 MOST_SHOWN = 6
+LAYERS = range(2, 161)
+NEAR_ENOUGH = 0.1
+"""A planned size may differ by this share from the one asked for without a word."""
+MOST_QUANTITY = 1e18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +178,10 @@ def from_recipe(path: Path | str) -> Wanted:
     """What a recipe trains. Its corpus is opened where it is there; without one, tokens or steps must say how long."""
     recipe = read_recipe(path)
     vocabulary, steps, notes = _corpus_of(recipe)
+    if recipe.start and not Path(recipe.start).exists():
+        notes = (*notes, f"the base {recipe.start} is not here: sizes are those of the recipe")
+    else:
+        recipe = with_sizes_of_start(recipe, None)
     shape = shape_of(recipe, vocabulary)
     return Wanted(
         name=recipe.name,
@@ -186,11 +195,16 @@ def from_recipe(path: Path | str) -> Wanted:
 
 
 def shape_of(recipe: Recipe, vocabulary: int) -> Shape:
-    """The shape of a recipe's network; InputError for one that reads no text."""
+    """The shape of a recipe's network and how its objective runs it; InputError for one that no formula here describes."""
     if recipe.network not in NETWORK_KINDS:
         raise InputError(
             f"network {recipe.network} does not read text, which is all that is planned for",
             f"use one of {', '.join(NETWORK_KINDS)}",
+        )
+    if recipe.objective not in OUTPUT_SHARES:
+        raise InputError(
+            f"objective {recipe.objective} is not planned for: its steps cost something else",
+            f"use one of {', '.join(OUTPUT_SHARES)}",
         )
     kind, d = NETWORK_KINDS[recipe.network], recipe.hidden
     gated = -(-8 * d // 3 // 64) * 64  # engine/networks.py
@@ -204,6 +218,8 @@ def shape_of(recipe: Recipe, vocabulary: int) -> Shape:
         vocabulary=-(-vocabulary // 64) * 64,
         context=recipe.context,
         tied=recipe.tied or kind != "qwen3",
+        causal=recipe.causal,
+        output_share=recipe.output_share,
     )
 
 
@@ -230,54 +246,74 @@ def from_size(size: str, tokens: str | None, ranks: int) -> Wanted:
     """A gated decoder of about so many parameters ("1.3B"), on 20 tokens a parameter unless `tokens` says otherwise."""
     wanted_parameters = quantity(size, "size")
     shape = decoder_of(wanted_parameters)
-    total = quantity(tokens, "tokens") if tokens else 20.0 * parameters(shape)
+    has = parameters(shape)
+    off = has / wanted_parameters - 1.0
+    told = (f"the nearest size planned has {has / 1e6:,.1f} M parameters, {off:+.0%} of what was asked",)
+    total = quantity(tokens, "tokens") if tokens else 20.0 * has
     batch_tokens = BATCH_TOKENS * max(1.0, total / BATCH_AT) ** BATCH_POWER
     rows = max(1, round(batch_tokens / shape.context / ranks)) * ranks
-    if total < rows * shape.context:
+    notes = told if abs(off) > NEAR_ENOUGH else ()
+    return _enough(Wanted(name=size.lower(), shape=shape, tokens=total, rows=rows, notes=notes))
+
+
+def _enough(wanted: Wanted) -> Wanted:
+    """The wish, if its tokens fill one batch."""
+    batch = wanted.rows * wanted.shape.context
+    if wanted.tokens < batch:
         raise InputError(
-            f"{total:.3g} tokens are fewer than one batch of {rows * shape.context:,}",
+            f"{wanted.tokens:.3g} tokens are fewer than one batch of {batch:,}",
             "raise --tokens or lower the ranks",
         )
-    return Wanted(name=size.lower(), shape=shape, tokens=total, rows=rows)
+    return wanted
 
 
 def quantity(text: str, what: str) -> float:
-    """A number with k, M, B or T behind it."""
+    """A number with k, M, B or T behind it, at most MOST_QUANTITY."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kKmMbBgGtT]?)\s*", text)
     value = float(found.group(1)) * SCALES[found.group(2).lower()] if found else 0.0
     if not value:
         raise InputError(f"cannot read the {what} {text!r}", "write it like 350M, 1.3B or 2e9")
+    if value > MOST_QUANTITY:
+        raise InputError(f"the {what} {text!r} is above {MOST_QUANTITY:.0e}", "write a smaller number")
     return value
 
 
 def decoder_of(wanted_parameters: float) -> Shape:
-    """The decoder (Qwen 3 class, width 128 a layer) whose parameters are nearest on a log scale."""
+    """The decoder (Qwen 3 class, width 128 a layer) whose parameters are nearest on a log scale.
+
+    InputError beyond a tenth below the smallest and above the largest one.
+    """
+    least, most = parameters(_decoder(LAYERS[0], 0.0)), parameters(_decoder(LAYERS[-1], math.inf))
+    if not (1 - NEAR_ENOUGH) * least <= wanted_parameters <= (1 + NEAR_ENOUGH) * most:
+        raise InputError(
+            f"a size of {wanted_parameters:.3g} parameters is not planned for",
+            f"give one from {least / 1e6:.1f}M to {most / 1e9:.0f}B, or a recipe with depth and width",
+        )
+    shapes = [_decoder(layers, wanted_parameters) for layers in LAYERS]
+    return min(shapes, key=lambda shape: abs(math.log(parameters(shape) / wanted_parameters)))
+
+
+def _decoder(layers: int, wanted_parameters: float) -> Shape:
+    """The decoder of so many layers, with the vocabulary and context that suit the parameters wanted."""
     large = wanted_parameters >= 1e9
     vocabulary, context = (
         (131072 if wanted_parameters >= 5e9 else 32768, 4096)
         if large
         else (8192 if wanted_parameters < 5e7 else 32768, 1024)
     )
-    best: Shape | None = None
-    for layers in range(2, 129):
-        width = ASPECT * layers if not large else min(ASPECT * layers, 16384)
-        heads = max(1, width // HEAD)
-        shape = Shape(
-            kind="qwen3",
-            layers=layers,
-            width=width,
-            heads=heads,
-            kv_heads=8 if large and heads % 8 == 0 else heads,
-            inner=-(-8 * width // 3 // 256) * 256,
-            vocabulary=vocabulary,
-            context=context,
-            tied=not large,
-        )
-        gap = abs(math.log(parameters(shape) / wanted_parameters))
-        if best is None or gap < abs(math.log(parameters(best) / wanted_parameters)):
-            best = shape
-    assert best is not None
-    return best
+    width = ASPECT * layers if not large else min(ASPECT * layers, 16384)
+    heads = max(1, width // HEAD)
+    return Shape(
+        kind="qwen3",
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=8 if large and heads % 8 == 0 else heads,
+        inner=-(-8 * width // 3 // 256) * 256,
+        vocabulary=vocabulary,
+        context=context,
+        tied=not large,
+    )
 
 
 # ---------------------------------------------------------------- looking back
@@ -287,7 +323,7 @@ def look_back(recipe: Recipe, vocabulary: int, ranks: int, seconds_a_step: float
     """Put a run that was measured on this machine into the journal, beside what would have been predicted before it."""
     from basewise.steps.plan_hardware import here
 
-    if recipe.network not in NETWORK_KINDS or seconds_a_step <= 0:
+    if recipe.network not in NETWORK_KINDS or recipe.objective not in OUTPUT_SHARES or seconds_a_step <= 0:
         return
     shape = shape_of(recipe, vocabulary)
     rows = max(1, recipe.tokens_at_once // ranks // recipe.context)
@@ -309,4 +345,4 @@ def look_back(recipe: Recipe, vocabulary: int, ranks: int, seconds_a_step: float
 
 def with_tokens(wanted: Wanted, tokens: str | None) -> Wanted:
     """A recipe's wish with other tokens, where the command line gives them."""
-    return replace(wanted, tokens=quantity(tokens, "tokens")) if tokens else wanted
+    return _enough(replace(wanted, tokens=quantity(tokens, "tokens"))) if tokens else wanted

@@ -7,6 +7,8 @@ seconds a step there, so the plan for this machine is calibrated by them and can
 from __future__ import annotations
 
 import json
+import math
+import re
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -28,8 +30,9 @@ MOST_REMEMBERED = 50
 def read_hardware(text: str) -> tuple[Machine, int, str]:
     """(kind of rank, ranks, where its numbers are from) of "h100:64", "here:2", or "mine.toml:name:8"."""
     *front, last = text.split(":")
-    count = int(last) if last.isdigit() and front else 1
-    names = front if last.isdigit() and front else [*front, last]
+    counted = bool(front) and re.fullmatch(r"[+-]?\d{1,9}", last) is not None
+    count = int(last) if counted else 1
+    names = front if counted else [*front, last]
     if count < 1:
         raise InputError(f"{count} ranks came in {text!r}", "write hardware as h100:64 or here:2")
     if names == ["here"]:
@@ -60,8 +63,8 @@ def _machine(name: str, values: Any, path: Path) -> Machine:
         if key not in (*NUMBERS, *WORDS):
             raise UnknownName.of("key of a hardware file", key, (*NUMBERS, *WORDS))
     for key in NUMBERS:
-        if not isinstance(values.get(key), (int, float)) or values[key] < 0 or (not values[key] and key != "price_per_hour"):  # fmt: skip
-            raise InputError(f"{key} of {name} in {path} is {values.get(key)!r}", "write a number above zero")
+        if wrong := _wrong(key, values.get(key)):
+            raise InputError(f"{key} of {name} in {path} is {values.get(key)!r}", wrong)
     if not values.get("source"):
         raise InputError(f"{name} in {path} has no source", "write where its numbers come from, and when")
     return Machine(
@@ -77,6 +80,16 @@ def _machine(name: str, values: Any, path: Path) -> Machine:
         price_per_hour=float(values["price_per_hour"]),
         watts=float(values["watts"]),
     )
+
+
+def _wrong(key: str, value: Any) -> str:
+    """What to write instead of a number of a hardware file that cannot be; empty where it can."""
+    number = type(value) in (int, float) and math.isfinite(value) and value >= 0
+    if not number or (not value and key != "price_per_hour"):
+        return "write a finite number above zero"
+    if key == "share" and value > 1:
+        return "write the share of the peak that is reached, above 0 and at most 1"
+    return "write a whole number" if key == "per_node" and value != int(value) else ""
 
 
 def here(ranks: int) -> Machine:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from basewise.core import rowfiles
-from basewise.core.documents import Columns, Document, text_of
+from basewise.core.documents import Columns, Document, packing, text_of
 from basewise.core.errors import TableError
 
 ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -15,7 +15,7 @@ ENDINGS = (".jsonl", ".ndjson", ".json")
 
 def takes(place: str) -> bool:
     """Files that end in .jsonl, .ndjson or .json, also with .gz or .zst after it."""
-    return place.removesuffix(".gz").removesuffix(".zst").endswith(ENDINGS)
+    return place.lower().removesuffix(".gz").removesuffix(".zst").endswith(ENDINGS)
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:
@@ -24,7 +24,7 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
 
     number = 0
     try:
-        with pa.input_stream(place, compression="detect") as stream:
+        with pa.input_stream(place, compression=packing(place)) as stream:
             for number, line in enumerate(_lines(stream, place), 1):
                 if not line.strip():
                     continue
@@ -63,4 +63,4 @@ def _lines(stream: object, place: str) -> Iterator[bytes]:
 
 def size(place: str, text: str) -> int:
     """Bytes of the file; 0 when it is packed."""
-    return 0 if place.endswith((".gz", ".zst")) else Path(place).stat().st_size
+    return 0 if place.lower().endswith((".gz", ".zst")) else Path(place).stat().st_size

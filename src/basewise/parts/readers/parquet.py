@@ -12,7 +12,7 @@ AT_ONCE = 256
 
 def takes(place: str) -> bool:
     """Files that end in .parquet."""
-    return place.endswith((".parquet", ".pq"))
+    return place.lower().endswith((".parquet", ".pq"))
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:

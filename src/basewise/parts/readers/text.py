@@ -6,13 +6,13 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
-from basewise.core.documents import LONGEST, Columns, Document, cut
+from basewise.core.documents import LONGEST, Columns, Document, cut, packing
 from basewise.core.errors import TableError
 
 
 def takes(place: str) -> bool:
     """Files that end in .txt, .text or .md, also with .gz or .zst after it."""
-    return place.removesuffix(".gz").removesuffix(".zst").endswith((".txt", ".text", ".md", ".rst"))
+    return place.lower().removesuffix(".gz").removesuffix(".zst").endswith((".txt", ".text", ".md", ".rst"))
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:
@@ -22,7 +22,7 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     rest = ""
     try:
-        with pa.input_stream(place, compression="detect") as stream:
+        with pa.input_stream(place, compression=packing(place)) as stream:
             while piece := stream.read(1 << 20):
                 rest += decoder.decode(piece)
                 if len(rest) > 20 * LONGEST:
@@ -39,4 +39,4 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
 
 def size(place: str, text: str) -> int:
     """Bytes of the file; 0 when it is packed."""
-    return 0 if place.endswith((".gz", ".zst")) else Path(place).stat().st_size
+    return 0 if place.lower().endswith((".gz", ".zst")) else Path(place).stat().st_size
