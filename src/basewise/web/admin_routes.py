@@ -111,7 +111,14 @@ def _add_backwards(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/admin/tasks", responses=ERRORS, tags=["admin"])
     async def lanes(request: Request) -> dict[str, Any]:
-        """Every lane with its evidence, and what happened."""
+        """Every lane with its evidence and the folders of its versions, and what happened."""
         service.admit(request, admin=True)
-        found = [lane_line(service, name) for name in service.traffic.lanes]
+        # folders stand here only: a key that is no admin's is not told where they lie
+        found = [
+            {
+                **lane_line(service, name),
+                "folders": {v: service.traffic.folders[v] for v in sorted(lane.versions)},
+            }
+            for name, lane in service.traffic.lanes.items()
+        ]
         return {"tasks": found, "events": service.traffic.events, "worker_restarts": service.link.restarts}
