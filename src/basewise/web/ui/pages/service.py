@@ -66,7 +66,8 @@ def show(request: Request, root: Root) -> HTMLResponse:
         if job and isinstance(error, RunError):  # it has said that it serves a moment before it listens
             return page("Service", _live(STARTING, up=False) + stop, here="/service")
         return _unconnected(root, error, service)
-    other = f"<details><summary>Another service</summary>{_connect_form(service)}{_list(root)}</details>"
+    others = serving.living(root, but=service.job)
+    other = f"<details><summary>Another service</summary>{_connect_form(service)}{others}</details>"
     return page("Service", body + stop + other, here="/service")
 
 
