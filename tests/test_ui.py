@@ -5,6 +5,7 @@ The way is gone once, with a run in a process of its own on a tiny base; most te
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ import pytest
 
 import tiny
 import ui_world
+from basewise.core.registry import keys, summary
 from ui_world import TOKEN, until
 
 
@@ -500,9 +502,58 @@ def test_a_run_shares_no_job_with_other_kinds(world: World, name: str) -> None:
         shutil.rmtree(world.root / ".jobs" / name)
 
 
+def test_what_was_sent_stands_in_the_form_again(world: World) -> None:
+    """After an error on start, and when the settings of a run that failed are to be changed."""
+    from basewise.web.ui import jobs
+
+    sent = {"name": "tickets", "budget": "7m", "base": world.base, "method": ["words", "probe"], "download": "1B",
+            "metric": "macro_f1", "curves": "no", "seed": "3"}  # fmt: skip
+
+    def kept(text: str) -> None:
+        assert 'value="7m"' in text and 'value="3"' in text and "<details open><summary>Bases" in text
+        for box in (world.base, "words", "probe"):
+            assert f'value="{box}" checked' in text
+        assert 'value="majority" checked' not in text
+        for choice in ("1B", "macro_f1", "no"):
+            assert f'value="{choice}" selected' in text
+
+    answer = world.client.post(f"/new/{world.table}/start", data=sent)
+    assert answer.status_code == 409 and 'name="name" value="tickets"' in answer.text
+    kept(answer.text)
+    assert world.client.post(f"/new/{world.table}/start", data={**sent, "name": "fails"}).status_code == 303
+    world.client.post("/runs/fails/stop")
+    job = jobs.find(world.root, "fails")
+    until(lambda: not job.alive, "the stop")
+    shutil.rmtree(world.root / "fails", ignore_errors=True)
+    link = re.search(r'href="(/new/[^"]*)">Change its settings', world.client.get("/runs/fails").text)
+    text = world.client.get(html.unescape(link.group(1))).text  # type: ignore[union-attr]
+    kept(text)
+    assert 'name="name" value="tickets-2"' in text
+    shutil.rmtree(world.root / ".jobs" / "fails")
+
+
+def test_words_are_cut_at_their_ends(world: World) -> None:
+    text = world.client.get(f"/new/{world.table}").text
+    said = [html.unescape(t) for t in re.findall(r'name="method" value="\w+"> <span>\w+: (.*?)</span>', text)]
+    whole = [summary("methods", m).partition(":")[0] for m in keys("methods")]
+    assert len(said) == len(whole) and max(map(len, said)) <= 90
+    assert all(
+        a == b or (a.endswith(" …") and b[len(a) - 2] == " ") for a, b in zip(said, whole, strict=True)
+    )
+
+
 def test_labels_that_cannot_be(world: World) -> None:
-    for sent in ({}, {"row-1": "no such class"}, {"row-x": "billing"}):
+    for sent in ({}, {"row-1": "no such class"}, {"row-x": "billing"}, {"row-1": "-drop-"}):
         assert world.client.post("/runs/tickets/relabel", data=sent).status_code == 400
+
+
+def test_a_class_of_any_name_is_not_what_leaves_a_row_out() -> None:
+    from basewise.web.ui.pages.relabel import DROP, changes_of
+
+    classes = ("-drop-", "drop", "leave out")
+    sent = {f"row-{i}": [value] for i, value in enumerate((*classes, DROP))}
+    assert changes_of(sent, classes) == {0: "-drop-", 1: "drop", 2: "leave out", 3: None}
+    assert DROP.strip() != DROP, "the audit takes such spaces away, so no class is called so"
 
 
 def test_texts_of_the_user_are_text_never_markup(tmp_path: Path) -> None:

@@ -242,6 +242,48 @@ def test_the_leaderboard_moves_without_a_reload(browser: Any, furnished: World) 
         page.wait_for_selector("text=rung 4 of 5")
         assert page.evaluate("window.kept"), "the page was loaded again"
         assert page.evaluate("document.activeElement.className") == "scroll", "the focus was lost"
+        after = """() => { const box = document.createElement('div'), two = '<details></details><details></details>';
+            box.innerHTML = two; box.children[1].open = true; replace(box, two); return [...box.children].map(e => e.open) }"""
+        assert page.evaluate(after) == [False, True], "what was open was closed"
+
+
+def test_an_app_that_is_gone_or_new_is_told_to_all(browser: Any, furnished: World) -> None:
+    """Visible, not only spoken; and taken away when the app answers again."""
+    with window(browser, furnished, clean=False) as page:
+        page.goto(f"{furnished.origin}/runs/moving")
+        assert not page.is_visible("#alarm")
+        page.route("**/live", lambda route: route.fulfill(status=403))
+        page.wait_for_selector("#alarm:has-text('open the address that basewise ui printed')")
+        keep(page, "gone-desktop")
+        page.unroute("**/live")
+        page.wait_for_selector("#alarm", state="hidden")
+        page.route("**/live", lambda route: route.abort())
+        page.wait_for_selector("#alarm:has-text('does not answer')")
+        assert page.locator("#alarm").bounding_box()["height"] > 20
+
+
+def test_long_names_fit_a_phone(browser: Any, furnished: World) -> None:
+    """Names of a hundred signs without a place to break at, in headings, lists, sentences and tables."""
+    import shutil
+
+    long = "a" * 96
+    shutil.copytree(furnished.root / "kept", furnished.root / long)
+    wrong = []
+    try:
+        with window(browser, furnished, "phone") as page:
+            file = {"name": f"{long}.csv", "mimeType": "text/csv", "buffer": furnished.table.read_bytes()}
+            page.request.post(f"{furnished.origin}/new", multipart={"file": file}, headers={"origin": furnished.origin})  # fmt: skip
+            key = next(p.parent.name for p in (furnished.root / ".tables").glob(f"*/{long[:40]}*"))
+            for path in ("/", "/new", f"/new/{key}", f"/runs/{long}", f"/runs/{long}/rows", f"/runs/{long}/relabel",
+                         "/playground", f"/compare?run=kept&run={long}", "/releases", "/service"):  # fmt: skip
+                page.goto(furnished.origin + path)
+                page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+                wide, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+                keep(page, f"long-{len(wrong)}-{path.strip('/').replace('/', '-')[:20]}-phone")
+                wrong += [f"{path}: {wide} wide in a window of {room}"] if wide > room + 1 else []
+    finally:
+        shutil.rmtree(furnished.root / long)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_bases_are_searched(browser: Any, furnished: World) -> None:

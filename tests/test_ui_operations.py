@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from basewise.web.ui import jobs
 from basewise.web.ui.service_client import latency, samples
 
 SHARE = {"estimate": 0.9, "low": 0.85, "high": 0.94, "n": 200}
-LIVE, OTHER = "a" * 64, "b" * 64
+LIVE, OTHER, SHADOW = "a" * 64, "b" * 64, "c" * 64
 
 
 def record(name: str, **changed: Any) -> dict[str, Any]:
@@ -185,8 +186,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _lane(self) -> dict[str, Any]:
-        return {"name": "queue", "live": LIVE, "before": [], "shadow": None, "canary": OTHER, "percent": 5,
-                "shadow_evidence": {}, "canary_evidence": {}}  # fmt: skip
+        return {"name": "queue", "live": LIVE, "before": [], "shadow": SHADOW, "canary": OTHER, "percent": 5,
+                "shadow_evidence": {}, "canary_evidence": {}, "folders": {OTHER: "/releases/other"}}  # fmt: skip
 
     def do_GET(self) -> None:
         if self.headers.get("authorization") != "Bearer good":
@@ -257,6 +258,8 @@ def test_the_service_is_watched_and_changed(tmp_path: Path, service: tuple[str, 
         and "&lt;i&gt;" in task
         and "Alarm level by window" in task
     )
+    assert 'value="/releases/other"' in task, "only the share of the canary need be moved"
+    assert re.search(rf"{SHADOW[:16]}</code></td><td>shadow</td><td[^>]*>0<", task), "it answered no row yet"
     assert client.get("/service/other").status_code == 404
     assert (
         client.post("/service/queue/canary", data={"folder": "/releases/two", "step": "2"}).status_code == 303

@@ -118,9 +118,16 @@ def _add_backwards(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/admin/tasks", responses=ERRORS, tags=["admin"])
     async def lanes(request: Request) -> dict[str, Any]:
-        """Every lane that the key opens with its evidence, and what happened to these tasks."""
+        """Every lane that the key opens with its evidence and the folders of its versions, and what happened to these tasks."""
         key = service.admit(request, admin=True)
-        lanes, told = service.traffic.lanes, service.traffic.events
-        found = [lane_line(service, name) for name in lanes if key is None or key.may(name)]
-        events = [event for event in told if key is None or key.may(event["task"])]
+        # folders stand here only: a key that is no admin's is not told where they lie
+        found = [
+            {
+                **lane_line(service, name),
+                "folders": {v: service.traffic.folders[v] for v in sorted(lane.versions)},
+            }
+            for name, lane in service.traffic.lanes.items()
+            if key is None or key.may(name)
+        ]
+        events = [e for e in service.traffic.events if key is None or key.may(e["task"])]
         return {"tasks": found, "events": events, "worker_restarts": service.link.restarts}

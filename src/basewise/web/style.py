@@ -9,7 +9,7 @@ body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,
 main{max-width:76rem;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.6rem;line-height:1.3;font-weight:650;margin:.3rem 0 1.2rem;text-wrap:balance}
 h2{font-size:1.15rem;margin:2.6rem 0 .3rem;padding-top:.9rem;border-top:1px solid var(--line)}
-p{margin:.3rem 0 .8rem;max-width:46rem}.how,.small{color:var(--soft);font-size:.9rem}.brand{color:var(--soft);letter-spacing:.02em}
+h1,main li,main p{overflow-wrap:anywhere}p{margin:.3rem 0 .8rem;max-width:46rem}.how,.small{color:var(--soft);font-size:.9rem}.brand{color:var(--soft);letter-spacing:.02em}
 .strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:1.2rem 0;padding:0}
 .strip div{background:var(--card);border-radius:.6rem;padding:.7rem .9rem}.strip dt{color:var(--soft);font-size:.82rem}
 .strip dd{margin:0;font-size:1.25rem;font-weight:620;font-variant-numeric:tabular-nums}.strip dd small{display:block;font-size:.8rem;

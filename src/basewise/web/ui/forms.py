@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,15 @@ class Sent(dict[str, list[str]]):
 
     files: dict[str, UploadFile]
 
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> Sent:
+        """The same from (name, value) pairs, such as those of an address."""
+        sent = cls()
+        sent.files = {}
+        for name, value in pairs:
+            sent.setdefault(name, []).append(value)
+        return sent
+
     def one(self, name: str, default: str = "") -> str:
         """The first value of a field, without spaces around it."""
         values = self.get(name, [])
@@ -24,8 +33,7 @@ class Sent(dict[str, list[str]]):
 async def _sent(request: Request) -> AsyncIterator[Sent]:
     """The form of a request; its files are closed when the answer is made."""
     async with request.form() as form:
-        sent = Sent()
-        sent.files = {}
+        sent = Sent.of(())
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 sent.files[name] = value

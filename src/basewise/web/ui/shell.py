@@ -45,6 +45,7 @@ def page(title: str, body: str, *, here: str = "", status: int = 200, kicker: st
         '<link rel="stylesheet" href="/static/app.css"><link rel="icon" href="data:,"><script src="/static/app.js" defer></script>'
         '</head><body><a class="skip" href="#content">Skip to the content</a><header><div class="top">'
         f'<a class="home" href="/">basewise</a><nav aria-label="Pages">{links}</nav></div></header>'
+        '<p id="alarm" class="alert" aria-live="assertive" hidden></p>'
         f'<main id="content" tabindex="-1">{above}<h1>{escape(title)}</h1>{body}</main>'
         '<p id="said" class="unseen" role="status" aria-live="polite"></p></body></html>\n',
         status_code=status,

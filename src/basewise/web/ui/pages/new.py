@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from html import escape
 from pathlib import Path
 from urllib.parse import urlencode
@@ -25,6 +26,8 @@ router = APIRouter()
 SPLITS = (("", "as guessed"), ("chance", "by chance"), ("none", "none: no locked test rows"))
 CURVES = (("yes", "measure them, as time allows"), ("no", "leave them out"))
 DOWNLOADS = (("500MB", "up to 500 MB"), ("2GB", "up to 2 GB"), ("1B", "none"))
+SETTINGS = ("budget", "base", "method", "download", "metric", "curves", "seed")
+"""Fields of the form that starts a run, its name and the roles left out: what a run that failed is begun anew with."""
 FORMATS = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.parquet,.pq,.arrow,.feather,.gz,.db,.sqlite,.sqlite3,.duckdb"
 
 
@@ -87,11 +90,13 @@ def roles_of(request: Request) -> Roles:
 def look_over(key: str, request: Request, root: Root) -> HTMLResponse:
     """Roles, findings, and the form that starts the run."""
     path, roles = tables.path_of(root, key), roles_of(request)
-    return _page(root, key, path, roles)
+    return _page(root, key, path, roles, Sent.of(request.query_params.multi_items()))
 
 
-def _page(root: Path, key: str, path: Path, roles: Roles, error: BasewiseError | None = None) -> HTMLResponse:
-    """The whole page; an error of the audit stands where its findings would."""
+def _page(
+    root: Path, key: str, path: Path, roles: Roles, sent: Sent, error: BasewiseError | None = None
+) -> HTMLResponse:
+    """The whole page, its last form with what was sent before; an error of the audit stands where its findings would."""
     said = shell.alert(error) if error else ""
     status = shell.status_of(error) if error else 200
     try:
@@ -133,7 +138,7 @@ def _page(root: Path, key: str, path: Path, roles: Roles, error: BasewiseError |
         f'{said}<dl class="strip">{counts}</dl><h2>Roles</h2>'
         + _roles_form(read, roles, task.roles, (task.target, task.inputs))
         + f"<h2>What the audit found</h2>{found_table}<h2>Start</h2>"
-        + _start_form(root, key, path, roles)
+        + _start_form(root, key, path, roles, sent)
     )
     return page(path.name, body, here="/new", kicker="New run", status=status)
 
@@ -180,13 +185,8 @@ def _roles_form(
     )
 
 
-def _start_form(root: Path, key: str, path: Path, roles: Roles) -> str:
-    """Budget, bases and methods."""
-    from basewise.steps import bases
-
-    cards = [card for card in bases.listing() if bases.here(card)]
-    known = [(c.key, f"{c.key} ({c.parameters / 1e6:.0f} M, {c.licence})") for c in cards]
-    methods = [(m, f"{m}: {summary('methods', m).partition(':')[0][:90]}") for m in keys("methods")]
+def _start_form(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> str:
+    """Budget, bases and methods; what was sent before stands in its fields again."""
     hidden = "".join(
         f'<input type="hidden" name="{n}" value="{escape(v)}">'
         for n, v in (
@@ -197,30 +197,53 @@ def _start_form(root: Path, key: str, path: Path, roles: Roles) -> str:
         )
         if v
     )
-    more = (
-        ticks(
-            "base",
-            "Bases that are here",
-            known,
-            (),
-            "None ticked: all that fit into the time. More under Bases.",
-        )
-        + ticks("method", "Methods", methods, (), "None ticked: all.")
-        + select("download", "Fetch starter bases that are not here", DOWNLOADS, "500MB")
-        + select(
-            "metric", "Choose by", [(m, name_of(m)) for m in keys("metrics") if may_choose(m)], "accuracy"
-        )
-        + select("curves", "Learning curves, for the labels saved", CURVES, "yes")
-        + text_field("seed", "Seed", "0", attributes='inputmode="numeric"')
-    )
+    name = sent.one("name") or free_name(root, path)
+    opened = " open" if any(field in sent for field in SETTINGS[1:]) else ""
     return (
         f'<form method="post" action="{href("new", key, "start")}" data-busy="Starting…" class="fields">{hidden}'
-        + text_field("name", "Name of the run", free_name(root, path), attributes='required maxlength="100"')
+        + text_field("name", "Name of the run", name, attributes='required maxlength="100"')
         + text_field(
-            "budget", "Time", "10m", hint="Wall time, such as 90s, 10m or 1h.", attributes='required size="8"'
+            "budget",
+            "Time",
+            sent.one("budget", "10m"),
+            hint="Wall time, such as 90s, 10m or 1h.",
+            attributes='required size="8"',
         )
-        + f'<details><summary>Bases, methods and more</summary>{more}</details><button class="main">Start the run</button></form>'
+        + f"<details{opened}><summary>Bases, methods and more</summary>{_more(sent)}</details>"
+        '<button class="main">Start the run</button></form>'
     )
+
+
+def _more(sent: Sent) -> str:
+    """What most runs leave as it is."""
+    from basewise.steps import bases
+
+    cards = [card for card in bases.listing() if bases.here(card)]
+    known = [(c.key, f"{c.key} ({c.parameters / 1e6:.0f} M, {c.licence})") for c in cards]
+    methods = [(m, f"{m}: {_short(summary('methods', m).partition(':')[0])}") for m in keys("methods")]
+    metrics = [(m, name_of(m)) for m in keys("metrics") if may_choose(m)]
+    lists = (
+        select(
+            "download",
+            "Fetch starter bases that are not here",
+            DOWNLOADS,
+            sent.one("download", "500MB"),
+        )
+        + select("metric", "Choose by", metrics, sent.one("metric", "accuracy"))
+        + select("curves", "Learning curves, for the labels saved", CURVES, sent.one("curves", "yes"))
+        + text_field("seed", "Seed", sent.one("seed", "0"), attributes='inputmode="numeric"')
+    )
+    none = "None ticked: all that fit into the time. More under Bases."
+    return (
+        ticks("base", "Bases that are here", known, sent.get("base", ()), none)
+        + ticks("method", "Methods", methods, sent.get("method", ()), "None ticked: all.")
+        + f'<div class="filters">{lists}</div>'
+    )
+
+
+def _short(text: str, most: int = 90) -> str:
+    """The whole words of a text that fit, with an ellipsis where some are left out."""
+    return textwrap.shorten(text, most, placeholder=" …")
 
 
 def free_name(root: Path, path: Path) -> str:
@@ -242,7 +265,7 @@ def start(key: str, root: Root, sent: Form) -> Response:
     try:
         name = begin(root, key, path, roles, sent)
     except BasewiseError as error:
-        return _page(root, key, path, roles, error)
+        return _page(root, key, path, roles, sent, error)
     return RedirectResponse(href("runs", name), status_code=303)
 
 
@@ -275,7 +298,9 @@ def begin(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> str:
     words += ["--split", roles.split] if roles.split else []
     words += [w for base in sent.get("base", []) for w in ("--base", base)]
     words += [w for method in sent.get("method", []) for w in ("--method", method)]
-    jobs.start(root, name, words, {"table": key, "address": urlencode(_address(roles), doseq=True)})
+    settled = {field: sent[field] for field in SETTINGS if field in sent}
+    about = {"table": key, "address": urlencode(_address(roles), doseq=True)}
+    jobs.start(root, name, words, {**about, "settings": urlencode(settled, doseq=True)})
     return name
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from html import escape
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -22,7 +22,8 @@ from basewise.web.ui.runs import Run
 from basewise.web.ui.shell import href, page
 
 router = APIRouter()
-DROP = "-drop-"
+DROP = " leave out"
+"""No class begins with a space: the audit takes those around a label away."""
 
 
 @router.get("/runs/{name}/relabel")
@@ -111,7 +112,7 @@ def changes_of(sent: dict[str, list[str]], classes: tuple[str, ...]) -> dict[int
 def source_of(root: Path, run: Run) -> Path | None:
     """The file that a run was made of, when it was dropped here and is still here."""
     key = run.job.about.get("table") if run.job else None
-    if not key or "query" in run.job.about.get("address", ""):  # type: ignore[union-attr]
+    if not key or "query" in parse_qs(run.job.about.get("address", "")):  # type: ignore[union-attr]
         return None
     try:
         return tables.path_of(root, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from html import escape
 from typing import Any
@@ -41,7 +42,8 @@ def show(name: str, root: Root) -> Response:
             if run.job
             else ""
         )
-        return page(name, live + stop + _command(run), here="/", kicker=f"run · {run.state}")
+        # its state stands in the moving part
+        return page(name, live + stop + _command(run), here="/", kicker="run")
     if not (run.folder / "decision.json").exists():
         return _ended(run)
     decision = runs.decision_of(run.folder)
@@ -58,7 +60,10 @@ def _ended(run: Run) -> HTMLResponse:
             href("runs", run.name, "resume"), "Go on from here", kind="main", busy="Starting…"
         )
         if table_key := run.job.about.get("table"):
-            body += f'<a class="button" href="{href("new", table_key)}?{escape(run.job.about.get("address", ""))}">Change its settings</a>'
+            kept = "&".join(filter(None, (run.job.about.get(part, "") for part in ("address", "settings"))))
+            body += (
+                f'<a class="button" href="{href("new", table_key)}?{escape(kept)}">Change its settings</a>'
+            )
         body += "</div>"
     standings = runs.standings_of(run.folder)
     if standings.get("arms"):
@@ -71,7 +76,7 @@ def _command(run: Run) -> str:
     if run.job is None:
         return ""
     said = run.job.text("err.txt", 4000)
-    words = " ".join(["basewise", *run.job.words])
+    words = shlex.join(["basewise", *run.job.words])
     return f"<details><summary>The command and what it says</summary><pre tabindex='0'>$ {cut(words, 2000)}\n{cut(said, 4000)}</pre></details>"
 
 

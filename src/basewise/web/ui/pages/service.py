@@ -66,7 +66,8 @@ def show(request: Request, root: Root) -> HTMLResponse:
         if job and isinstance(error, RunError):  # it has said that it serves a moment before it listens
             return page("Service", _live(STARTING, up=False) + stop, here="/service")
         return _unconnected(root, error, service)
-    other = f"<details><summary>Another service</summary>{_connect_form(service)}{_list(root)}</details>"
+    others = serving.living(root, but=service.job)
+    other = f"<details><summary>Another service</summary>{_connect_form(service)}{others}</details>"
     return page("Service", body + stop + other, here="/service")
 
 
@@ -188,9 +189,10 @@ def one(name: str, request: Request, root: Root) -> HTMLResponse:
     """One task: versions, drift, what happened, and the forms that change it."""
     service = serving.needed(request, root)
     state = service.ask("GET", service.task(name, "/watch"))
-    body = (
-        versions(state) + serving.ask_form(name) + _drift(state) + _change(name, state, root) + _events(state)
-    )
+    lanes = service.lanes()["tasks"]
+    folders: dict[str, str] = next((lane.get("folders", {}) for lane in lanes if lane["name"] == name), {})
+    change = _change(name, state, root, folders.get(state["lane"]["canary"], ""))
+    body = versions(state) + serving.ask_form(name) + _drift(state) + change + _events(state)
     return page(name, f'<p><a href="/service">All tasks</a></p>{body}', here="/service", kicker="service")
 
 
@@ -198,6 +200,10 @@ def versions(state: dict[str, Any]) -> str:
     """What each version of a task has answered."""
     lane = state["lane"]
     parts = {lane["live"]: "live", lane["canary"]: f"canary, {lane['percent']} %", lane["shadow"]: "shadow"}
+    known = {v: line for v, line in state["versions"].items() if isinstance(line, dict)}
+    # one that was just put there has answered nothing yet, and is to be seen all the same
+    none = {"rows": 0, "abstention": None, "accuracy": None}
+    lines = {v: known.get(v, none) for v in parts if v} | known
     rows = [
         [
             f"<code>{escape(v[:16])}</code>",
@@ -207,8 +213,7 @@ def versions(state: dict[str, Any]) -> str:
             span(line["accuracy"]),
             f"{line['accuracy']['n']:,}" if line["accuracy"] else "–",
         ]
-        for v, line in state["versions"].items()
-        if isinstance(line, dict)
+        for v, line in lines.items()
     ]
     text = "Accuracy is known where labels came later."
     head = ("version", "", "rows", "% abstained [95 %]", "% right [95 %]", "labels")
@@ -257,15 +262,20 @@ def _drift(state: dict[str, Any]) -> str:
     )
 
 
-def _change(name: str, state: dict[str, Any], root: Path) -> str:
-    """Slider and buttons."""
+def _change(name: str, state: dict[str, Any], root: Path, canary_folder: str) -> str:
+    """Slider and buttons; the folder of the canary stands there, so that only its share need be moved."""
     lane = state["lane"]
     folders = [str(root / n) for n in usable(root)]
     known = "".join(f'<option value="{escape(f)}"></option>' for f in folders)
     step = STEPS.index(lane["percent"]) if lane["percent"] in STEPS else 0
     canary = (
         f'<form method="post" action="{href("service", name, "canary")}" class="fields" data-busy="Opening the release…">'
-        + text_field("folder", "Folder of the release or run", attributes='required list="folders" size="50"')
+        + text_field(
+            "folder",
+            "Folder of the release or run",
+            canary_folder,
+            attributes='required list="folders" size="50"',
+        )
         + f'<datalist id="folders">{known}</datalist><label class="field"><span>Share of the rows: <output id="share">{STEPS[step]} %</output></span>'
         f'<input type="range" name="step" min="0" max="3" value="{step}" data-shows="share" data-steps="1 %,5 %,25 %,100 %" '
         '></label><div class="row"><button class="main">Give it this share</button>'

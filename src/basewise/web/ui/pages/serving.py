@@ -79,11 +79,11 @@ def ended(job: jobs.Job) -> RunError:
     )
 
 
-def living(root: Path) -> str:
-    """The services that were started from here, by whichever app, and still run; nothing where there is none."""
+def living(root: Path, but: str = "") -> str:
+    """The services that were started from here, by whichever app, and still run, `but` one; nothing where there is none."""
     rows = []
     for job in jobs.every(root):
-        if job.kind != "serve" or (state := state_of(job)) == "ended":
+        if job.kind != "serve" or job.name == but or (state := state_of(job)) == "ended":
             continue
         told = {"job": job.name}
         connect = (
@@ -99,7 +99,7 @@ def living(root: Path) -> str:
                 f'<div class="row">{connect}{stop}</div>',
             ]
         )
-    return "<h2>Started from here</h2>" + table(("address", "serves", "", ""), rows) if rows else ""
+    return "<h2>Started from here</h2>" + table(("address", "serves", "state", ""), rows) if rows else ""
 
 
 def folders(root: Path) -> list[tuple[str, str]]:

@@ -5,6 +5,16 @@
 const said = document.getElementById("said");
 function say(text) { if (text && said.textContent !== text) said.textContent = text; }
 
+// The bar above the page, for all: that the app is gone, or is another one now.
+const alarm = document.getElementById("alarm");
+function warn(text) {
+  if (alarm.textContent === text) return;
+  alarm.hidden = !text;
+  alarm.textContent = text;
+}
+const ANEW = "The app was started anew: open the address that basewise ui printed.";
+const AWAY = "The app does not answer. What it started goes on; start basewise ui again and open the address that it prints.";
+
 // <div data-live="/part" data-every="1000">: its content is fetched again and again; x-over loads the page anew.
 function follow(box) {
   let last = "", failures = 0, spoken = "";
@@ -13,17 +23,20 @@ function follow(box) {
     if (document.hidden) { setTimeout(look, every); return; }
     try {
       const answer = await fetch(box.dataset.live, { credentials: "same-origin", redirect: "error" });
+      if (answer.status === 403) warn(ANEW);
       if (!answer.ok) throw new Error(String(answer.status));
       const text = await answer.text();
       if (answer.headers.get("x-over")) { location.reload(); return; }
       failures = 0;
+      warn("");
       if (text !== last) { replace(box, text); last = text; }
       const doing = box.querySelector("[data-say]");
       const words = doing ? doing.textContent.split(":")[0] : "";
       if (words && words !== spoken) { spoken = words; say(words); }
-    } catch {
+    } catch (error) {
       failures += 1;
-      if (failures === 3) say("The app does not answer; the run itself goes on.");
+      const status = Number(error.message) || 0;  // 0: nobody answered
+      if (failures >= 3 && status !== 403) warn(status ? `This page cannot be kept up to date (${status}): load it again.` : AWAY);
     }
     setTimeout(look, every * Math.min(10, 1 + failures));
   }
@@ -31,12 +44,14 @@ function follow(box) {
 }
 document.querySelectorAll("[data-live]").forEach(follow);
 
-// New content in the old place: whoever had the focus, and how far a wide table was moved, stay as they were.
+// New content in the old place: whoever had the focus, what was opened, and how far a wide table was moved, stay as they were.
 function replace(box, text) {
   const inside = () => [...box.querySelectorAll("a, button, summary, [tabindex]")];
   const focused = inside().indexOf(document.activeElement);
+  const opened = [...box.querySelectorAll("details")].map((e) => e.open);
   const moved = [...box.querySelectorAll(".scroll")].map((e) => e.scrollLeft);
   box.innerHTML = text;
+  box.querySelectorAll("details").forEach((e, i) => { e.open = opened[i] ?? e.open; });
   box.querySelectorAll(".scroll").forEach((e, i) => { e.scrollLeft = moved[i] || 0; });
   if (focused >= 0 && inside()[focused]) inside()[focused].focus({ preventScroll: true });
 }
