@@ -301,6 +301,8 @@ def test_promised_risk_is_kept() -> None:
             broken += (0.5 - tail / 2).mean() > 0.1
     assert broken <= 8
     assert conformal.threshold_for_risk(np.ones(5), np.ones(5)) is None
+    for n in (110, 200, 205):  # a size in the middle promises nothing where all rows do
+        assert conformal.threshold_for_risk(np.linspace(1, 0.6, n), np.ones(n)) == (0.6, 1.0)
 
 
 def test_rows_that_are_equally_sure_are_promised_for_together() -> None:
