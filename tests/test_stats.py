@@ -341,6 +341,9 @@ def test_flipped_labels_are_suspected() -> None:
     given_labels[flipped] = (labels[flipped] + 1) % 4
     assert set(noise.label_suspects(p, given_labels)[:30]) == set(flipped)
     assert noise.confident_joint(p, given_labels).sum() > 0
+    assert not len(
+        noise.label_suspects(np.tile([0.95, 0.05], (480, 1)), (np.arange(480) % 20 == 0).astype(int))
+    ), "a predictor that gives all rows the same doubts none"
 
 
 def test_near_duplicates() -> None:
