@@ -915,3 +915,31 @@ def test_an_arm_that_breaks_down_is_told_and_tried_again(
     monkeypatch.setattr(words, "fit", full)
     with pytest.raises(OSError, match="No space"):
         plain_choose(table, tmp_path / "other")
+
+
+def test_labels_are_doubted_by_the_best_arm_that_knows_rows() -> None:
+    from types import SimpleNamespace
+
+    from basewise.core.evidence import Trial
+    from basewise.steps.conclude import speaks_of_rows
+
+    def trial(method: str, right: float) -> Trial:
+        one, none = np.arange(10), np.zeros(10, int)
+        p = np.eye(2)[(np.arange(10) >= 10 * right).astype(int)]
+        return Trial(
+            method=method,
+            base=None,
+            row_ids=one,
+            labels=none,
+            probabilities=p,
+            fold=none,
+            seed=none,
+            n_train=10,
+        )
+
+    majority, words, nearest = trial("majority", 0.9), trial("words", 0.5), trial("nearest", 0.6)
+    of = lambda chosen, *finalists: SimpleNamespace(chosen=chosen, finalists=list(finalists))  # noqa: E731
+    assert speaks_of_rows(of(words, nearest, words), [nearest, words]) is words  # type: ignore[arg-type]
+    assert speaks_of_rows(of(majority, majority, nearest), [words]) is nearest  # type: ignore[arg-type]
+    assert speaks_of_rows(of(majority, majority), [majority, words, nearest]) is nearest  # type: ignore[arg-type]
+    assert speaks_of_rows(of(majority, majority), [majority]) is None  # type: ignore[arg-type]

@@ -301,6 +301,8 @@ def test_promised_risk_is_kept() -> None:
             broken += (0.5 - tail / 2).mean() > 0.1
     assert broken <= 8
     assert conformal.threshold_for_risk(np.ones(5), np.ones(5)) is None
+    for n in (110, 200, 205):  # a size in the middle promises nothing where all rows do
+        assert conformal.threshold_for_risk(np.linspace(1, 0.6, n), np.ones(n)) == (0.6, 1.0)
 
 
 def test_rows_that_are_equally_sure_are_promised_for_together() -> None:
@@ -339,6 +341,9 @@ def test_flipped_labels_are_suspected() -> None:
     given_labels[flipped] = (labels[flipped] + 1) % 4
     assert set(noise.label_suspects(p, given_labels)[:30]) == set(flipped)
     assert noise.confident_joint(p, given_labels).sum() > 0
+    assert not len(
+        noise.label_suspects(np.tile([0.95, 0.05], (480, 1)), (np.arange(480) % 20 == 0).astype(int))
+    ), "a predictor that gives all rows the same doubts none"
 
 
 def test_near_duplicates() -> None:

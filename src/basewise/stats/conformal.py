@@ -29,9 +29,10 @@ def threshold_for_risk(
 ) -> tuple[float, float] | None:
     """(threshold, coverage): answering at this confidence or above errs at most `risk`, with probability 1 - delta.
 
-    Largest coverage whose exact upper bound holds, tried at log2(n) sizes with delta shared among them (Geifman and
-    El-Yaniv 2017). None when even the most confident rows cannot promise it. clusters (n,): rows in groups count as many as
-    they are worth.
+    Largest coverage whose exact upper bound holds, tried at log2(n) sizes with delta shared among them (after Geifman and
+    El-Yaniv 2017). The bound does not grow with the size, since few rows bound little, so half of the sizes are fixed, evenly from
+    all rows to the fewest that can promise it; the others halve what lies between the largest that holds and the next. None when
+    none holds. clusters (n,): rows in groups count as many as they are worth.
     """
     from scipy.stats import beta
 
@@ -43,24 +44,31 @@ def threshold_for_risk(
     wrong = np.cumsum(1 - np.asarray(right, int)[order])
     worth = independent_rows(right, clusters) / n
     tries = max(1, int(np.ceil(np.log2(n))) + 1)
-    low, high, best = 1, n, None
-    for _ in range(tries):
+    fewest = int(np.ceil(np.log(delta / tries) / np.log1p(-risk) / worth))
+    if fewest > n:
+        return None
+
+    def held(rank: int) -> int | None:
+        size = int(np.searchsorted(-down, -down[rank - 1], side="right"))  # all rows as confident as this
+        errors, rows = worth * wrong[size - 1], worth * size
+        upper = 1.0 if errors == rows else float(beta.ppf(1 - delta / tries, errors + 1, rows - errors))
+        return size if upper <= risk else None
+
+    sizes = np.linspace(n, fewest, (tries + 1) // 2).astype(int)
+    place = next((i for i, size in enumerate(sizes) if held(size)), None)
+    if place is None:
+        return None
+    best = held(sizes[place]) or 0
+    low, high = best + 1, int(sizes[place - 1]) - 1 if place else 0
+    for _ in range(tries - len(sizes)):
         if low > high:
             break
         middle = (low + high) // 2
-        size = int(
-            np.searchsorted(-down, -down[middle - 1], side="right")
-        )  # with all rows as confident as this
-        errors, rows = worth * wrong[size - 1], worth * size
-        upper = 1.0 if errors == rows else float(beta.ppf(1 - delta / tries, errors + 1, rows - errors))
-        if upper <= risk:
-            best, low = size, size + 1
+        if found := held(middle):
+            best, low = found, found + 1
         else:
             high = middle - 1
-    if best is None:
-        return None
-    value = float(down[best - 1])
-    return value, float((np.asarray(confidence) >= value).mean())
+    return float(down[best - 1]), best / n
 
 
 def conformal_quantile(

@@ -1,12 +1,15 @@
 """Labels to check first: confident learning (Northcutt, Jiang and Chuang 2021) on out-of-fold probabilities.
 
-A row is suspect when the model gives another class at least that class's usual self-confidence; suspects are ordered by how
+A row is suspect when the model gives another class more than that class's usual self-confidence; suspects are ordered by how
 much more likely the other class is than the given one.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+ALIKE = 1e-9
+"""A probability this near to its threshold is a predictor that gives all rows the same, and speaks against none."""
 
 
 def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -17,9 +20,14 @@ def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), 1.0)
 
 
+def _confident(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n, C) probabilities beyond those that rows of the class usually get, -1 elsewhere."""
+    return np.where(probabilities > thresholds(probabilities, labels) + ALIKE, probabilities, -1.0)
+
+
 def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(C, C) rows counted by given label and by the class they confidently belong to."""
-    confident = np.where(probabilities >= thresholds(probabilities, labels), probabilities, -1.0)
+    confident = _confident(probabilities, labels)
     found = confident.max(1) >= 0
     joint = np.zeros((probabilities.shape[1],) * 2, int)
     np.add.at(joint, (labels[found], confident.argmax(1)[found]), 1)
@@ -37,7 +45,7 @@ def label_margins(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def label_suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Positions of the rows whose label is doubted, the most doubtful first."""
     labels = np.asarray(labels)
-    confident = np.where(probabilities >= thresholds(probabilities, labels), probabilities, -1.0)
+    confident = _confident(probabilities, labels)
     doubted = (confident.max(1) >= 0) & (confident.argmax(1) != labels)
     margin = label_margins(probabilities, labels)
     found = np.flatnonzero(doubted & (margin > 0))

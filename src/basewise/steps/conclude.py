@@ -108,6 +108,7 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         notes=notes,
         folder=str(folder),
         **row_tables(task, standing.chosen, base, notes),
+        suspects=suspects(task, speaks_of_rows(standing, trials)),
     )
     decision.save(folder / "decision.json")
     write_report(decision, folder)
@@ -297,8 +298,6 @@ def standing_notes(standing: Standing, test: dict[str, Any], trials: list[Trial]
 
 def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[str, Any]:
     """The report's tables from the chosen trial's held-out rows."""
-    from basewise.stats.noise import label_margins, label_suspects
-
     position = {int(r): i for i, r in enumerate(task.rows.row_ids)}
     index = np.array([position[int(r)] for r in chosen.row_ids])
     texts = tuple(task.rows.texts[i] for i in index)
@@ -317,7 +316,6 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
             notes.append(
                 f"{many} of {len(texts)} rows {were} longer than {chosen.name} reads in full ({limit} tokens) and {were} cut."
             )
-    order, margin = label_suspects(probabilities, labels), label_margins(probabilities, labels)
     return {
         "by_class": by_class(labels, probabilities.argmax(1), classes, chosen.groups),
         "confusion": tables.confusion(labels, probabilities, classes),
@@ -328,17 +326,34 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
         "slices": tables.slice_table(texts, [classes[i] for i in labels], ~right, metadata, chosen.groups),
         "lengths": lengths,
         "wrong": tables.wrong_rows(chosen.row_ids, texts, labels, probabilities, classes),
-        "suspects": [
-            {
-                "row_id": int(chosen.row_ids[i]),
-                "text": texts[i][:400],
-                "label": classes[labels[i]],
-                "suggested": classes[int(probabilities[i].argmax())],
-                "margin": float(margin[i]),
-            }
-            for i in order[:100]
-        ],
     }
+
+
+def speaks_of_rows(standing: Standing, trials: list[Trial]) -> Trial | None:
+    """The arm by whose answers labels are doubted: the chosen one, or where that is majority, which knows no row, the best other one."""
+    known = [t for t in (standing.chosen, *standing.finalists) if t.method != "majority"]
+    others = [t for t in trials if t.method != "majority" and len(t.row_ids)]
+    return next(iter(known or sorted(others, key=lambda t: -t.right.mean())), None)
+
+
+def suspects(task: Task, arm: Trial | None) -> list[dict[str, Any]]:
+    """The decision's labels to check first, by an arm's held-out answers; none without one."""
+    from basewise.stats.noise import label_margins, label_suspects
+
+    if arm is None:
+        return []
+    position = {int(r): i for i, r in enumerate(task.rows.row_ids)}
+    margin = label_margins(arm.probabilities, arm.labels)
+    return [
+        {
+            "row_id": int(arm.row_ids[i]),
+            "text": task.rows.texts[position[int(arm.row_ids[i])]][:400],
+            "label": task.classes[arm.labels[i]],
+            "suggested": task.classes[int(arm.probabilities[i].argmax())],
+            "margin": float(margin[i]),
+        }
+        for i in label_suspects(arm.probabilities, arm.labels)[:100]
+    ]
 
 
 def budget_table(
