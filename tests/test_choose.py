@@ -294,9 +294,14 @@ def test_a_row_without_one_of_the_columns_is_read_as_in_training(table: Path, tm
     with pytest.raises(UnknownName, match="'channel'"):
         predictor.predict(rows[1:])
     with pytest.raises(InputError, match="NoneType"):
-        next(bw.predict(predictor, ["a text", None]))
+        next(bw.predict(predictor, [rows[0], None]))
+    assert len(predictor.predict([{"text": "cut \ud83d", "channel": ""}])) == 1
+    for asked in (predictor.predict, lambda same: list(bw.predict(predictor, same))):
+        with pytest.raises(
+            InputError, match=r"the columns text, channel; give each row as a dict: \{'text': "
+        ):
+            asked(["a late parcel"])
     assert list(bw.predict(predictor, pa.table({"text": pa.array([], pa.string())}))) == []
-    assert len(predictor.predict(["cut \ud83d"])) == 1
 
 
 def test_class_names_of_a_file_are_read_wherever_its_codes_stand(table: Path, tmp_path: Path) -> None:

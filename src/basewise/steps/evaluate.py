@@ -162,7 +162,7 @@ def evaluate(
     records = read_table(rows).records()
     texts, labels, kept = labelled_rows(records, predictor, target or predictor.record.get("target"), run)
     groups = groups_in(records, kept, group) if group else None
-    probabilities = predictor.predict_proba(texts)
+    probabilities = predictor.probabilities(texts)
     guesses = probabilities.argmax(1)
     result: dict[str, Any] = {
         "run": str(run),
