@@ -378,6 +378,32 @@ def test_labels_that_the_predictor_does_not_know_are_counted(world: World, tmp_p
     tiny.refused(tiny.command("evaluate", world.run, strange), "none of the labels", "billing")
 
 
+def test_rows_without_a_label_are_said_to_have_none(world: World, tmp_path: Path) -> None:
+    rows = [
+        row | {"queue": ("legal", "", "nan")[i] if i < 3 else row["queue"]} for i, row in enumerate(world.new)
+    ]
+    result = bw.evaluate(world.run, rows)
+    assert (result["n"], result["unknown_labels"], result["unlabelled"]) == (27, 1, 2)
+    answered = tiny.command("evaluate", world.run, tiny.write_csv(tmp_path / "new.csv", rows))
+    assert "2 rows have no label; they were left out" in answered.out
+    assert "1 rows carry labels" in answered.out
+    none = tiny.write_csv(tmp_path / "none.csv", [row | {"queue": ""} for row in world.new])
+    tiny.refused(tiny.command("evaluate", world.run, none), "has no value in any row")
+
+
+def test_labels_are_matched_by_value_where_that_is_one_to_one() -> None:
+    from basewise.steps.evaluate import places_of
+
+    assert places_of(["true", "false"], ("False", "True")) == {"false": 0, "true": 1}
+    assert places_of(["1", "2", "3"], ("1.0", "2.0", "10")) == {"1": 0, "2": 1}
+    assert places_of(["7", "8"], ("007", "008")) == {"7": 0, "8": 1}
+    assert places_of(["1", "1.0"], ("1.0", "2")) == {"1.0": 0}, "the name comes first, and is the only one"
+    assert places_of(["true", "TRUE"], ("False", "True")) == {}, "two labels for one class"
+    assert places_of(["1"], ("1.0", "1.00")) == {}, "two classes for one label"
+    assert places_of(["Billing", "nan", ""], ("billing", "inf")) == {}
+    assert places_of(["12345678901234567891"], ("12345678901234567890", "1")) == {}
+
+
 def test_adapt_is_one_arm_beside_the_controls(world: World, tmp_path: Path) -> None:
     answered = tiny.command("adapt", *on(world, tmp_path / "run"), "--method", "prototype")
     assert answered.code == 0, answered.err

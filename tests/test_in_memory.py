@@ -62,6 +62,18 @@ def test_choose_and_adapt_read_it(kind: str, tmp_path: Path) -> None:
     assert worded.provenance["rows"] == 60
 
 
+@pytest.mark.parametrize("names", [("True", "False"), ("1.0", "2.0"), ("01", "02")])
+def test_a_frame_of_the_same_file_has_the_same_labels(names: tuple[str, str], tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "label": names[i % 2]} for i, row in enumerate(ROWS)]
+    file = tiny.write_csv(tmp_path / "rows.csv", rows)
+    bw.adapt(file, method="majority", base=None, target="label", to=tmp_path / "run")
+    scores = [
+        bw.evaluate(tmp_path / "run", table)["score"]
+        for table in (file, pd.read_csv(file), pl.read_csv(file))
+    ]
+    assert scores[0]["n"] == 60 and scores[0] == scores[1] == scores[2]
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_evaluate_and_predict_read_it(kind: str, run: Path) -> None:
     table, predictor = KINDS[kind](NEW), bw.load(run)
