@@ -249,6 +249,29 @@ def test_predict_reads_and_writes_every_format(
     assert [str(row["abstained"]) for row in rows] == [str(bool(b)) for b in below]
 
 
+@pytest.mark.parametrize("name", ["answers.xlsx", "answers.json", "answers.csv.gz"])
+def test_an_ending_of_another_format_is_refused(
+    name: str, world: World, new_rows: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["predict", world.run, new_rows["csv"], "--to", tmp_path / name]
+    tiny.refused(tiny.command(*words), name, "csv, jsonl, parquet", "--format")
+    assert not list(tmp_path.iterdir())
+    assert tiny.command(*words, "--format", "jsonl").code == 0
+    assert json.loads((tmp_path / name).read_text("utf-8").splitlines()[0])["row"] == 0
+
+
+def test_the_rows_are_not_replaced_by_their_answers(world: World, tmp_path: Path) -> None:
+    rows = tiny.write_csv(tmp_path / "new.csv", world.new)
+    before = rows.read_bytes()
+    (tmp_path / "link.csv").symlink_to(rows)
+    for verb in ("predict", "evaluate"):
+        for to in (rows, tmp_path / "link.csv"):
+            tiny.refused(
+                tiny.command(verb, world.run, rows, "--to", to), "as the rows and as the file to write"
+            )
+    assert rows.read_bytes() == before
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_predict_from_a_pipe_to_a_pipe(
     form: str, world: World, new_rows: dict[str, Path], tmp_path: Path

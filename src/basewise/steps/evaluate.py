@@ -16,7 +16,7 @@ import numpy as np
 
 from basewise.core.cells import cell
 from basewise.core.errors import InputError, TargetError, UnknownName
-from basewise.core.files import write_json
+from basewise.core.files import check_apart, write_json
 from basewise.core.hashing import generator
 from basewise.stats import calibration as calibrate
 from basewise.stats import conformal
@@ -161,6 +161,8 @@ def evaluate(
     from basewise.core.table import read_table
     from basewise.steps.predict import load
 
+    if to is not None:
+        check_apart(rows, Path(to))
     predictor = load(run)
     records = read_table(rows).records()
     target = target_of(predictor, target, run)
