@@ -253,6 +253,29 @@ def test_predict_reads_and_writes_every_format(
     assert [str(row["abstained"]) for row in rows] == [str(bool(b)) for b in below]
 
 
+@pytest.mark.parametrize("name", ["answers.xlsx", "answers.json", "answers.csv.gz"])
+def test_an_ending_of_another_format_is_refused(
+    name: str, world: World, new_rows: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["predict", world.run, new_rows["csv"], "--to", tmp_path / name]
+    tiny.refused(tiny.command(*words), name, "csv, jsonl, parquet", "--format")
+    assert not list(tmp_path.iterdir())
+    assert tiny.command(*words, "--format", "jsonl").code == 0
+    assert json.loads((tmp_path / name).read_text("utf-8").splitlines()[0])["row"] == 0
+
+
+def test_the_rows_are_not_replaced_by_their_answers(world: World, tmp_path: Path) -> None:
+    rows = tiny.write_csv(tmp_path / "new.csv", world.new)
+    before = rows.read_bytes()
+    (tmp_path / "link.csv").symlink_to(rows)
+    for verb in ("predict", "evaluate"):
+        for to in (rows, tmp_path / "link.csv"):
+            tiny.refused(
+                tiny.command(verb, world.run, rows, "--to", to), "as the rows and as the file to write"
+            )
+    assert rows.read_bytes() == before
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_predict_from_a_pipe_to_a_pipe(
     form: str, world: World, new_rows: dict[str, Path], tmp_path: Path
@@ -298,9 +321,14 @@ def test_a_row_without_one_of_the_columns_is_read_as_in_training(table: Path, tm
     with pytest.raises(UnknownName, match="'channel'"):
         predictor.predict(rows[1:])
     with pytest.raises(InputError, match="NoneType"):
-        next(bw.predict(predictor, ["a text", None]))
+        next(bw.predict(predictor, [rows[0], None]))
+    assert len(predictor.predict([{"text": "cut \ud83d", "channel": ""}])) == 1
+    for asked in (predictor.predict, lambda same: list(bw.predict(predictor, same))):
+        with pytest.raises(
+            InputError, match=r"the columns text, channel; give each row as a dict: \{'text': "
+        ):
+            asked(["a late parcel"])
     assert list(bw.predict(predictor, pa.table({"text": pa.array([], pa.string())}))) == []
-    assert len(predictor.predict(["cut \ud83d"])) == 1
 
 
 def test_class_names_of_a_file_are_read_wherever_its_codes_stand(table: Path, tmp_path: Path) -> None:
@@ -375,6 +403,32 @@ def test_labels_that_the_predictor_does_not_know_are_counted(world: World, tmp_p
     assert answered.code == 0 and "3 rows carry labels" in answered.out
     strange = tiny.write_csv(tmp_path / "strange.csv", [row | {"queue": "legal"} for row in world.new])
     tiny.refused(tiny.command("evaluate", world.run, strange), "none of the labels", "billing")
+
+
+def test_rows_without_a_label_are_said_to_have_none(world: World, tmp_path: Path) -> None:
+    rows = [
+        row | {"queue": ("legal", "", "nan")[i] if i < 3 else row["queue"]} for i, row in enumerate(world.new)
+    ]
+    result = bw.evaluate(world.run, rows)
+    assert (result["n"], result["unknown_labels"], result["unlabelled"]) == (27, 1, 2)
+    answered = tiny.command("evaluate", world.run, tiny.write_csv(tmp_path / "new.csv", rows))
+    assert "2 rows have no label; they were left out" in answered.out
+    assert "1 rows carry labels" in answered.out
+    none = tiny.write_csv(tmp_path / "none.csv", [row | {"queue": ""} for row in world.new])
+    tiny.refused(tiny.command("evaluate", world.run, none), "has no value in any row")
+
+
+def test_labels_are_matched_by_value_where_that_is_one_to_one() -> None:
+    from basewise.steps.evaluate import places_of
+
+    assert places_of(["true", "false"], ("False", "True")) == {"false": 0, "true": 1}
+    assert places_of(["1", "2", "3"], ("1.0", "2.0", "10")) == {"1": 0, "2": 1}
+    assert places_of(["7", "8"], ("007", "008")) == {"7": 0, "8": 1}
+    assert places_of(["1", "1.0"], ("1.0", "2")) == {"1.0": 0}, "the name comes first, and is the only one"
+    assert places_of(["true", "TRUE"], ("False", "True")) == {}, "two labels for one class"
+    assert places_of(["1"], ("1.0", "1.00")) == {}, "two classes for one label"
+    assert places_of(["Billing", "nan", ""], ("billing", "inf")) == {}
+    assert places_of(["12345678901234567891"], ("12345678901234567890", "1")) == {}
 
 
 def test_adapt_is_one_arm_beside_the_controls(world: World, tmp_path: Path) -> None:
@@ -921,7 +975,7 @@ def test_labels_are_doubted_by_the_best_arm_that_knows_rows() -> None:
     from types import SimpleNamespace
 
     from basewise.core.evidence import Trial
-    from basewise.steps.conclude import speaks_of_rows
+    from basewise.steps.verdict import speaks_of_rows
 
     def trial(method: str, right: float) -> Trial:
         one, none = np.arange(10), np.zeros(10, int)

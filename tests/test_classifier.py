@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -59,6 +59,40 @@ def test_a_column_of_a_frame_is_texts(classifier: bw.Classifier) -> None:
     frame = pandas.DataFrame(ROWS)
     fitted = classifier.fit(frame["text"], frame["queue"])
     assert list(fitted.predict(frame[["text"]])) == list(fitted.predict(TEXTS))
+
+
+def test_tables_of_one_column_are_texts(classifier: bw.Classifier) -> None:
+    import polars as pl
+    import pyarrow as pa
+
+    labels = list(classifier.fit(pl.DataFrame({"text": TEXTS}), LABELS).predict(TEXTS))
+    for same in (
+        pa.table({"text": TEXTS}),
+        pl.DataFrame({"text": TEXTS}),
+        pa.array(TEXTS),
+        np.array(TEXTS)[:, None],
+    ):
+        assert list(classifier.predict(same)) == labels
+    with pytest.raises(InputError, match="2 columns"):
+        classifier.predict(pl.DataFrame(ROWS).select("text", "queue"))
+    with pytest.raises(InputError, match="a dict came"):
+        classifier.predict({"text": TEXTS})
+
+
+def test_labels_in_a_column_are_flattened_and_a_matrix_is_refused(classifier: bw.Classifier) -> None:
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        fitted = clone(classifier).fit(TEXTS, LABELS[:, None])
+    assert fitted.classes_.shape == (3,)
+    with pytest.raises(ValueError, match=r"1d array, got an array of shape \(60, 3\)"):
+        classifier.fit(TEXTS, np.eye(3, dtype=int)[np.arange(60) % 3])
+
+
+def test_half_a_character_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.quick(monkeypatch)
+    base = tiny.base_folder(tmp_path / "tiny-bert")
+    broken = [f"{text} \ud83d" for text in TEXTS]
+    fitted = bw.Classifier(base=str(base), method="probe").fit(broken, LABELS)
+    assert list(fitted.predict(broken)) == list(fitted.predict([f"{text} \ufffd" for text in TEXTS]))
 
 
 def test_a_base_and_a_method_without_a_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

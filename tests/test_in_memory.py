@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 
 import basewise as bw
 import tiny
+from basewise.core.errors import InputError, UnknownName
 from basewise.core.method import Wording
 from basewise.steps.choose import ChooseOptions
 
@@ -60,8 +62,60 @@ def test_choose_and_adapt_read_it(kind: str, tmp_path: Path) -> None:
     assert worded.provenance["rows"] == 60
 
 
+@pytest.mark.parametrize("names", [("True", "False"), ("1.0", "2.0"), ("01", "02")])
+def test_a_frame_of_the_same_file_has_the_same_labels(names: tuple[str, str], tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "label": names[i % 2]} for i, row in enumerate(ROWS)]
+    file = tiny.write_csv(tmp_path / "rows.csv", rows)
+    bw.adapt(file, method="majority", base=None, target="label", to=tmp_path / "run")
+    scores = [
+        bw.evaluate(tmp_path / "run", table)["score"]
+        for table in (file, pd.read_csv(file), pl.read_csv(file))
+    ]
+    assert scores[0]["n"] == 60 and scores[0] == scores[1] == scores[2]
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_evaluate_and_predict_read_it(kind: str, run: Path) -> None:
-    table = KINDS[kind](NEW)
+    table, predictor = KINDS[kind](NEW), bw.load(run)
+    texts = [row["text"] for row in NEW]
     assert bw.evaluate(run, table)["n"] == len(NEW)
-    assert [a["label"] for a in bw.predict(run, table)] == bw.load(run).predict([r["text"] for r in NEW])
+    labels = predictor.predict(texts)
+    assert [a["label"] for a in bw.predict(run, table)] == predictor.predict(table) == labels
+    np.testing.assert_array_equal(predictor.predict_proba(table), predictor.predict_proba(texts))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [iter, tuple, np.array, pd.Series, pl.Series, lambda texts: (t for t in texts), lambda texts: {"text": np.array(texts)}],
+    ids=["iterator", "tuple", "array", "pandas column", "polars column", "generator", "array in a column"],
+)  # fmt: skip
+def test_texts_of_any_kind_are_rows(of: Callable[[list[str]], Any], run: Path) -> None:
+    texts, predictor = [row["text"] for row in NEW], bw.load(run)
+    assert predictor.predict(of(texts)) == [a["label"] for a in bw.predict(run, of(texts))]
+    assert len(predictor.predict(of(texts))) == len(NEW)
+
+
+@pytest.mark.parametrize(
+    "none", [[], (), pd.DataFrame({"text": []}), {"text": []}], ids=["list", "tuple", "frame", "columns"]
+)
+def test_no_rows_have_no_answers(none: Any, run: Path) -> None:
+    predictor = bw.load(run)
+    assert predictor.predict(none) == list(bw.predict(run, none)) == []
+    assert predictor.predict_proba(none).shape == (0, 3)
+
+
+def test_what_is_no_list_of_rows_is_refused(run: Path) -> None:
+    predictor = bw.load(run)
+    one = {"text": "where is my parcel"}
+    for asked in (predictor.predict, predictor.predict_proba, lambda rows: list(bw.predict(run, rows))):
+        with pytest.raises(InputError, match="put the dict into a list"):
+            asked(one)
+        with pytest.raises(InputError, match="int came, rows were expected"):
+            asked(5)
+        with pytest.raises(InputError, match="rows of int came"):
+            asked([5])
+        with pytest.raises(UnknownName, match="'text'"):
+            asked(pd.DataFrame({"body": ["where is my parcel"]}))
+    for one_text in ("where is my parcel", b"where", Path("rows.csv")):
+        with pytest.raises(InputError, match="put it into a list"):
+            predictor.predict(one_text)

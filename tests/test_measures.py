@@ -104,6 +104,17 @@ def test_perfect_answers_are_not_certainty(metric: str) -> None:
         assert found["low"] < 0.95
 
 
+def test_intervals_stay_inside_what_a_metric_can_be() -> None:
+    labels = np.arange(40) % 2
+    p = np.where(labels[:, None] == np.arange(2), 0.9999, 0.0001)
+    p[0] = (0.7, 0.3)
+    found = measured(p, labels)
+    for key in ("brier", "log_loss"):
+        assert 0 <= found[key]["low"] < found[key]["estimate"] < found[key]["high"]
+    worst = measured(np.where(p > 0.5, 1e-9, 1 - 1e-9), labels)
+    assert worst["brier"]["high"] <= 2
+
+
 def test_classes_worst_first_with_intervals() -> None:
     labels = np.array([0] * 50 + [1] * 30 + [2] * 20)
     guesses = labels.copy()

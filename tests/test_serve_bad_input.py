@@ -119,6 +119,18 @@ def test_numbers_and_booleans_are_the_texts_that_they_are_in_a_table() -> None:
     assert texts_of(rows, ["n"], 100) == [cell(v) or "" for v in values]
 
 
+@pytest.mark.parametrize(
+    "rows", ["Who was first?", ["Who was first?"], [{"a": "x", "b": "y"}, "Who was first?"]]
+)
+def test_a_plain_text_is_no_row_of_several_columns(rows: Any) -> None:
+    from basewise.web.limits import Refusal
+    from basewise.web.predict_routes import texts_of
+
+    with pytest.raises(Refusal, match="is a text; give an object with the columns a, b") as caught:
+        texts_of(rows, ["a", "b"], 100)
+    assert (caught.value.status, caught.value.code) == (422, "no_column")
+
+
 def test_unknown_tasks_routes_and_methods(made: Any) -> None:
     _, app, _ = made
     for method, path, status in (

@@ -11,18 +11,33 @@ from pathlib import Path
 from typing import Any
 
 from basewise.core.errors import InputError, UnknownName
-from basewise.core.files import Progress, atomic_path, silent
+from basewise.core.files import Progress, atomic_path, check_apart, silent
 
 FORMATS = ("csv", "jsonl", "parquet")
-ENDINGS = {"csv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet", "pq": "parquet"}
+ENDINGS = {
+    "csv": "csv",
+    "txt": "csv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "parquet": "parquet",
+    "pq": "parquet",
+}
 BLOCK_ROWS = 4_096
 
 
 def format_of(form: str | None, to: Path | None) -> str:
-    """The format asked for, else the one of the file's ending, else CSV; a terminal or a pipe takes no Parquet."""
+    """The format asked for, else the one of the file's ending; CSV for a terminal or a pipe, which takes no Parquet.
+
+    Raises InputError for an ending of another format: CSV under the name of a workbook opens nowhere.
+    """
     if form is not None and form not in FORMATS:
         raise UnknownName.of("format", form, FORMATS)
     ending = to.suffix.lower().lstrip(".") if to else ""
+    if form is None and ending and ending not in ENDINGS:
+        raise InputError(
+            f"{to} ends in .{ending}, answers are written as {', '.join(FORMATS)}",
+            "give such an ending, or name the format with --format",
+        )
     form = form or ENDINGS.get(ending, "csv")
     if form == "parquet" and to is None:
         raise InputError("Parquet cannot be written to standard output", "name a file with --to")
@@ -33,6 +48,8 @@ def write_answers(predictor: Any, rows: str, to: Path | None, form: str, progres
     """Answer `rows` (a path or "-") into `to`, whole or not at all, or to standard output as they come."""
     from basewise.steps.predict import predict
 
+    if to is not None:
+        check_apart(rows, to)
     answers = predict(predictor, rows, progress)
     # The first answer before anything is written: rows that cannot be read leave no header behind and no blame on `to`.
     head = list(itertools.islice(answers, 1))

@@ -270,6 +270,8 @@ def evaluate(
     out.print(f"by every metric: {by_metric(rest)}", markup=False, soft_wrap=True)
     for line in result["classes"][:WORST_SHOWN]:
         out.print(f"answered worst: {class_line(line)}", markup=False, soft_wrap=True)
+    if result["unlabelled"]:
+        out.print(f"{result['unlabelled']} rows have no label; they were left out")
     if result["unknown_labels"]:
         out.print(
             f"{result['unknown_labels']} rows carry labels that this predictor does not know; they were left out"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from basewise.core.errors import RunError
+from basewise.core.errors import InputError, RunError
 
 Progress = Callable[[int, int, str], None]
 """`progress(done, total, what)`; total 0 means unknown. Called often; must be cheap."""
@@ -65,6 +65,15 @@ def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_apart(rows: Any, to: Path) -> None:
+    """InputError where rows are read from the very file that is to be written, also by a link or another path."""
+    if not isinstance(rows, (str, Path)) or str(rows) == "-":
+        return
+    read, to = Path(rows).expanduser(), Path(to)
+    if read.exists() and to.exists() and read.samefile(to):
+        raise InputError(f"{to} came as the rows and as the file to write", "name another file to write")
 
 
 def sync(path: Path) -> None:

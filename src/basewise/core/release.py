@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -121,11 +120,11 @@ class Release:
         """The verified, opened predictor. Its step lives layers above, so it is found by name, not imported."""
         return importlib.import_module("basewise.steps.predict").load(self.folder)
 
-    def predict(self, rows: Sequence[Any]) -> list[str]:
-        """The most probable class of each text, or of each dict that has the input columns."""
+    def predict(self, rows: Any) -> list[str]:
+        """The most probable class of each text, of each dict that has the input columns, or of each row of a table in memory."""
         return self.predictor.predict(rows)
 
-    def predict_proba(self, rows: Sequence[Any]) -> Any:
+    def predict_proba(self, rows: Any) -> Any:
         """(n, C) probabilities."""
         return self.predictor.predict_proba(rows)
 

@@ -7,15 +7,16 @@ attributes that end in an underscore and returns self, so clone, pipelines, cros
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from basewise.core.cells import whole
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError
 from basewise.core.task import Examples, Task
@@ -48,7 +49,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> Classifier:
         """Fit on n texts and n labels; returns self."""
         check_metric(self.metric)
-        y = np.asarray(y)
+        y = column_or_1d(
+            y, warn=True
+        )  # a matrix of labels is refused, one column flattened, as scikit-learn does
         check_classification_targets(y)
         texts = as_texts(X)
         if len(texts) != len(y):
@@ -125,24 +128,25 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
 
 def as_texts(X: Any) -> tuple[str, ...]:
-    """n texts from a list, a 1-d array, a pandas or Polars column, or a table with one column."""
+    """n texts from a list, a 1-d array, a pandas or Polars column, or a frame or Arrow table with one column."""
     if isinstance(X, str):
         raise InputError("one text came, a list of texts was expected", "put it into a list")
-    if hasattr(X, "columns") and hasattr(X, "iloc"):
+    if isinstance(X, Mapping):
+        raise InputError("a dict came, a list of texts was expected", "give the list of its texts")
+    if hasattr(X, "columns"):  # a frame or an Arrow table
         if len(X.columns) != 1:
             raise InputError(
                 f"a table of {len(X.columns)} columns came, one column of texts was expected",
                 "select one column",
             )
-        X = X.iloc[:, 0]
+        X = X.iloc[:, 0] if hasattr(X, "iloc") else X.to_series(0) if hasattr(X, "to_series") else X.column(0)
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
         X = X[:, 0]
-    values: Sequence[Any] = (
-        X.tolist() if hasattr(X, "tolist") else X.to_list() if hasattr(X, "to_list") else list(X)
-    )
+    given = next((name for name in ("tolist", "to_list", "to_pylist") if hasattr(X, name)), None)
+    values: Sequence[Any] = getattr(X, given)() if given else list(X)
     if not values:
         raise InputError("no rows came", "give at least one text")
     bad = next((v for v in values if not isinstance(v, str)), None)
     if bad is not None:
         raise InputError(f"a {type(bad).__name__} came where a text was expected", "give strings")
-    return tuple(values)
+    return tuple(map(whole, values))

@@ -38,7 +38,7 @@ from basewise.steps.measures import (
 )
 from basewise.steps.predict import cache_folder, save_predictor
 from basewise.steps.race import Race
-from basewise.steps.verdict import Standing, half_tried, leaderboard, saving, sentence, stand
+from basewise.steps.verdict import Standing, half_tried, leaderboard, saving, sentence, speaks_of_rows, stand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         notes=notes,
         folder=str(folder),
         **row_tables(task, standing.chosen, base, notes),
-        suspects=suspects(task, speaks_of_rows(standing, trials)),
+        suspects=tables.suspect_rows(task, speaks_of_rows(standing, trials)),
     )
     decision.save(folder / "decision.json")
     write_report(decision, folder)
@@ -327,33 +327,6 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
         "lengths": lengths,
         "wrong": tables.wrong_rows(chosen.row_ids, texts, labels, probabilities, classes),
     }
-
-
-def speaks_of_rows(standing: Standing, trials: list[Trial]) -> Trial | None:
-    """The arm by whose answers labels are doubted: the chosen one, or where that is majority, which knows no row, the best other one."""
-    known = [t for t in (standing.chosen, *standing.finalists) if t.method != "majority"]
-    others = [t for t in trials if t.method != "majority" and len(t.row_ids)]
-    return next(iter(known or sorted(others, key=lambda t: -t.right.mean())), None)
-
-
-def suspects(task: Task, arm: Trial | None) -> list[dict[str, Any]]:
-    """The decision's labels to check first, by an arm's held-out answers; none without one."""
-    from basewise.stats.noise import label_margins, label_suspects
-
-    if arm is None:
-        return []
-    position = {int(r): i for i, r in enumerate(task.rows.row_ids)}
-    margin = label_margins(arm.probabilities, arm.labels)
-    return [
-        {
-            "row_id": int(arm.row_ids[i]),
-            "text": task.rows.texts[position[int(arm.row_ids[i])]][:400],
-            "label": task.classes[arm.labels[i]],
-            "suggested": task.classes[int(arm.probabilities[i].argmax())],
-            "margin": float(margin[i]),
-        }
-        for i in label_suspects(arm.probabilities, arm.labels)[:100]
-    ]
 
 
 def budget_table(

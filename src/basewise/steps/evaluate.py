@@ -7,7 +7,9 @@ live here too, so that `choose`, `adapt` and `evaluate` say the same thing in th
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ import numpy as np
 
 from basewise.core.cells import cell
 from basewise.core.errors import InputError, RunError, TargetError, UnknownName
-from basewise.core.files import write_json
+from basewise.core.evidence import Trial
+from basewise.core.files import check_apart, write_json
 from basewise.core.hashing import generator, text_key
 from basewise.core.rundir import Looks, count_look
+from basewise.core.task import Task
 from basewise.core.taskfile import ROWS, load_task
 from basewise.stats import calibration as calibrate
 from basewise.stats import conformal
+from basewise.steps.audit import MISSING_LABELS
 from basewise.steps.measures import by_class, difference, interval_of, measured, plain
 
 READ_ROWS = 100
@@ -119,6 +124,26 @@ def length_table(
     return lines
 
 
+def suspect_rows(task: Task, arm: Trial | None) -> list[dict[str, Any]]:
+    """The decision's labels to check first, by an arm's held-out answers; none without one."""
+    from basewise.stats.noise import label_margins, label_suspects
+
+    if arm is None:
+        return []
+    position = {int(r): i for i, r in enumerate(task.rows.row_ids)}
+    margin = label_margins(arm.probabilities, arm.labels)
+    return [
+        {
+            "row_id": int(arm.row_ids[i]),
+            "text": task.rows.texts[position[int(arm.row_ids[i])]][:400],
+            "label": task.classes[arm.labels[i]],
+            "suggested": task.classes[int(arm.probabilities[i].argmax())],
+            "margin": float(margin[i]),
+        }
+        for i in label_suspects(arm.probabilities, arm.labels)[:100]
+    ]
+
+
 def wrong_rows(
     row_ids: np.ndarray,
     texts: tuple[str, ...],
@@ -155,17 +180,25 @@ def evaluate(
 
     rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
     count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
-    "calibration", "confusion", "against": {...}, "unknown_labels", "own": as `own_rows` has it}; written to `to` as JSON if given. Raises TargetError where the
-    target column or all of its labels are unknown to the predictor.
+    "calibration", "confusion", "against": {...}, "unknown_labels": rows left out for their label, "unlabelled": rows left out since they
+    have none, "own": as `own_rows` has it}; written to `to` as JSON if given. Raises TargetError where no label is a class of the
+    predictor, UnknownName for a column.
     """
     from basewise.core.table import read_table
     from basewise.steps.predict import load
 
+    if to is not None:
+        check_apart(rows, Path(to))
     predictor = load(run)
     records = read_table(rows).records()
-    texts, labels, kept = labelled_rows(records, predictor, target or predictor.record.get("target"), run)
+    target = target_of(predictor, target, run)
+    texts, labels, kept = labelled_rows(records, predictor, target, run)
+    empty = sum(label_in(record, target).lower() in MISSING_LABELS for record in records)
+    empty -= sum(
+        label_in(records[i], target).lower() in MISSING_LABELS for i in kept
+    )  # a class may be called so
     groups = groups_in(records, kept, group) if group else None
-    probabilities = predictor.predict_proba(texts)
+    probabilities = predictor.probabilities(texts)
     guesses = probabilities.argmax(1)
     result: dict[str, Any] = {
         "run": str(run),
@@ -176,7 +209,8 @@ def evaluate(
         "classes": by_class(labels, guesses, predictor.classes, groups),
         "calibration": calibration_table(labels, probabilities, groups),
         "confusion": confusion(labels, probabilities, predictor.classes),
-        "unknown_labels": len(records) - len(kept),
+        "unknown_labels": len(records) - len(kept) - empty,
+        "unlabelled": empty,
         "own": own_rows(run, texts),
         "against": None,
     }
@@ -217,27 +251,71 @@ def own_rows(run: str | Path, texts: list[str]) -> dict[str, int]:
     return {"train": learned, "test": locked, "looks": looks.total, "looks_elsewhere": looks.elsewhere}
 
 
+def target_of(predictor: Any, target: str | None, run: str | Path) -> str:
+    """The target column: as asked, else the one that the predictor or its run was made for; InputError where nobody knows it."""
+    from basewise.core.files import read_json
+    from basewise.steps.predict import predictor_folder
+
+    target = target or predictor.record.get("target")
+    if target is None:
+        task_file = predictor_folder(run).parent / "task.json"
+        target = read_json(task_file)["target"] if task_file.exists() else None
+    if target is None:
+        raise InputError("the target column is not known", "name it with --target")
+    return target
+
+
+def label_in(record: dict[str, Any], target: str) -> str:
+    """The label of a row, "" where it has none."""
+    return (cell(record.get(target)) or "").strip()
+
+
+def places_of(names: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
+    """{label: place of its class}: by name; a label that is no class by its value too, where that is one to one.
+
+    The same file holds "True" and "1.0" as text and "true" and "1" once a frame has given them types.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    found = {name: index[name] for name in set(names) if name in index}
+    by_value: dict[Any, list[int]] = {}
+    for i, name in enumerate(classes):
+        by_value.setdefault(_value(name), []).append(i)
+    others: dict[int, list[str]] = {}
+    for name in sorted(set(names) - set(found)):
+        places = by_value.get(_value(name), [])
+        if len(places) == 1 and places[0] not in found.values():
+            others.setdefault(places[0], []).append(name)
+    return found | {same[0]: place for place, same in others.items() if len(same) == 1}
+
+
+def _value(name: str) -> Any:
+    """What a label stands for: a truth, a number, else itself."""
+    if name.lower() in ("true", "false"):
+        return name.lower()
+    try:
+        number = Decimal(name)
+    except InvalidOperation:
+        return name
+    return number if number.is_finite() else name
+
+
 def labelled_rows(
     records: list[dict[str, Any]], predictor: Any, target: str | None, run: str | Path
 ) -> tuple[list[str], np.ndarray, list[int]]:
     """Texts and labels of the rows whose label the predictor knows, and where they stand among the records."""
-    from basewise.steps.predict import _check_columns, join_inputs, predictor_folder
+    from basewise.steps.predict import _check_columns, join_inputs
 
-    if target is None:
-        task_file = predictor_folder(run).parent / "task.json"
-        from basewise.core.files import read_json
-
-        target = read_json(task_file)["target"] if task_file.exists() else None
-    if target is None:
-        raise InputError("the target column is not known", "name it with --target")
+    target = target_of(predictor, target, run)
     if not records:
         raise InputError("the table has no rows", "give a table with labelled rows")
     if target not in records[0]:
         raise UnknownName.of("column", target, records[0])
     _check_columns(records, predictor.inputs)
-    index = {name: i for i, name in enumerate(predictor.classes)}
-    names = [(cell(r[target]) or "").strip() for r in records]
+    names = [label_in(record, target) for record in records]
+    index = places_of(names, predictor.classes)
     kept = [i for i, name in enumerate(names) if name in index]
+    if not kept and all(name.lower() in MISSING_LABELS for name in names):
+        raise TargetError(f"the target {target!r} has no value in any row", "give rows with labels")
     if not kept:
         raise TargetError(
             f"none of the labels in {target!r} is a class of this predictor ({', '.join(predictor.classes[:5])} …)",

@@ -39,7 +39,7 @@ def carrying(predictor: Predictor, text: str) -> Words:
     """The words that carry a predictor's answer to a text."""
     pieces = _pieces(text)
     without = ["".join(p for j, p in enumerate(pieces) if j != i).strip() for i in range(len(pieces))]
-    asked = predictor.predict_proba([text, *without])
+    asked = predictor.probabilities([text, *without])
     top = int(asked[0].argmax())
     label, probability = predictor.classes[top], float(asked[0, top])
     changes = asked[1:, top] - probability
@@ -69,7 +69,7 @@ def _turning(
     if not sets:
         return (), ""
     texts = ["".join(p for j, p in enumerate(pieces) if j not in gone).strip() for gone in sets]
-    for gone, row in zip(sets, predictor.predict_proba(texts), strict=True):
+    for gone, row in zip(sets, predictor.probabilities(texts), strict=True):
         if (other := predictor.classes[int(row.argmax())]) != label:
             return gone, other
     return (), ""

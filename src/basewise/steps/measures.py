@@ -66,11 +66,24 @@ def scores_of(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> np.
 def measured(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> Json:
     """Every metric with its interval, by key: {"estimate", "low", "high", "n"}."""
     return {
-        key: interval_of(
-            scores_of(key, probabilities, labels), groups, classes_for(key, labels), is_share(key)
+        key: _within(
+            interval_of(
+                scores_of(key, probabilities, labels), groups, classes_for(key, labels), is_share(key)
+            ),
+            getattr(part("metrics", key), "RANGE", None),
         )
         for key in keys("metrics")
     }
+
+
+def _within(value: Json, bounds: tuple[float, float] | None) -> Json:
+    """An interval inside what a metric can be (its RANGE, where it states one): Student's t knows no bounds."""
+    if bounds is None:
+        return value
+    ends = {
+        key: None if value[key] is None else float(np.clip(value[key], *bounds)) for key in ("low", "high")
+    }
+    return value | ends
 
 
 def classes_for(metric: str, labels: np.ndarray) -> np.ndarray | None:

@@ -23,8 +23,10 @@ class ReleaseModel:
 
         classes = list(self.predictor.classes)
         whole = len(self.predictor.inputs) > 1 and list(model_input.columns) == [JOINED]
-        rows = model_input[JOINED].tolist() if whole else model_input.to_dict("records")
-        probabilities = self.predictor.predict_proba(rows)
+        if whole:
+            probabilities = self.predictor.probabilities(model_input[JOINED].tolist())
+        else:
+            probabilities = self.predictor.predict_proba(model_input.to_dict("records"))
         top = probabilities.argmax(1)
         sure = probabilities.max(1)
         out = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])

@@ -10,7 +10,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,19 @@ def join_inputs(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
 
 
 def texts_of(rows: Sequence[Any], inputs: tuple[str, ...]) -> list[str]:
-    """Texts as they are, dicts by their input columns; InputError for a row that is neither."""
+    """Texts as they are, dicts by their input columns; InputError for a row that is neither, and for a text where several columns are read."""
     for row in rows:
+        if isinstance(row, str) and len(inputs) > 1:
+            raise InputError(
+                f"a text came as a row, the predictor reads the columns {', '.join(inputs)}",
+                f"give each row as a dict: {{{', '.join(f'{name!r}: ...' for name in inputs)}}}",
+            )
         if not isinstance(row, (str, Mapping)):
             raise InputError(
                 f"rows of {type(row).__name__} came, texts or dicts were expected",
                 "give a list of texts or a table",
             )
-    return [whole(row if isinstance(row, str) else join_inputs(row, inputs)) for row in rows]
+    return [row if isinstance(row, str) else join_inputs(row, inputs) for row in rows]
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,16 +80,27 @@ class Predictor:
         on = f" on {self.base.key}" if self.base is not None else ""
         return f"Predictor({self.record['method']}{on}, {len(self.classes)} classes, reads {', '.join(self.inputs)})"
 
-    def predict_proba(self, rows: Sequence[Any]) -> np.ndarray:
-        """(n, C) probabilities for n texts, or n dicts that have the input columns."""
-        rows = list(rows)
-        _check_columns(rows, self.inputs)
-        texts = texts_of(rows, self.inputs)
-        return self.fitted.probabilities(texts) if texts else np.zeros((0, len(self.classes)))
+    def predict_proba(self, rows: Any) -> np.ndarray:
+        """(n, C) probabilities for n texts, n dicts that have the input columns, or a frame, Arrow table or mapping of columns with n rows.
 
-    def predict(self, rows: Sequence[Any]) -> list[str]:
-        """The most probable class of each row."""
-        return [self.classes[i] for i in self.predict_proba(rows).argmax(1)] if len(rows) else []
+        Raises InputError for one text alone, UnknownName for an input column that is not there.
+        """
+        if isinstance(rows, (str, bytes, Path)):
+            raise InputError(
+                "one text came, a list of rows was expected",
+                "put it into a list; rows of a file are answered by basewise.predict",
+            )
+        return self.probabilities([text for batch in _batches(rows, self) for text in batch])
+
+    def predict(self, rows: Any) -> list[str]:
+        """The most probable class of each row of what `predict_proba` takes."""
+        return [self.classes[i] for i in self.predict_proba(rows).argmax(1)]
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, C) probabilities for n texts that are joined from the input columns already."""
+        if len(texts) == 0:
+            return np.zeros((0, len(self.classes)))
+        return self.fitted.probabilities([whole(text) for text in texts])
 
 
 def save_predictor(
@@ -244,7 +260,7 @@ def predict(run: str | Path | Predictor, rows: Any, progress: Progress = silent)
     predictor = run if isinstance(run, Predictor) else load(run)
     done = 0
     for batch in _batches(rows, predictor):
-        probabilities = predictor.predict_proba(batch)
+        probabilities = predictor.probabilities(batch)
         top = probabilities.argmax(1) if len(batch) else []
         for i, c in enumerate(top):
             p = float(probabilities[i, c])
@@ -266,10 +282,7 @@ BATCH_ROWS = 4_096
 def _batches(rows: Any, predictor: Predictor) -> Iterator[list[str]]:
     """Lists of texts, from a path, "-", a table, or any iterable of texts and dicts; columns are looked for in the first list."""
     checked = False
-    table = isinstance(rows, (str, Path, Mapping)) or _is_frame(rows)
-    if table and not isinstance(rows, (str, Path)) and not len(rows):
-        return  # a frame without rows has no answers, where a table to learn from is an error
-    for batch in iter_records(rows, BATCH_ROWS) if table else _lists(rows):
+    for batch in _lists(rows):
         if batch and not checked:
             _check_columns(batch, predictor.inputs)
             checked = True
@@ -282,6 +295,27 @@ def _is_frame(rows: Any) -> bool:
 
 
 def _lists(rows: Any) -> Iterator[list[Any]]:
+    """Lists of rows, each read before the next: texts and dicts as they came, rows of a table as dicts."""
+    if isinstance(rows, Mapping):
+        for name, values in rows.items():
+            if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+                raise InputError(
+                    f"a dict whose {str(name)!r} is one value came, a list of rows or a dict of columns was expected",
+                    "put the dict into a list",
+                )
+        rows = {name: list(values) for name, values in rows.items()}
+        if rows and not any(rows.values()):
+            return
+    if isinstance(rows, (str, Path, Mapping)) or _is_frame(rows):
+        # A frame without rows has no answers, where a table to learn from is an error.
+        if isinstance(rows, (str, Path)) or len(rows) > 0:
+            yield from iter_records(rows, BATCH_ROWS)
+        return
+    if not isinstance(rows, Iterable):
+        raise InputError(
+            f"{type(rows).__name__} came, rows were expected",
+            "give a path, a table, or a list of texts or dicts",
+        )
     stream = iter(rows)
     while batch := list(itertools.islice(stream, BATCH_ROWS)):
         yield batch

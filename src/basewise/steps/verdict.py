@@ -126,6 +126,13 @@ def half_tried(trials: list[Trial]) -> list[str]:
     return sorted(late - {t.base for t in trials if in_full(t)})
 
 
+def speaks_of_rows(standing: Standing, trials: list[Trial]) -> Trial | None:
+    """The arm by whose answers labels are doubted: the chosen one, or where that is majority, which knows no row, the best other one."""
+    known = [t for t in (standing.chosen, *standing.finalists) if t.method != "majority"]
+    others = [t for t in trials if t.method != "majority" and len(t.row_ids)]
+    return next(iter(known or sorted(others, key=lambda t: -t.right.mean())), None)
+
+
 def saving(
     standing: Standing, method: str, trials: list[Trial], notes: list[str], unfinished: bool
 ) -> Standing:

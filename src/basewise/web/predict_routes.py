@@ -34,9 +34,13 @@ def texts_of(rows: str | list[contract.Row], inputs: list[str], most: int) -> li
         )
     texts = []
     for i, row in enumerate(rows):
-        if isinstance(row, str):
+        if isinstance(row, str) and len(inputs) == 1:
             texts.append(row)
             continue
+        if isinstance(row, str):
+            raise Refusal(
+                422, "no_column", f"row {i} is a text; give an object with the columns {', '.join(inputs)}"
+            )
         missing = [name for name in inputs if name not in row]
         if missing:
             raise Refusal(

@@ -6,6 +6,7 @@ import numpy as np
 
 NAME = "Brier score"
 HIGHER_IS_BETTER = False
+RANGE = (0.0, 2.0)
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

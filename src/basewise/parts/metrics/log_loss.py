@@ -7,6 +7,7 @@ import numpy as np
 NAME = "log-loss"
 HIGHER_IS_BETTER = False
 FLOOR = 1e-12
+RANGE = (0.0, float(-np.log(FLOOR)))
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def _answer(folder: Path, text: str) -> str:
     try:
         predictor = predictor_of(folder)
         words = explain.carrying(predictor, text)
-        probabilities = predictor.predict_proba([text])[0]
+        probabilities = predictor.probabilities([text])[0]
         near = explain.neighbours(predictor, task_of(folder), text, NEIGHBOURS)
     except BasewiseError as error:
         return f'<section class="answer">{head}{alert(error)}</section>'
