@@ -18,9 +18,9 @@ import released
 import tiny
 from basewise.core.errors import InputError, PredictorChanged, ReleaseChanged, RunError, UnknownName
 from basewise.core.registry import keys, part
-from basewise.engine.onnx_answer import Answers
+from basewise.engine.onnx_answer import Answers, _of_line
 from basewise.steps.export import export
-from basewise.steps.predict import GOLDEN
+from basewise.steps.predict import GOLDEN, join_inputs
 from basewise.steps.release import release
 from basewise.web.predict_routes import answers_of
 
@@ -79,6 +79,29 @@ def test_the_sets_of_onnx_are_those_of_the_service(
     found = answers([""] * len(rows))
     for key in ("label", "abstained", "set"):
         assert [line[key] for line in found] == [line[key] for line in served], key
+
+
+def test_rows_of_several_columns_are_joined_as_in_training(
+    onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers(onnx)
+    monkeypatch.setitem(answers.pins, "inputs", ["subject", "body"])
+    for row in (
+        {"subject": "Hi", "body": "a\nb"},
+        {"body": 3.0, "subject": None},
+        {"subject": True, "body": 2.5},
+    ):
+        assert answers.text_of({**row, "more": 1}) == join_inputs(row, ("subject", "body"))
+    for row in (
+        "Hi",
+        {"subject": "Hi"},
+        {"subject": "Hi", "body": []},
+        {"subject": "Hi", "body": float("nan")},
+    ):
+        with pytest.raises(ValueError, match=r"subject|expected"):
+            answers.text_of(row)
+    assert _of_line(answers, '{"subject": "Hi", "body": "x"}')["label"] in answers.pins["classes"]
+    assert "each row is" in _of_line(answers, "Hi")["error"] + _of_line(answers, '["Hi"]')["error"]
 
 
 def test_onnx_runs_without_basewise_and_torch(onnx: Path) -> None:
@@ -183,6 +206,8 @@ def test_container_serves_over_http_and_refuses_what_is_no_text(tmp_path: Path) 
                 b"{}",
                 b'{"texts": "a"}',
                 b'{"texts": [1]}',
+                b'{"rows": ["a"]}',
+                b'{"rows": [{"text": []}]}',
                 b'{"texts": ["\\ud800"]}',
                 b"\xff",
                 b"[" * 50_000,

@@ -1,7 +1,9 @@
 """Answers of an exported predictor in plain onnxruntime: needs numpy, tokenizers and onnxruntime, nothing of basewise.
 
-    python answer.py < texts.txt          one JSON line a text
-    python answer.py --port 8000          POST /predict with {"texts": [...]}; GET /health
+    python answer.py < texts.txt          one JSON line a text; where several columns are read, a line is {"COLUMN": "...", ...}
+    python answer.py --port 8000          POST /predict with {"rows": [{"COLUMN": "...", ...}]} or {"texts": [...]}; GET /health
+
+`texts` are what the network reads: of several columns they are joined as basewise.json says, and `rows` spare that.
 
 This file goes into every ONNX export as answer.py beside model.onnx, tokenizer.json and basewise.json, so that what is replayed
 before an export is let out is what runs at its user's.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,6 +42,16 @@ class Answers:
         self.session = onnxruntime.InferenceSession(
             str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
         )
+
+    def text_of(self, row: Any) -> str:
+        """The text of a row's columns, joined as in training; ValueError for what is no such row."""
+        inputs = self.pins["inputs"]
+        if not isinstance(row, dict) or any(name not in row for name in inputs):
+            raise ValueError(f"each row is {{{', '.join(f'{json.dumps(name)}: ...' for name in inputs)}}}")
+        cells = [_cell(row[name]) for name in inputs]
+        if len(inputs) == 1:
+            return cells[0]
+        return "\n".join(f"{name}: {cell}" for name, cell in zip(inputs, cells, strict=True))
 
     def probabilities(self, texts: list[str]) -> np.ndarray:
         """(n, C) float64 in the order of pins["classes"]."""
@@ -85,6 +98,19 @@ class Answers:
         return lines
 
 
+def _cell(value: Any) -> str:
+    """A value of a row as the text that training read: 3.0 is "3", true is "true", null is empty; ValueError for another kind."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
+    if isinstance(value, (str, int)):
+        return str(value)
+    raise ValueError(f"a {type(value).__name__} came where a text or a number was expected")
+
+
 def handler_of(answers: Answers) -> type[BaseHTTPRequestHandler]:
     """POST /predict and GET /health; anything that is no list of texts is a 400 with the reason, and texts are never logged."""
 
@@ -117,18 +143,22 @@ def handler_of(answers: Answers) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, body: bytes) -> None:
             try:
-                texts = json.loads(body)["texts"]
+                asked = json.loads(body)
+                rows = asked["rows"] if "rows" in asked else asked["texts"]
+                if not isinstance(rows, list) or len(rows) > MOST_TEXTS:
+                    raise TypeError
+                texts = [answers.text_of(row) for row in rows] if "rows" in asked else rows
                 "".join(texts).encode()  # half a pair of surrogates is no text
-            except (ValueError, KeyError, TypeError, RecursionError):
-                texts = None
-            if (
-                isinstance(texts, list)
-                and len(texts) <= MOST_TEXTS
-                and all(isinstance(t, str) for t in texts)
-            ):
-                self._say(200, {"release": answers.pins["release"], "answers": answers(texts)})
+            except UnicodeEncodeError:
+                self._say(400, {"error": "half a pair of surrogates is no text"})
+            except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError):
+                self._say(
+                    400, {"error": f'send {{"rows": [at most {MOST_TEXTS} rows]}} or {{"texts": [...]}}'}
+                )
+            except ValueError as error:
+                self._say(400, {"error": str(error)})
             else:
-                self._say(400, {"error": f'send {{"texts": [at most {MOST_TEXTS} texts]}}'})
+                self._say(200, {"release": answers.pins["release"], "answers": answers(texts)})
 
         def log_message(self, format: str, *args: Any) -> None:
             return
@@ -148,12 +178,21 @@ def main() -> None:
         print(f"http://{asked.host}:{server.server_port}", flush=True)
         server.serve_forever()
     for stream in (sys.stdin, sys.stdout):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # whatever the terminal's encoding; a line that is no UTF-8 costs no other
+        # whatever the terminal's encoding; a line that is no UTF-8 costs no other
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     for line in sys.stdin:
-        print(json.dumps(answers([line.rstrip("\n")])[0], ensure_ascii=False), flush=True)
+        print(json.dumps(_of_line(answers, line.rstrip("\n")), ensure_ascii=False), flush=True)
+
+
+def _of_line(answers: Answers, line: str) -> dict[str, Any]:
+    """The answer to a line, or {"error"} for one that is no row of several columns."""
+    if len(answers.pins["inputs"]) == 1:
+        return answers([line])[0]
+    try:
+        return answers([answers.text_of(json.loads(line))])[0]
+    except (ValueError, RecursionError) as error:
+        return {"error": str(error)}
 
 
 if __name__ == "__main__":
