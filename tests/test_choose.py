@@ -645,10 +645,16 @@ def test_ctrl_c_gives_the_best_so_far_and_goes_on(table: Path, tmp_path: Path, n
     assert (tmp_path / "run" / "report.html").exists()
     half = Decision.load(tmp_path / "run" / "decision.json")
     assert (half.verdict, half.chosen) == ("unfinished", "majority")
+    record = json.loads((tmp_path / "run" / "decision.json").read_text())
+    record["budget"]["used_seconds"] = 300.0
+    (tmp_path / "run" / "decision.json").write_text(json.dumps(record))
+    (tmp_path / "run" / ".race.json.abc.part").touch()
     gone_on = choose_words(table, tmp_path / "run")
     assert gone_on.code == 0, gone_on.err
+    assert not list((tmp_path / "run").glob(".*.part"))
     whole = Decision.load(tmp_path / "run" / "decision.json")
     assert whole.chosen == "words"
+    assert 300.0 < whole.budget["used_seconds"] < 600.0, "both sessions, one budget"
     assert whole.test["looks"] == 2, "the half run had looked once already"
 
 

@@ -102,6 +102,23 @@ def test_fits_are_watched_and_what_the_journal_held_is_not(make: Any) -> None:
         watched.clear()
 
 
+@pytest.mark.parametrize("way", ["run_plain", "run_raced"])
+def test_what_the_journal_holds_is_read_whatever_the_clock_says(way: str, make: Any) -> None:
+    """A run that goes on has little time left; what it had scored before it was stopped is not lost."""
+    kept: dict[str, Any] = {}
+    arms = {"first": (0.0, 0.6), "trained": (10.0, 0.9), "new": (10.0, 0.9)}
+    for seconds, count in ((100.0, 2), (1.0, 3)):
+        race, ran = make(seconds, dict(list(arms.items())[:count]))
+        race.run.saved, race.run.keep = kept.get, lambda name, *what: kept.update({name: what})
+        race.run_plain(race.entries[0])
+        for entry in race.entries[1:] if way == "run_plain" else ():
+            race.run_plain(entry)
+        if way == "run_raced":
+            race.run_raced(race.entries[1:])
+    assert status(race) == {"first": "finished", "trained": "finished", "new": "skipped"}
+    assert not ran
+
+
 def test_an_arm_that_falls_makes_room_for_the_next(make: Any) -> None:
     race, ran = make(100.0, {"good": (6.0, 0.95), "bad": (6.0, 0.2), "late": (6.0, 0.9)})
     race.run_raced(race.entries)

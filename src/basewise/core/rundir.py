@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shutil
 import uuid
 import zipfile
 import zlib
@@ -54,6 +55,7 @@ class RunDir:
                 raise RunError(f"the folder {folder} holds another run", "give another --to, or delete it")
             if known is None:
                 write_json(folder / IDENTITY, {"identity": identity})
+            clear(folder)
             try:
                 yield cls(folder, identity)
             except (BasewiseError, KeyboardInterrupt):
@@ -81,6 +83,16 @@ class RunDir:
         packed = np.frombuffer(json.dumps(values, default=float).encode(), dtype=np.uint8)
         np.savez_compressed(buffer, **arrays, __values__=packed)  # type: ignore[arg-type]
         write_bytes(self.folder / "journal" / f"{name}.npz", buffer.getvalue())
+
+
+def clear(folder: Path) -> None:
+    """Remove the halves of files that a killed process left behind; the folder must be locked."""
+    for name in (*BEGUN, "looks.json", "evidence.parquet", "decision.json", "report.html", "journal/*.npz"):
+        path = Path(name)
+        for half in folder.glob(str(path.parent / f".{path.name}.*.part")):
+            half.unlink(missing_ok=True)
+    for half in folder.glob(".predictor.*"):
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def take_back(folder: Path, before: set[str] | None) -> None:

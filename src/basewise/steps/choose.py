@@ -36,7 +36,7 @@ from basewise.steps.measures import check_metric
 from basewise.steps.predict import cache_folder
 from basewise.steps.race import Race
 from basewise.steps.shortlist import order_lines, rank_base, sample_rows
-from basewise.steps.standings import note
+from basewise.steps.standings import note, used_before
 from basewise.steps.unlabelled import check_words, few_labelled, zero_shot
 
 FEW = 64  # labels a class under which every score gets its spread over five draws
@@ -120,10 +120,14 @@ def choose(
     with RunDir.open(folder, identity) as run:
         if options.announce:  # before the time is spent: a guess may be wrong
             options.announce(task.reading)
-        if (folder / "decision.json").exists() and not options.again:
-            decision = Decision.load(folder / "decision.json")
-            if decision.verdict != "unfinished":
-                return replace(decision, folder=str(folder))
+        known = folder / "decision.json"
+        decision = Decision.load(known) if known.exists() else None
+        if (
+            decision is None or decision.verdict == "unfinished"
+        ):  # the budget is that of the run, not of a session
+            clock = replace(clock, earlier=used_before(folder))
+        elif not options.again:
+            return replace(decision, folder=str(folder))
         setup = Setup(
             budget=allowed, options=options, bases=found, methods=methods, started=started, seed=seed
         )

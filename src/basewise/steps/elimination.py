@@ -72,6 +72,8 @@ def give_way(race: Race, running: list[Entry]) -> None:
     beyond = sorted((e for e in running if not race.planned(e) and e is not leader), key=race.score)
     while beyond and len(running) > 1 and not race.fit_together(running):
         entry = beyond.pop(0)
+        if race.kept(entry):
+            continue
         running.remove(entry)
         race.skip(entry, len(race.wanted) - len(entry.outcomes))
         entry.why = f"gave way after {len(entry.outcomes)} of {len(race.wanted)} folds: the {max(0.0, race.clock.left):.0f} s left do not hold its fits beside those of the others"

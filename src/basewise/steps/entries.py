@@ -30,14 +30,16 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """The time budget as a contract: `left` is what may still be promised."""
+    """The time budget as a contract: `left` is what may still be promised. `earlier`: seconds that the same run took before it was
+    stopped."""
 
     started: float
     seconds: float
+    earlier: float = 0.0
 
     @property
     def used(self) -> float:
-        return time.monotonic() - self.started
+        return self.earlier + time.monotonic() - self.started
 
     @property
     def left(self) -> float:

@@ -222,6 +222,10 @@ class Race:
         entry.outcomes[fold] = outcome
         entry.status = "finished" if len(entry.outcomes) == len(self.wanted) else "partial"
 
+    def kept(self, entry: Entry) -> bool:
+        """Whether the journal holds the next fold of an arm, which then takes no time."""
+        return self.run.saved(self.job(entry, self.wanted[len(entry.outcomes)]).name) is not None
+
     def recall(self, entry: Entry) -> None:
         """Read what the journal holds of an arm beyond what was read; nothing runs."""
         for fold in self.wanted[len(entry.outcomes) :]:
@@ -238,7 +242,7 @@ class Race:
                 return
             needed = len(self.wanted) - len(entry.outcomes)
             least = min(needed, max(1, LEAST_FOLDS - len(entry.outcomes)))
-            if not self.fits(entry, least) and self.leader() is not None:
+            if not self.fits(entry, least) and self.leader() is not None and not self.kept(entry):
                 self.skip(entry, needed)
                 return
             self.go(entry, fold)
@@ -261,7 +265,7 @@ class Race:
             running = [e for e in running if e.status in ("waiting", "partial")]
             for entry in entries:
                 new = entry.status == "waiting" and entry not in running
-                if new and self.fit_together([*running, entry]):
+                if new and (self.fit_together([*running, entry]) or self.kept(entry)):
                     running.append(entry)
             if not running:
                 break
@@ -269,7 +273,7 @@ class Race:
             for entry in sorted(running, key=lambda e: len(e.outcomes)):
                 if len(entry.outcomes) > min(len(e.outcomes) for e in running):
                     continue  # those who came later catch up first, so that all are compared on the same rows
-                if self.fits(entry, max(1, self.planned(entry))):
+                if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry):
                     self.go(entry, self.wanted[len(entry.outcomes)])
                 else:
                     self.skip(entry, len(self.wanted) - len(entry.outcomes))

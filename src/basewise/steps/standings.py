@@ -7,12 +7,15 @@ null, "predicted_seconds", "seconds" | null}]}, the arms in the order in which t
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from basewise.core.files import write_json
+from basewise.core.errors import RunError
+from basewise.core.files import read_json, write_json
 from basewise.steps.measures import classes_for, interval_of
 
 if TYPE_CHECKING:
@@ -39,6 +42,16 @@ def note(race: Race, now: Entry | None = None) -> None:
         "arms": arms,
     }
     write_json(race.run.folder / FILE, value)
+
+
+def used_before(folder: Path) -> float:
+    """Seconds that the run of this folder has taken in earlier sessions, as far as they were noted; 0 for a run that is new."""
+    used = [0.0]
+    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
+        used.append(float(read_json(folder / FILE)["used"]))
+    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):  # of a run that was stopped by hand
+        used.append(float(read_json(folder / "decision.json")["budget"]["used_seconds"]))
+    return max(used)
 
 
 def arm_line(race: Race, entry: Entry) -> dict[str, Any]:
