@@ -290,6 +290,8 @@ def test_two_runs_are_compared_item_by_item(world: dict[str, str], tmp_path: Pat
     assert {d["n"] for d in found["differences"] if d["task"] == "piqa/piqa"} == {10}
     run(world, tmp_path / "three", ["large"], ["blimp", "piqa", "bias"])
     found = compare_runs(tmp_path / "one", tmp_path / "three")
+    (piqa, task) = (d for d in found["differences"] if d["suite"] == "piqa")
+    assert all(piqa[key] == task[key] for key in ("estimate", "low", "high", "p")), "the mean of one task"
     here = {d["task"]: d for d in both.differences if d["task"]}
     for line in found["differences"]:
         if line["task"]:
@@ -416,3 +418,37 @@ def test_a_decoder_and_an_encoder_in_one_table(sets: Path, tmp_path: Path) -> No
     assert pair["n"] == 40 and pair["low"] <= pair["estimate"] <= pair["high"]
     page = (tmp_path / "run" / "bench.html").read_text(encoding="utf-8")
     assert "by probe" in page and str(sets) not in page
+
+
+def test_the_gain_from_demonstrations_is_over_the_same_bases() -> None:
+    """A base that ran without demonstrations only would turn its own slope into a gain."""
+    from types import SimpleNamespace
+
+    from basewise.steps.bench_tables import scale_table
+
+    def cell(base: str, suite: str, shots: int, right: int) -> Any:
+        return SimpleNamespace(
+            group=(suite, "accuracy"),
+            task=SimpleNamespace(name=f"{suite}/t", better="high"),
+            answers=SimpleNamespace(base=base, way="asked", shots=shots),
+            scores=(np.arange(50) < right).astype(float),
+            clusters=np.arange(50),
+        )
+
+    sizes = {"a": 1e8, "b": 1e9, "c": 1e10}
+    cells = [cell(b, "one", k, 20) for b, k in (("a", 0), ("b", 0), ("c", 0), ("a", 8), ("b", 8))]
+    cells += [cell(b, "two", k, 20 + k) for b in "abc" for k in (0, 8)]
+    cells += [cell(b, "three", 0, 20) for b in "ab"]
+    lines = [line for line in scale_table(cells, sizes) if line["shots"] == "gain"]
+    assert [(line["suite"], line["bases"]) for line in lines] == [("two", ["a", "b", "c"])]
+
+
+def test_the_gap_that_items_see_is_not_above_what_they_can_show() -> None:
+    from basewise.stats.benchmarks import smallest_mean_gap, smallest_paired_gap
+
+    one = np.zeros(20)
+    one[0] = 1
+    assert smallest_mean_gap([4], [0.2]) is None and smallest_mean_gap([1, 1], [0.2, 0.2]) is None
+    assert smallest_paired_gap([one], [np.arange(20)]) == pytest.approx(0.313, abs=1e-3), "five of 20 decide"
+    assert smallest_paired_gap([np.zeros(20)], [np.arange(20)]) is None
+    assert 0.1 < smallest_paired_gap([one, one], [np.arange(20)] * 2) < 0.313

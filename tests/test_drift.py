@@ -121,6 +121,34 @@ def test_each_estimate_finds_the_truth_where_its_assumption_holds() -> None:
     assert close >= 37
 
 
+def test_held_out_rows_in_groups_leave_more_open() -> None:
+    """25 references of 20 groups of 20, some hard: counted one by one their accuracy was missed in a third."""
+    clusters, missed, blind = np.repeat(np.arange(20), 20), 0, 0
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        hard = (rng.random(20) < 0.3)[clusters]
+        right = rng.random(400) < np.where(hard, 0.3, 0.95)
+        then, now = rng.beta(4, 1.5, 400), rng.beta(4, 1.5, 500)
+        for ids in (clusters, None):
+            found = estimated_accuracy(then, right, now, rng, ids)
+            out = not found.low <= 0.755 <= found.high
+            missed, blind = missed + (out and ids is not None), blind + (out and ids is None)
+    assert missed / 25 <= 0.1 < 0.2 < blind / 25
+
+
+def test_shares_of_classes_leave_more_open_where_rows_come_in_groups() -> None:
+    rng, clusters = np.random.default_rng(0), np.repeat(np.arange(20), 20)
+    true = (rng.random(20) < 0.5).astype(int)[clusters]
+    said = np.where(rng.random(400) < np.where(rng.random(20) < 0.3, 0.5, 0.02)[clusters], 1 - true, true)
+    confusion = np.zeros((2, 2))
+    np.add.at(confusion, (said, true), 1)
+    counts = np.array([300, 100])
+    alone = label_shift(confusion, counts, rng)
+    grouped = label_shift(confusion, counts, rng, (said, true, clusters))
+    assert (grouped["now"] == alone["now"]).all()
+    assert (grouped["high"] - grouped["low"] > 1.3 * (alone["high"] - alone["low"])).all()
+
+
 def test_label_shift_is_recovered() -> None:
     rng = np.random.default_rng(6)
     said_given_true = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.1, 0.7]])

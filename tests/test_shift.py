@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,3 +91,29 @@ def test_a_mapping_is_pairs() -> None:
 
 def test_one_arm_alone_has_no_difference() -> None:
     assert compared({"adapted": np.array([True, False])})["differences"] == []
+
+
+def test_the_drop_knows_groups_and_is_never_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 runs on 20 groups of 20 without a drop: as single rows half of their intervals left zero out."""
+    from types import SimpleNamespace
+
+    from basewise.steps import shift as module
+    from basewise.steps.measures import interval_of
+
+    told: dict[str, Any] = {}
+    (tmp_path / "decision.json").touch()
+    monkeypatch.setattr(module, "predictor_folder", lambda run: tmp_path / "predictor")
+    monkeypatch.setattr(
+        module.Decision, "load", lambda path: SimpleNamespace(test=told, accuracy=(told["score"], ""))
+    )
+    groups, beyond = np.repeat(np.arange(20), 20), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        right = rng.random(400) < np.where(rng.random(20) < 0.3, 0.3, 0.95)[groups]
+        told |= {"n": 400, "score": interval_of(right, groups)}
+        found = module.drop("run", rng.random(2_000) < 0.755)
+        beyond += not found["low"] <= 0 <= found["high"]
+    assert beyond / 60 <= 0.12
+    told |= {"n": 10, "score": interval_of(np.ones(10))}
+    found = module.drop("run", np.ones(2, bool))
+    assert found["estimate"] == 0 and found["low"] < -0.6 and found["high"] > 0.2

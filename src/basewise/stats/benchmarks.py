@@ -250,7 +250,7 @@ def smallest_mean_gap(rows: Sequence[float], apart: Sequence[float]) -> float | 
         error = np.sqrt(n * np.maximum(apart, gap) + 1) / (n + 2)
         return visible(float(np.sqrt((error**2).sum()) / len(n))) <= gap
 
-    if not shown(high):
+    if n.min() < 2 or not shown(high):  # a single row tells no spread, and the mean has none then
         return None
     for _ in range(30):  # what is needed grows with the root of the gap, so there is one crossing
         middle = (low + high) / 2

@@ -207,6 +207,16 @@ def share_of(
     return replace(interval(float(hits.mean()) * worth if worth else 0.0, worth, level), n=len(hits))
 
 
+def newcombe(a: Interval, b: Interval) -> Interval:
+    """A share less another one of other rows, from the interval of each (Newcombe 1998, method 10)."""
+    value = a.estimate - b.estimate
+    below = float(np.hypot(a.estimate - a.low, b.high - b.estimate))
+    above = float(np.hypot(a.high - a.estimate, b.estimate - b.low))
+    return Interval(
+        estimate=value, low=value - below, high=value + above, n=a.n + b.n, level=a.level, method="newcombe"
+    )
+
+
 def bootstrap_counts(
     n: int, resamples: int = 2_000, seed: int = 0, clusters: np.ndarray | None = None
 ) -> np.ndarray:

@@ -133,10 +133,16 @@ def _part(cell: Cell, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _gap(matched: tuple[np.ndarray, np.ndarray], clean: tuple[np.ndarray, np.ndarray]) -> Interval:
-    """Score of matched less that of clean items; both kinds are different items, so their variances add."""
-    from basewise.stats.intervals import normal_quantile
+    """Score of matched less that of clean items, which are different items: Newcombe's interval of right and wrong, else Welch's."""
+    from scipy.stats import t
 
-    value = float(matched[0].mean() - clean[0].mean())
-    half = normal_quantile(0.95) * math.hypot(*(intervals.standard_error(*kind) for kind in (matched, clean)))
-    half = half if math.isfinite(half) else float("inf")
-    return Interval(estimate=value, low=value - half, high=value + half, n=len(matched[0]) + len(clean[0]))
+    kinds = (matched, clean)
+    if all(np.isin(values, (0.0, 1.0)).all() for values, _ in kinds):
+        return intervals.newcombe(*(intervals.share_of(*kind) for kind in kinds))
+    value, n = float(matched[0].mean() - clean[0].mean()), len(matched[0]) + len(clean[0])
+    squares = [stat.careful_error(*kind) ** 2 for kind in kinds]
+    if not np.isfinite(squares).all():
+        return Interval(estimate=value, low=-math.inf, high=math.inf, n=n)
+    parts = [s**2 / (len(np.unique(ids)) - 1) for s, (_, ids) in zip(squares, kinds, strict=True)]
+    half = float(t.ppf(0.975, sum(squares) ** 2 / sum(parts))) * math.sqrt(sum(squares))
+    return Interval(estimate=value, low=value - half, high=value + half, n=n)

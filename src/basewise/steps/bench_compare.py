@@ -92,8 +92,11 @@ def _conclude(lines: list[Json], tasks: dict[str, Json], left_out: int) -> Json:
     for (a, b, suite, measure), found in groups.items():
         parts = [line["rows"] for line in found]
         gap, p = stat.suite_gap([d for d, _ in parts], [c for _, c in parts])
+        mean = {**plain(gap), "p": p}
+        if len(found) == 1:  # the mean of one task is the task's
+            mean = {key: found[0][key] for key in mean}
         head = {"a": a, "b": b, "suite": suite, "measure": measure, "task": None, "shots": None}
-        whole.append({**head, **plain(gap), "p": p, "smallest_gap": None})
+        whole.append({**head, **mean, "smallest_gap": None})
     for entries in (lines, whole):
         for line, p in zip(entries, holm(np.array([x["p"] for x in entries])), strict=True):
             line["p_holm"] = float(p)

@@ -258,7 +258,7 @@ def scale_table(cells: Sequence[Cell], sizes: dict[str, float]) -> list[Json]:
         if cell.answers.way != "probe" and cell.task.better != HALF:
             place = keyed.setdefault((*cell.group, cell.answers.shots), {})
             place.setdefault(cell.answers.base, {})[cell.task.name] = cell
-    slopes: dict[tuple[str, str], dict[int, dict[str, tuple[np.ndarray, np.ndarray]]]] = {}
+    slopes: dict[tuple[str, str], dict[int, tuple[list[str], dict[str, tuple[np.ndarray, np.ndarray]]]]] = {}
     for (suite, measure, shots), by_base in keyed.items():
         bases = sorted(by_base, key=lambda name: sizes[name])
         x = np.log10([sizes[name] for name in bases])
@@ -270,15 +270,18 @@ def scale_table(cells: Sequence[Cell], sizes: dict[str, float]) -> list[Json]:
             for n in names
         }
         if found:
-            slopes.setdefault((suite, measure), {})[shots] = found
+            slopes.setdefault((suite, measure), {})[shots] = bases, found
             lower = measure == "bits per byte"
             out.append(_scale_line((suite, measure, shots), bases, list(found.values()), lower))
     for (suite, measure), by_shots in slopes.items():
         least, most = min(by_shots), max(by_shots)
-        shared = [n for n in by_shots[least] if n in by_shots[most]]
-        if least < most and shared:
-            gains = [(by_shots[most][n][0] - by_shots[least][n][0], by_shots[most][n][1]) for n in shared]
-            out.append(_scale_line((suite, measure, "gain"), out[-1]["bases"], gains, False))
+        (bases, first), (others, last) = by_shots[least], by_shots[most]
+        shared = [n for n in first if n in last]
+        if (
+            least < most and shared and bases == others
+        ):  # slopes over other bases differ by more than the shots
+            gains = [(last[n][0] - first[n][0], last[n][1]) for n in shared]
+            out.append(_scale_line((suite, measure, "gain"), bases, gains, False))
     _adjust(out)
     for line in out:
         line["sentence"] = scale_sentence(line)

@@ -47,12 +47,19 @@ def describe(folder: Path, predictor: Predictor, version: str) -> dict[str, Any]
         confusion = np.zeros((n, n))
         np.add.at(confusion, (probabilities.argmax(1), labels), 1)
         some = np.linspace(0, len(labels) - 1, min(len(labels), MOST_REFERENCE)).astype(int)
+        names, number = np.unique(groups[some], return_inverse=True)
         about["reference"] = {
             "rows": len(labels),
             "confusion": confusion.tolist(),
             "confidence": probabilities.max(1)[some].round(6).tolist(),
             "right": (probabilities.argmax(1) == labels)[some].astype(int).tolist(),
         }
+        if len(names) < len(some):  # the watch draws rows that belong together by whole groups
+            about["reference"]["together"] = {
+                "group": number.tolist(),
+                "said": probabilities.argmax(1)[some].tolist(),
+                "true": labels[some].tolist(),
+            }
     return about
 
 

@@ -1,12 +1,11 @@
 """evaluate --shift: one adapted predictor on rows of another origin whose labels are mapped, against words and against prompting.
 
 All arms learnt from the same train rows of the run and answer the same new rows, so the differences are paired. The drop from
-the run's own test rows compares different rows: its interval adds both variances.
+the run's own test rows compares different rows: its interval is Newcombe's from that of each score.
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from basewise.core.method import Context
 from basewise.core.registry import part
 from basewise.core.task import Examples
 from basewise.stats import paired
-from basewise.stats.intervals import independent_rows, normal_quantile
+from basewise.stats.intervals import Interval, newcombe, share_of
 from basewise.steps import evaluate as tables
 from basewise.steps.measures import difference, interval_of
 from basewise.steps.predict import find_base, load, predictor_folder
@@ -123,12 +122,16 @@ def drop(run: str | Path, right: np.ndarray, groups: np.ndarray | None = None) -
     decision = Decision.load(path) if path.exists() else None
     if decision is None or not decision.test:
         return None
-    before, n = decision.accuracy[0]["estimate"], decision.test["n"]
-    here = float(right.mean())
-    error = math.sqrt(here * (1 - here) / independent_rows(right, groups) + before * (1 - before) / n)
-    half = normal_quantile(0.95) * error
-    value = here - before
-    return {"before": before, "estimate": value, "low": value - half, "high": value + half, "n": len(right)}
+    told = decision.accuracy[0]  # its interval knows the groups of the test rows
+    before = Interval(**{key: told[key] for key in ("estimate", "low", "high")}, n=decision.test["n"])
+    found = newcombe(share_of(right, groups), before)
+    return {
+        "before": before.estimate,
+        "estimate": found.estimate,
+        "low": found.low,
+        "high": found.high,
+        "n": len(right),
+    }
 
 
 def train_rows(run: str | Path, classes: tuple[str, ...]) -> Examples:

@@ -78,10 +78,15 @@ def _against_evidence(about: dict[str, Any], now: Said, rng: np.random.Generator
     if not reference:
         return {}
     right = np.array(reference["right"])
-    estimate = estimated_accuracy(np.array(reference["confidence"]), right, now.confidence, rng)
+    together = reference.get("together")  # older ones have none, nor have rows that stand alone
+    groups = np.array(together["group"]) if together else None
+    estimate = estimated_accuracy(np.array(reference["confidence"]), right, now.confidence, rng, groups)
     found: dict[str, Any] = {"estimated_accuracy": asdict(estimate), "accuracy_then": float(right.mean())}
     if len(about["classes"]) <= MOST_SHIFTED:
         counts = np.bincount(now.labels, minlength=len(about["classes"]))
-        shift = label_shift(np.array(reference["confusion"]), counts, rng)
+        rows = None
+        if together and groups is not None:
+            rows = np.array(together["said"]), np.array(together["true"]), groups
+        shift = label_shift(np.array(reference["confusion"]), counts, rng, rows)
         found["shares"] = {name: np.round(values, 5).tolist() for name, values in shift.items()}
     return found

@@ -13,7 +13,7 @@ import numpy as np
 from basewise.core.errors import UnknownName
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval, worst
 from basewise.core.perturb import GROUPS, introduced, swapped_pronouns
-from basewise.stats.intervals import wilson
+from basewise.stats.intervals import newcombe, share_of, wilson
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
     "columns": ([], "columns of the table that hold groups of people, to compare errors between"),
@@ -119,7 +119,8 @@ def _directions(
 def _gaps(
     subject: Subject, column: str, limits: dict[str, Any], evidence: list[Json]
 ) -> list[tuple[str, str]]:
-    """Largest difference in errors between two groups of a column, on held-out rows; level shared by the pairs."""
+    """Largest difference in errors between two groups of a column, on held-out rows; the level is shared by the pairs, and rows
+    that belong together count as many as they are worth."""
     task, trial = subject.task, subject.trial
     if task is None or trial is None:
         return [(WARN, f"the rows are not here, so {column} was not compared")]
@@ -128,18 +129,20 @@ def _gaps(
     place = {int(r): i for i, r in enumerate(task.rows.row_ids)}
     _, first = np.unique(trial.row_ids, return_index=True)
     values = np.array([task.metadata[column][place[int(r)]] for r in trial.row_ids[first]], dtype=object)
-    wrong = ~trial.right[first]
+    wrong, rows = ~trial.right[first], None if trial.groups is None else trial.groups[first]
     names = [v for v in dict.fromkeys(values) if (values == v).sum() >= limits["least_group"]]
     if len(names) < 2:
         return [(WARN, f"fewer than two groups of {column!r} have {limits['least_group']} rows")]
-    level = 1 - 0.05 / len(names)
-    shares = {v: wilson(int(wrong[values == v].sum()), int((values == v).sum()), level) for v in names}
+    level = 1 - 0.05 / (len(names) * (len(names) - 1) / 2)  # the largest gap is picked from all pairs
+    shares = {
+        v: share_of(wrong[at], None if rows is None else rows[at], level)
+        for v in names
+        for at in (values == v,)
+    }
     evidence += [interval(f"errors where {column} is {v}", share) for v, share in shares.items()]
     high, low = max(names, key=lambda v: shares[v].estimate), min(names, key=lambda v: shares[v].estimate)
-    gap = shares[high].estimate - shares[low].estimate
-    a, b = shares[high], shares[low]  # Newcombe's interval of a difference from two score intervals
-    below = gap - float(np.hypot(a.estimate - a.low, b.high - b.estimate))
-    above = gap + float(np.hypot(a.high - a.estimate, b.estimate - b.low))
+    found = newcombe(shares[high], shares[low])
+    gap, below, above = found.estimate, found.low, found.high
     evidence.append(
         {"name": f"gap of {column}", "estimate": gap, "low": below, "high": above, "n": len(wrong)}
     )
