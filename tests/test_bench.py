@@ -212,6 +212,31 @@ def test_curves_are_paired_and_the_trend_over_size_has_an_interval(
     assert "per tenfold parameters over 2 bases" in line["sentence"]
 
 
+def test_answers_to_the_same_prompts_are_counted_once(world: dict[str, str]) -> None:
+    """Asked with 4, 8 and 32 demonstrations where 3 fit: one point of the curve, one test in the family."""
+    from basewise.core.benchmark import Answers
+    from basewise.steps.bench_tables import Cell, cell_table, curve_table
+
+    task = find_tasks(["bbh/navigate"], Data(Path(world["sets"])))[0]
+    right, draw, n = np.array([item.answer for item in task.items]), np.random.default_rng(0), len(task.items)
+    logs, cells = {k: draw.normal(size=(n, 2)) for k in (0, 3)}, []
+    for shots in (0, 4, 8, 32):
+        fitted = min(shots, 3)
+        answers = Answers(
+            base="short", task=task.name, shots=shots, way="asked", digests=tuple(i.digest for i in task.items),
+            clusters=tuple(i.cluster for i in task.items), right=right, logs=logs[fitted], sizes=np.ones((n, 2)),
+            note="3 demonstrations" if shots > 3 else "", shown=fitted if shots > 3 else None,
+        )  # fmt: skip
+        cells.append(Cell.of(answers, task))
+    (curve,) = curve_table(cells)
+    assert [point["shots"] for point in curve["points"]] == [0, 3]
+    lines, once = cell_table(cells), cell_table(cells[:2])
+    assert [line["shots"] for line in lines] == [0, 4, 8, 32]
+    for line, other in zip(lines, [once[0], once[1], once[1], once[1]], strict=True):
+        assert line["over_chance"]["p_holm"] == other["over_chance"]["p_holm"]
+    assert [line["note"].count("counted once") for line in lines] == [0, 0, 1, 1]
+
+
 def test_prompts_that_do_not_fit_lose_demonstrations_or_are_left_out(
     world: dict[str, str], tmp_path: Path
 ) -> None:

@@ -55,6 +55,23 @@ def test_the_slope_of_two_bases_is_their_difference(values: list[list[float]]) -
     assert b.slope(scores, np.array([8.0, 9.0])) == pytest.approx(scores[1] - scores[0])
 
 
+def test_a_slope_is_as_sure_as_the_differences_it_is_made_of() -> None:
+    """Of two bases the error is that of their difference in the slope's unit, also where they hardly or never differ."""
+    draw, own = np.random.default_rng(0), np.arange(60)
+    sizes = np.array([8.0, 8.5])
+    for flips in (0, 1, 20):
+        first = draw.integers(0, 2, 60).astype(float)
+        second = np.where(np.arange(60) < flips, 1 - first, first)
+        careful = b.careful_error(second - first, own, paired=True)
+        assert b.slope_error(np.array([first, second]), sizes, own) == pytest.approx(careful / 0.5)
+    found, p = b.suite_gap([np.zeros(60)], [own], [b.slope_error(np.ones((2, 60)), sizes, own)])
+    assert found.high == pytest.approx(1.96 * 2 / 62, rel=1e-3) and p == pytest.approx(1.0)
+    three = draw.normal(size=(3, 60))  # values that are no counts: nothing is added
+    even = np.array([8.0, 9.0, 10.0])
+    plain = intervals.standard_error(b.slope(three, even), own)
+    assert b.slope_error(three, even, own) == pytest.approx(plain)
+
+
 def test_a_slope_needs_sizes_that_differ() -> None:
     with pytest.raises(ValueError, match="at least two"):
         b.slope(np.zeros((2, 3)), np.array([8.0, 8.0]))

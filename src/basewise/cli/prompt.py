@@ -40,21 +40,10 @@ def prompt(
     if text is not None and file is not None:
         raise InputError("a prompt and a file of prompts came", "give one of them")
     from basewise.cli.terminal import progress_bars
-    from basewise.engine.constraints import checked_choices
-    from basewise.engine.generate import Sampling
     from basewise.steps import prompt as steps
 
-    for given in (text, choices):
-        _readable(given)
-    heat, seed = _drawing(temperature)
-    if choices is not None and heat:
-        raise InputError("choices and a temperature came", "leave the temperature out: choices are scored")
-    options = Sampling(
-        most_tokens=256 if most_tokens is None else most_tokens,
-        temperature=heat,
-        seed=seed,
-        choices=checked_choices(choices.split(",")) if choices is not None else (),
-    )
+    _readable(text)
+    options = _options(most_tokens, choices, temperature)
     prompts = steps.read_prompts(file) if file else [text] if text is not None else []
     shown = steps.read_shots(shots) if shots else []
     with progress_bars(_errors()) as progress:
@@ -88,6 +77,23 @@ def _answer(answer: Any, causal: Any, prompts: list[str], options: Any, shown: A
             tokens, seconds = tokens + reply.tokens, seconds + reply.seconds
             _show(reply, as_json, len(prompts) > 1)
     _speed(tokens, seconds, "scored" if options.choices else "generated")
+
+
+def _options(most_tokens: int | None, choices: str | None, temperature: str) -> Any:
+    """The `Sampling` that was asked for."""
+    from basewise.engine.constraints import checked_choices
+    from basewise.engine.generate import Sampling
+
+    _readable(choices)
+    heat, seed = _drawing(temperature)
+    if choices is not None and heat:
+        raise InputError("choices and a temperature came", "leave the temperature out: choices are scored")
+    return Sampling(
+        most_tokens=256 if most_tokens is None else most_tokens,
+        temperature=heat,
+        seed=seed,
+        choices=checked_choices(choices.split(",")) if choices is not None else (),
+    )
 
 
 def _readable(text: str | None) -> None:

@@ -7,6 +7,7 @@ passage are one cluster. Binary scores without clusters get Wilson's and Tango's
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -156,12 +157,17 @@ def suite_interval(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray])
     return Interval(estimate=estimate, low=low, high=high, n=n, method="mean of tasks")
 
 
-def suite_gap(differences: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> tuple[Interval, float]:
-    """(mean over tasks of the paired differences with its interval, two-sided p value by the normal law)."""
+def suite_gap(
+    differences: Sequence[np.ndarray], clusters: Sequence[np.ndarray], errors: Sequence[float] | None = None
+) -> tuple[Interval, float]:
+    """(mean over tasks of the paired differences with its interval, two-sided p value by the normal law).
+
+    `errors`: the standard error of each task's mean, where the differences are no differences of two scores."""
     from scipy.special import ndtr
 
     estimate = float(np.mean([np.mean(d) for d in differences]))
-    errors = [careful_error(d, c, paired=True) for d, c in zip(differences, clusters, strict=True)]
+    if errors is None:
+        errors = [careful_error(d, c, paired=True) for d, c in zip(differences, clusters, strict=True)]
     error = float(np.sqrt(np.square(errors).sum()) / len(errors))
     half = normal_quantile(0.95) * error if np.isfinite(error) else float("inf")
     n = int(sum(len(d) for d in differences))
@@ -181,6 +187,24 @@ def slope(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     if not (centred**2).sum() > 0:
         raise ValueError("the sizes are all the same, a slope needs at least two")
     return (centred / (centred**2).sum()) @ np.asarray(scores, float)
+
+
+def slope_error(scores: np.ndarray, sizes: np.ndarray, clusters: np.ndarray) -> float:
+    """Standard error of the mean `slope` of (B, n) scores over (B,) sizes, in its unit; nan where nothing differs and nothing counts.
+
+    A slope is the sum of the differences of all pairs, each weighted by how far apart their sizes are. What pseudo-counts add
+    to the error of a difference (`careful_error`) is added with its weight.
+    """
+    scores, sizes = np.asarray(scores, float), np.asarray(sizes, float)
+    spread = len(sizes) * float(((sizes - sizes.mean()) ** 2).sum())
+    plain = standard_error(slope(scores, sizes), clusters)
+    added = 0.0
+    for low, high in itertools.combinations(range(len(sizes)), 2):
+        gap_ = scores[high] - scores[low]
+        careful, own = careful_error(gap_, clusters, paired=True), standard_error(gap_, clusters)
+        if np.isfinite(careful):
+            added += abs(sizes[high] - sizes[low]) / spread * float(np.sqrt(max(0.0, careful**2 - own**2)))
+    return float(np.hypot(plain, added)) or float("nan")
 
 
 def auroc_parts(certainty: np.ndarray, positive: np.ndarray) -> np.ndarray:

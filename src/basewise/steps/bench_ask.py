@@ -22,7 +22,9 @@ from basewise.steps.bench_items import Draw, balanced
 
 PROBE_LABELS = 8
 """Labelled rows a class for the probe of a base that only embeds, as MTEB has it."""
-SCHEMA = 1  # raise it when an answer changes for the same question, so that old journals are not read
+SCHEMA = 2  # raise it when an answer changes for the same question, so that old journals are not read
+LONGEST = 4
+"""Items with the most tokens that are measured behind their demonstrations."""
 ASKED, PROBED = "asked", "probe"
 
 
@@ -123,23 +125,25 @@ class Asker:
             sums = self.causal.rolling([item.context for item in items], progress)
             return np.asarray(sums, float)[:, None], {}
         shots, note = self._fitting(question)
+        said = {"note": note, "shown": shots if shots < question.shots else None}
         prompts = [question.draw.prompt(item, shots) for item in items]
         if task.kind == GENERATE:
             texts = generate(self.causal, prompts, task, progress)
-            return np.zeros((len(items), 1)), {"texts": tuple(texts), "note": note}
+            return np.zeros((len(items), 1)), {"texts": tuple(texts), **said}
         requests = [(p, choice) for p, item in zip(prompts, items, strict=True) for choice in item.choices]
         scores = self.causal.pick(requests, [len(item.choices) for item in items], progress, journal)
         split = np.split(scores.log_probability, np.cumsum([len(item.choices) for item in items])[:-1])
         counts = {"computed": int(scores.computed), "unique": int(scores.unique)}
-        return ragged(split), {"note": note, **counts}
+        return ragged(split), {**said, **counts}
 
     def _fitting(self, question: Question) -> tuple[int, str]:
         """(demonstrations that fit, what to say about it); InputError where not even the bare question fits."""
         draw, most = question.draw, self.causal.context
         tail = draw.task.most_tokens if draw.task.kind == GENERATE else 0
 
+        longest = self._longest(draw)
+
         def over(shots: int) -> int:
-            longest = sorted(draw.task.items, key=_length)[-4:]
             return max(self._tokens(draw.prompt(i, shots), i.choices) for i in longest) + tail - most
 
         if (most_over := over(question.shots)) <= 0:
@@ -155,13 +159,16 @@ class Asker:
             "take a base with a longer context",
         )
 
+    def _longest(self, draw: Draw) -> list[Item]:
+        """The items with the most tokens; what is shown before them is the same for all, but for a token where they meet."""
+        items = draw.task.items
+        texts = [draw.prompt(item, 0) + choice for item in items for choice in item.choices or ("",)]
+        counts = iter([len(tokens) for tokens in self.causal.encode_all(texts)])
+        most = [max(next(counts) for _ in item.choices or ("",)) for item in items]
+        return [items[int(i)] for i in np.argsort(most, kind="stable")[-LONGEST:]]
+
     def _tokens(self, prompt: str, choices: Sequence[str]) -> int:
-        longest = max(choices, key=len, default="")
-        return len(self.causal.encode(prompt + longest))
-
-
-def _length(item: Item) -> int:
-    return len(item.context) + max(map(len, item.choices), default=0)
+        return max(len(self.causal.encode(prompt + choice)) for choice in choices or ("",))
 
 
 def open_causal(base: Base) -> Any:
@@ -213,7 +220,7 @@ def probe(question: Question, progress: Progress) -> np.ndarray:
 def as_record(answers: Answers) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Answers as arrays and JSON for the journal."""
     arrays = {"right": answers.right, "logs": answers.logs, "sizes": answers.sizes}
-    names = ("base", "task", "shots", "way", "seconds", "computed", "unique", "precision", "note")
+    names = ("base", "task", "shots", "way", "seconds", "computed", "unique", "precision", "note", "shown")
     lists = ("digests", "clusters", "texts", "targets")
     return arrays, {name: getattr(answers, name) for name in names} | {
         name: list(getattr(answers, name)) for name in lists

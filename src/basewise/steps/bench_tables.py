@@ -26,6 +26,9 @@ ALPHA = 0.05
 DISAGREE = 0.2
 """Share of items on which two bases are taken to differ in being right, where no second base says."""
 
+LEAST_RATIO = 1.5
+"""Between the largest and the smallest base: nearer sizes say nothing of a tenfold one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -50,6 +53,29 @@ class Cell:
         """(suite, measure): what may be averaged."""
         return self.task.suite, self.task.measure
 
+    @property
+    def shown(self) -> int:
+        """Demonstrations in the prompts: as many as were asked for, or as fitted."""
+        return self.answers.shots if self.answers.shown is None else self.answers.shown
+
+
+def repeated(cells: Sequence[Cell]) -> dict[int, int]:
+    """Places of cells -> the place of another of the same base and task that shows as many demonstrations, as no more fit: the
+    same prompts and the same answers, so that they are counted once."""
+    first: dict[tuple[str, str, str, int], int] = {}
+    order = sorted(range(len(cells)), key=lambda i: cells[i].answers.shots)
+    places = {
+        i: first.setdefault((c.answers.base, c.task.name, c.answers.way, c.shown), i)
+        for i, c in ((i, cells[i]) for i in order)
+    }
+    return {i: at for i, at in places.items() if i != at}
+
+
+def _once(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells without those that are `repeated`."""
+    again = repeated(cells)
+    return [cell for i, cell in enumerate(cells) if i not in again]
+
 
 def plain(interval: Interval) -> Json:
     """An Interval as JSON; an end that is not known, as with a single cluster, is None."""
@@ -72,7 +98,8 @@ def cell_table(cells: Sequence[Cell]) -> list[Json]:
     """One line a cell: its score, its score by other measures, how far it is from guessing and from the majority."""
     lines: list[Json] = []
     against: dict[tuple[str, ...], list[Json]] = {}
-    for cell in cells:
+    again = repeated(cells)
+    for place, cell in enumerate(cells):
         a, base, common = cell.answers, chance(cell.task), majority(cell.task)
         line: Json = {
             "base": a.base,
@@ -91,11 +118,16 @@ def cell_table(cells: Sequence[Cell]) -> list[Json]:
         )
         line["over_majority"] = None if common is None else _gap(stat.gap(cell.scores, common, cell.clusters))
         for key in ("over_chance", "over_majority"):
-            if line[key]:
+            if line[key] and place not in again:
                 against.setdefault((*cell.group, a.base, key), []).append(line[key])
         lines.append(line)
     for family in against.values():
         _adjust(family)
+    for place, at in again.items():
+        lines[place]["note"] += f"; the same answers as at {lines[at]['shots']}, counted once"
+        for key in ("over_chance", "over_majority"):
+            if lines[place][key]:
+                lines[place][key]["p_holm"] = lines[at][key]["p_holm"]
     return lines
 
 
@@ -216,7 +248,7 @@ def compare(pairs: Sequence[tuple[Cell, Cell]], head: Json) -> tuple[list[Json],
 def curve_table(cells: Sequence[Cell]) -> list[Json]:
     """Score over the number of demonstrations, a line a base, suite and measure, over the tasks asked at every number."""
     groups: dict[tuple[str, str, str], dict[int, dict[str, Cell]]] = {}
-    for cell in cells:
+    for cell in _once(cells):
         if cell.answers.way != "probe":
             place = groups.setdefault((*cell.group, cell.answers.base), {})
             place.setdefault(cell.answers.shots, {})[cell.task.name] = cell
@@ -228,7 +260,10 @@ def curve_table(cells: Sequence[Cell]) -> list[Json]:
             continue
         rows = {k: [by_shots[k][name] for name in names] for k in counts}
         points: list[Json] = [
-            {"shots": k, **plain(stat.suite_interval([c.scores for c in row], [c.clusters for c in row]))}
+            {
+                "shots": _shown(k, row),
+                **plain(stat.suite_interval([c.scores for c in row], [c.clusters for c in row])),
+            }
             for k, row in rows.items()
         ]
         gain = stat.suite_gap(
@@ -249,12 +284,18 @@ def curve_table(cells: Sequence[Cell]) -> list[Json]:
     return out
 
 
+def _shown(asked: int, row: Sequence[Cell]) -> int:
+    """The demonstrations of a point: those that were shown where all tasks had as many, else those asked for."""
+    shown = {cell.shown for cell in row}
+    return shown.pop() if len(shown) == 1 else asked
+
+
 def scale_table(cells: Sequence[Cell], sizes: dict[str, float]) -> list[Json]:
     """Score per tenfold parameters over the bases that were asked, by suite and number of demonstrations; and of the gain
     from the fewest demonstrations to the most. The interval is over items; the bases are the ones given."""
     out = []
     keyed: dict[tuple[str, str, int], dict[str, dict[str, Cell]]] = {}
-    for cell in cells:
+    for cell in _once(cells):
         if cell.answers.way != "probe" and cell.task.better != HALF:
             place = keyed.setdefault((*cell.group, cell.answers.shots), {})
             place.setdefault(cell.answers.base, {})[cell.task.name] = cell
@@ -262,7 +303,7 @@ def scale_table(cells: Sequence[Cell], sizes: dict[str, float]) -> list[Json]:
     for (suite, measure, shots), by_base in keyed.items():
         bases = sorted(by_base, key=lambda name: sizes[name])
         x = np.log10([sizes[name] for name in bases])
-        if len(bases) < 2 or np.ptp(x) == 0:
+        if len(bases) < 2 or np.ptp(x) < math.log10(LEAST_RATIO):
             continue
         names = [n for n in by_base[bases[0]] if all(n in by_base[b] for b in bases)]
         found = {
@@ -272,7 +313,11 @@ def scale_table(cells: Sequence[Cell], sizes: dict[str, float]) -> list[Json]:
         if found:
             slopes.setdefault((suite, measure), {})[shots] = bases, found
             lower = measure == "bits per byte"
-            out.append(_scale_line((suite, measure, shots), bases, list(found.values()), lower))
+            errors = [
+                stat.slope_error(np.array([by_base[b][n].scores for b in bases]), x, found[n][1])
+                for n in found
+            ]
+            out.append(_scale_line((suite, measure, shots), bases, list(found.values()), lower, errors))
     for (suite, measure), by_shots in slopes.items():
         least, most = min(by_shots), max(by_shots)
         (bases, first), (others, last) = by_shots[least], by_shots[most]
@@ -293,9 +338,10 @@ def _scale_line(
     bases: list[str],
     slopes: Sequence[tuple[np.ndarray, np.ndarray]],
     lower: bool,
+    errors: Sequence[float] | None = None,
 ) -> Json:
     suite, measure, shots = key
-    found = stat.suite_gap([s for s, _ in slopes], [c for _, c in slopes])
+    found = stat.suite_gap([s for s, _ in slopes], [c for _, c in slopes], errors)
     line = {"suite": suite, "measure": measure, "shots": shots, "bases": bases, "lower": lower}
     return {**line, "tasks": len(slopes), **_gap(found)}
 
