@@ -79,14 +79,12 @@ def audit(
     findings += more
     options.progress(1, 4, "finding duplicates")
     kept = [texts[i] for i in keep]
-    group_column = by_role["group"][0] if by_role["group"] else None
-    near, groups, more = _groups(kept, keep, columns[group_column] if group_column else None, options)
+    near, groups, more = _groups(kept, keep, next((columns[n] for n in by_role["group"]), None), options)
     findings += more
     options.progress(2, 4, "splitting")
     rows = Examples(tuple(kept), labels, keep.astype(np.int64), groups, classes)
-    tied = (
-        near if split == "time" and group is None else groups
-    )  # a guess does not cost a split by time its rows
+    # a guess does not cost a split by time its rows
+    tied = near if split == "time" and group is None else groups
     how, sides, more = _split(rows, tied, columns, by_role, split, options)
     rows, sides, near, left = _without_left_out(rows, sides, near)
     findings += more + left
@@ -247,15 +245,15 @@ def _labels(
 
 
 def _pointed(number: str) -> str:
-    """A number with a point where it has a decimal comma, one between digits; anything else as it is."""
+    """A number with a point in place of a decimal comma; anything else as it is."""
     return DECIMAL_COMMA.sub(r"\1.\2", number)
 
 
 def _looks_continuous(counts: Counter[str]) -> bool:
     """Many numbers that are not codes 0..K (codes are whole, close together and used more than once or twice)."""
-    numbers = np.array([float(_pointed(c)) for c in counts])
-    if len(numbers) <= REGRESSION_VALUES:
+    if len(counts) <= REGRESSION_VALUES:
         return False
+    numbers = np.array([float(_pointed(c)) for c in counts])
     whole = np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()
     scattered = numbers.max() - numbers.min() > 3 * len(numbers)
     return bool(

@@ -18,7 +18,7 @@ import numpy as np
 
 from basewise.core.corpus_recipe import CorpusRecipe, checked, files_of, passed_over
 from basewise.core.errors import InputError
-from basewise.core.files import Progress, read_json, silent, write_json
+from basewise.core.files import Progress, lock, read_json, silent, write_json
 from basewise.core.hashing import digest_json, sha256_file
 from basewise.core.rundir import IDENTITY, RunDir
 from basewise.engine.corpus import FORMAT, MANIFEST, VERSION, Corpus, open_corpus
@@ -95,9 +95,13 @@ def _fingerprint(recipe: CorpusRecipe) -> list[Any]:
 
 
 def _forget_failed(folder: Path) -> None:
-    """A build that failed before its first unit claims no folder: its mended command may differ."""
-    if not (folder / MANIFEST).exists() and not list((folder / "work" / "units").glob("*.arrow")):
-        (folder / IDENTITY).unlink(missing_ok=True)
+    """A build that failed before its first unit claims no folder: its mended command may differ. RunError where one is under way."""
+    if not (folder / IDENTITY).exists() or (folder / MANIFEST).exists():
+        return
+    with lock(folder / ".lock", wait=False):
+        if not list((folder / "work" / "units").glob("*.arrow")):
+            shutil.rmtree(folder / "work", ignore_errors=True)
+            (folder / IDENTITY).unlink(missing_ok=True)
 
 
 def _begun(work: Path) -> str:

@@ -35,10 +35,7 @@ def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
     An end of the band of the best size is None where resampled runs put no bound to it. Resampled laws without a best size
     (`draws_without_size`) foretell the loss at the best size of all runs.
     """
-    places = [Path(folder).resolve() for folder in folders]
-    if twice := next((place for place in places if places.count(place) > 1), None):
-        raise InputError(f"the run {twice} came twice", "give each run once")
-    runs = [_run(Path(folder)) for folder in folders]
+    runs = _runs([Path(folder) for folder in folders])
     units = [unit for unit in UNITS if all(unit[0] in run["losses"] for run in runs)]
     if runs and not units:
         raise InputError(
@@ -92,6 +89,14 @@ def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
         "draws_without_size": sum(not one.tells_size for one in laws),
         "labels": _labels(runs, loss, at.estimate),
     }
+
+
+def _runs(folders: list[Path]) -> list[dict[str, Any]]:
+    """Every finished run; InputError for one that came twice."""
+    places = [folder.resolve() for folder in folders]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise InputError(f"the run {twice} came twice", "give each run once")
+    return [_run(folder) for folder in folders]
 
 
 def _run(folder: Path) -> dict[str, Any]:
