@@ -125,7 +125,7 @@ def test_the_key_is_shown_to_nobody_before_the_job_serves(
     """Somebody takes the port after it was looked at; the job ends with its line, and the key goes."""
     client = ui_world.client(root)
     with listening(SERVICE) as (port, heard):
-        monkeypatch.setattr("basewise.web.ui.pages.serving.check_port", lambda *_: None)
+        monkeypatch.setattr("basewise.web.ui.pages.serving.hold", lambda *_: socket.socket())
         assert start(root, client, port).status_code == 303
         job = jobs.find(root, f"serve.{port}")
         assert len(keys()) == 1

@@ -90,18 +90,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_port(host: str, port: int) -> None:
-    """InputError where the address cannot be listened on."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            said = getattr(error, "strerror", None) or str(error)
-            raise InputError(
-                f"cannot listen on {host}:{port}: {said}", "stop what listens there, or give another --port"
-            ) from error
+def hold(host: str, port: int) -> socket.socket:
+    """A socket with this address, which nobody else can take until it is closed; InputError where it cannot be had."""
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind((host, port))
+    except (OSError, OverflowError) as error:
+        held.close()
+        said = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"cannot listen on {host}:{port}: {said}", "stop what listens there, or give another --port"
+        ) from error
+    return held
 
 
 def require() -> None:
@@ -124,12 +125,12 @@ def serve(folders: str | Path | Sequence[str | Path], options: ServeOptions | No
             f"{options.host} can be reached by others and no key is set",
             "make one with: basewise access add NAME, or serve on 127.0.0.1",
         )
-    check_port(options.host, options.port)
-    if options.announce is not None:
-        options.announce("opening what is to be served")
-    given = [folders] if isinstance(folders, (str, Path)) else folders
-    found = tuple(str(one) for folder in given for one in inside(Path(folder)))
-    importlib.import_module("basewise.web.service").run(found, options)
+    with hold(options.host, options.port) as held:  # from here on, since opening takes seconds
+        if options.announce is not None:
+            options.announce("opening what is to be served")
+        given = [folders] if isinstance(folders, (str, Path)) else folders
+        found = tuple(str(one) for folder in given for one in inside(Path(folder)))
+        importlib.import_module("basewise.web.service").run(found, options, held)
 
 
 def inside(folder: Path) -> list[Path]:

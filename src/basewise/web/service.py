@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -302,20 +303,20 @@ def create_app(service: Service) -> Any:
     return Outermost(app, service)
 
 
-def run(folders: tuple[str, ...], options: ServeOptions) -> None:
-    """Serve until stopped; one JSON line a request on standard error unless quiet. RunError where the state folder is in use."""
+def run(folders: tuple[str, ...], options: ServeOptions, held: socket.socket) -> None:
+    """Serve on a socket that has its address until stopped; one JSON line a request on standard error unless quiet. RunError where the state folder is in use."""
     # a second service would write its own traffic.json over that of the first
     path = Path(options.state) / ".service.lock"
     if path.parent.is_dir() and not os.access(
         path.parent, os.W_OK
     ):  # where nothing can be written, nothing is overwritten
-        _serve(folders, options)
+        _serve(folders, options, held)
         return
     with lock(path, wait=False, what="the state folder", option="--state"):
-        _serve(folders, options)
+        _serve(folders, options, held)
 
 
-def _serve(folders: tuple[str, ...], options: ServeOptions) -> None:
+def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket) -> None:
     import uvicorn
 
     handler = logging.StreamHandler(sys.stderr)
@@ -341,8 +342,6 @@ def _serve(folders: tuple[str, ...], options: ServeOptions) -> None:
     service.start = starting  # type: ignore[method-assign]
     config = uvicorn.Config(
         app,
-        host=options.host,
-        port=options.port,
         log_level="critical",
         access_log=False,
         timeout_graceful_shutdown=10,
@@ -351,7 +350,7 @@ def _serve(folders: tuple[str, ...], options: ServeOptions) -> None:
     )
     server = uvicorn.Server(config)
     try:
-        server.run()
+        server.run(sockets=[held])
     except KeyboardInterrupt:
         return
     except SystemExit:

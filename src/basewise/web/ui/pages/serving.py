@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from basewise.core.errors import InputError, RunError, UnknownName
-from basewise.steps.serve import ServeOptions, check_port
+from basewise.steps.serve import ServeOptions, hold
 from basewise.web import plots
 from basewise.web.keys import Keys
 from basewise.web.sections import cut, percent, table
@@ -145,7 +145,7 @@ def start(root: Root, request: Request, sent: Form) -> Response:
     if (job := jobs.named(root, name, "serve")) and job.alive:
         raise RunError(f"a service runs on port {port} already", "stop it, or give another port")
     settle(root)  # the record of the job before goes, and with it which keys were its own
-    check_port(HOST, int(port))
+    hold(HOST, int(port)).close()  # a stranger there would get the key
     key = _new_key()
     try:
         about = {"keys": [_id_of(key)]}
