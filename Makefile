@@ -72,7 +72,7 @@ test-harness: $(VENV)/.created  ## our model class inside lm-evaluation-harness,
 	.venv-harness/bin/python -m pip --disable-pip-version-check install -c constraints.txt torch 'lm-eval[hf]>=0.4.11' pytest -e .
 	.venv-harness/bin/python -m pytest -m 'real or not real' tests/test_harness.py $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.installed-dev  ## the simulations behind the statistics
+test-slow: $(VENV)/.installed-dev  ## kills, ranks, whole exports and the simulations behind the statistics
 	$(PY) -m pytest -m 'slow and not browser' $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff: rules and format

@@ -120,6 +120,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_hub_model_at_its_revision_resumed_after_a_cut(
     mirror: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

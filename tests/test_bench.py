@@ -456,6 +456,7 @@ def test_the_gain_from_demonstrations_is_over_the_same_bases() -> None:
             group=(suite, "accuracy"),
             task=SimpleNamespace(name=f"{suite}/t", better="high"),
             answers=SimpleNamespace(base=base, way="asked", shots=shots),
+            shown=shots,
             scores=(np.arange(50) < right).astype(float),
             clusters=np.arange(50),
         )

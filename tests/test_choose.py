@@ -578,6 +578,7 @@ def scores(decision: Decision) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_journal(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -854,6 +855,7 @@ def test_without_a_home_that_can_be_written_the_folder_counts(
     assert [count_look(tmp_path / "run", "d", "x") for _ in range(2)] == [(1, 0), (2, 0)]
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_bits(world: World, table: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {"bases": (str(world.base),), "methods": ("majority", "prototype", "probe")}
     here = plain_choose(table, tmp_path / "here", **given)

@@ -158,6 +158,7 @@ def test_an_export_whose_answers_moved_is_not_let_out(
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.slow
 def test_tuned_networks_from_adapt_to_onnx_and_to_a_plain_folder(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +184,7 @@ def test_tuned_networks_from_adapt_to_onnx_and_to_a_plain_folder(
         assert np.abs(ours.predict_proba(TEXTS) - theirs).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_container_serves_over_http_and_refuses_what_is_no_text(tmp_path: Path) -> None:
     import urllib.error
     import urllib.request

@@ -26,6 +26,7 @@ def test_queries_are_turned_and_turned_back() -> None:
     assert turned(value, 2)[:, 0].tolist() == [0, 6, 3, 9, 12, 18, 15, 21]
 
 
+@pytest.mark.slow
 def test_golden_rows_come_back_through_the_file(tmp_path: Path) -> None:
     base = tiny_decoders.decoder(tmp_path / "base", "llama")
     texts = ("good film", "bad film", "the film was good", "the film was bad")

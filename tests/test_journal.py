@@ -73,6 +73,7 @@ def test_groups_give_the_numbers_of_one_job(
     assert found.unique == plain.unique and found.computed <= 1.3 * found.unique
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_bit_for_bit(
     causal: Causal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

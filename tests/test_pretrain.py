@@ -216,6 +216,7 @@ def test_pictures_of_16_bits_are_scaled_not_clipped() -> None:
             decoded([packed(bad, "TIFF")])
 
 
+@pytest.mark.slow
 def test_what_a_base_of_images_is_worth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bright and dark pictures: base, random twin and pixels are scored on the same rows, and the page says how they did."""
     import pyarrow as pa
@@ -310,6 +311,7 @@ def test_the_result_registers_as_a_base_that_verbs_use(corpus: Path, tmp_path: P
     assert outcome.probabilities.shape == (len(texts), 2)
 
 
+@pytest.mark.slow
 def test_worth_is_measured_where_the_recipe_asks(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,6 +199,7 @@ def test_numeric_labels_and_own_words(causal: Causal) -> None:
     assert causal.decode(other.prompt.labels[0]) == " good"
 
 
+@pytest.mark.slow
 def test_choose_races_it_on_a_decoder_and_never_on_an_encoder(
     causal: Causal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

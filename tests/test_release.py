@@ -59,6 +59,7 @@ def test_it_predicts_like_the_run_it_came_from() -> None:
     assert made.classes == list(run.classes) and made.score["n"] == 24
 
 
+@pytest.mark.slow
 def test_with_the_base_inside_it_needs_nothing_else(tmp_path: Path) -> None:
     folder = released.copy_of(released.released("probe", weights="whole"), tmp_path / "moved")
     shutil.move(released.place() / "probe-120" / "tiny-base", tmp_path / "away")

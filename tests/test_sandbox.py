@@ -157,6 +157,7 @@ def test_what_holds_no_tensors_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "bad.bin", r"its entry .*\\x1b.* is a int, not a plain tensor")
 
 
+@pytest.mark.slow
 def test_a_small_file_of_a_huge_tensor_meets_a_limit(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(1).expand(1 << 40)}, tmp_path / "bad.bin")
     refused(tmp_path / "bad.bin", "needs more memory than it is given")

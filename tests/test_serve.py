@@ -165,6 +165,7 @@ def test_the_curl_lines_of_the_guide_work(made: dict[str, Path], running: Runnin
         client.post("/v1/admin/tasks/tickets/rollback")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_no_request(running: Running) -> None:
     def ask(i: int) -> int:
         return client.post("/v1/tasks/tickets/predict", content=body([TEXTS[i % len(TEXTS)]] * 8)).status_code
@@ -226,6 +227,7 @@ def test_a_folder_that_is_no_release_changes_nothing(
         assert client.get("/v1/tasks").json() == before
 
 
+@pytest.mark.slow
 def test_the_state_survives_a_kill(made: dict[str, Path], tmp_path: Path) -> None:
     state = tmp_path / "state"
     admin = Keys(state / "keys.json").add("admin", admin=True)
@@ -247,6 +249,7 @@ def test_the_state_survives_a_kill(made: dict[str, Path], tmp_path: Path) -> Non
         assert client.post("/v1/admin/tasks/words/rollback").json()["live"] != answer["version"]
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_its_service(made: dict[str, Path], tmp_path: Path) -> None:
     found = start([str(made["words"])], tmp_path / "state")
     children = subprocess.run(

@@ -149,6 +149,7 @@ def test_the_interval_of_an_area_stays_among_the_shares() -> None:
     assert 0 < found.low < found.estimate < found.high < 1
 
 
+@pytest.mark.slow
 def test_intervals_of_areas_ratios_and_suites_cover() -> None:
     """2,000 draws each; within 93 to 97 % for 60 items or more."""
     draw = np.random.default_rng(0)

@@ -239,6 +239,7 @@ def test_two_starts_in_one_folder(world: World) -> None:
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_and_goes_on(world: World) -> None:
     """Stopped right after its start, long before it could be done; then the same command from where it was."""
     sent = {
