@@ -235,3 +235,13 @@ def test_features_of_such_a_base_import_no_transformers(tmp_path: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip().endswith("False")
+
+
+def test_weights_that_were_tuned_take_the_place_of_their_own(tmp_path: Path) -> None:
+    found = direct.weights(opened(kept("bert", tmp_path / "base")))
+    assert found is not None
+    name = "encoder.layer.1.output.dense.bias"
+    tuned = found.changed({name: torch.ones_like(found.tensors[name])})
+    assert tuned.tensors[name].sum() == 16 and found.tensors[name].sum() == 0
+    with pytest.raises(ValueError, match="lacks"):
+        found.changed({"encoder.layer.9.output.dense.bias": torch.ones(16)})

@@ -57,9 +57,9 @@ class Weights:
         return self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
 
     def changed(self, tensors: Mapping[str, torch.Tensor]) -> Weights:
-        """The same with some tensors replaced; KeyError for one that is not there."""
-        for name in tensors:
-            self.tensors[name]
+        """The same with some tensors replaced; ValueError for one that is not there."""
+        if wrong := sorted(tensors.keys() - self.tensors.keys()):
+            raise ValueError(f"weights that the network lacks: {wrong[:3]}")
         return Weights(self.config, {**self.tensors, **tensors})
 
 
