@@ -400,7 +400,7 @@ def test_rows_of_one_customer_say_less_than_as_many_of_many(world: World, tmp_pa
 def test_labels_that_the_predictor_does_not_know_are_counted(world: World, tmp_path: Path) -> None:
     rows = [row | {"queue": "legal"} if i < 3 else row for i, row in enumerate(world.new)]
     answered = tiny.command("evaluate", world.run, tiny.write_csv(tmp_path / "new.csv", rows))
-    assert answered.code == 0 and "3 rows carry labels" in answered.out
+    assert answered.code == 0 and "does not know: 3 of the rows" in answered.out
     strange = tiny.write_csv(tmp_path / "strange.csv", [row | {"queue": "legal"} for row in world.new])
     tiny.refused(tiny.command("evaluate", world.run, strange), "none of the labels", "billing")
 
@@ -412,8 +412,8 @@ def test_rows_without_a_label_are_said_to_have_none(world: World, tmp_path: Path
     result = bw.evaluate(world.run, rows)
     assert (result["n"], result["unknown_labels"], result["unlabelled"]) == (27, 1, 2)
     answered = tiny.command("evaluate", world.run, tiny.write_csv(tmp_path / "new.csv", rows))
-    assert "2 rows have no label; they were left out" in answered.out
-    assert "1 rows carry labels" in answered.out
+    assert "left out without a label: 2 of the rows" in answered.out
+    assert "does not know: 1 of the rows" in answered.out
     none = tiny.write_csv(tmp_path / "none.csv", [row | {"queue": ""} for row in world.new])
     tiny.refused(tiny.command("evaluate", world.run, none), "has no value in any row")
 

@@ -271,10 +271,10 @@ def evaluate(
     for line in result["classes"][:WORST_SHOWN]:
         out.print(f"answered worst: {class_line(line)}", markup=False, soft_wrap=True)
     if result["unlabelled"]:
-        out.print(f"{result['unlabelled']} rows have no label; they were left out")
+        out.print(f"left out without a label: {result['unlabelled']:,} of the rows")
     if result["unknown_labels"]:
         out.print(
-            f"{result['unknown_labels']} rows carry labels that this predictor does not know; they were left out"
+            f"left out with labels that this predictor does not know: {result['unknown_labels']:,} of the rows"
         )
     for line in own_lines(result["own"]):
         out.print(line, markup=False, soft_wrap=True)
