@@ -9,6 +9,7 @@ Run: python benchmarks/first_answer.py [--times 5]
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ model.fit(job["texts"], [job["classes"].index(x) for x in job["labels"]], num_ep
 model.save_pretrained(job["to"])
 """
 ASK = """
-import sys, time
+import sys
 from setfit import SetFitModel
 model = SetFitModel.from_pretrained(sys.argv[1], local_files_only=True)
 print(int(model.predict([sys.argv[2]])[0]))
@@ -54,8 +55,6 @@ def ask(command: list[str]) -> tuple[float, str]:
 
 def prepare(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
     """Fit and save both predictors on the same rows; (who to command, classes)."""
-    import json
-
     import basewise as bw
 
     rows = common.draw(common.read_set("trec", "train"), 50, 0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tiny
+import tiny_corpus
 from basewise.stats.scaling import Law
 
 RECIPE = """name = "small"
@@ -127,16 +128,7 @@ def test_what_cannot_be_planned_is_one_line(words: tuple[str, ...], said: tuple[
     tiny.refused(tiny.command("plan", *words), *said)
 
 
-@pytest.mark.parametrize(
-    ("objective", "network"),
-    [
-        ("next_token", "decoder"),
-        ("next_token", "gpt2"),
-        ("masked", "encoder"),
-        ("masked", "bert"),
-        ("mixed", "decoder"),
-    ],
-)
+@pytest.mark.parametrize(("objective", "network"), tiny_corpus.LEARNED)
 def test_a_plan_counts_the_flop_that_the_run_counts(objective: str, network: str) -> None:
     """Masked and mixed runs attend to all tokens and tell a part of them."""
     from basewise.core.recipe import recipe_of

@@ -63,16 +63,7 @@ def cut_off_at(step: int) -> Options:
 # ---------------------------------------------------------------- to the end
 
 
-@pytest.mark.parametrize(
-    ("objective", "network"),
-    [
-        ("next_token", "decoder"),
-        ("next_token", "gpt2"),
-        ("masked", "encoder"),
-        ("masked", "bert"),
-        ("mixed", "decoder"),
-    ],
-)
+@pytest.mark.parametrize(("objective", "network"), tiny_corpus.LEARNED)
 def test_a_run_goes_to_its_end_and_the_base_opens_in_plain_transformers(
     corpus: Path, tmp_path: Path, objective: str, network: str
 ) -> None:

@@ -19,6 +19,16 @@ SPECIAL = {"start": 0, "separator": 1, "mask": 2, "pad": 3}
 NAMES = ("<|start|>", "<|separator|>", "<|mask|>", "<|pad|>")
 
 
+LEARNED = [
+    ("next_token", "decoder"),
+    ("next_token", "gpt2"),
+    ("masked", "encoder"),
+    ("masked", "bert"),
+    ("mixed", "decoder"),
+]
+"""Objectives with networks that they train."""
+
+
 def corpus(folder: Path, documents: int = 60, seed: int = 0) -> Path:
     """Write a corpus of `documents` a source, a tenth of them held out; its folder."""
     rng = np.random.default_rng(seed)

@@ -6,6 +6,7 @@ Weights are drawn wide (0.3), so that a wrong mask or position moves the log-pro
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,10 @@ def configuration(kind: str) -> Any:
     return makers[kind]()
 
 
-def tokenizer(folder: Path, chat: bool = True) -> None:
-    """Byte-level BPE without merges but for whole words, so that boundaries with spaces behave as in real ones."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    letters = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:?!-<>", "Ġ", "Ċ"]
-    merges, pieces = [], ["<|end|>", *letters]
-    for word in WORDS:
+def grown(words: Iterable[str], single: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(merges, pieces): words that grow letter by letter from their first, behind the pieces that are there."""
+    merges, pieces = [], list(single)
+    for word in words:
         left = word[0]
         for letter in word[1:]:
             if (left, letter) not in merges:
@@ -108,6 +106,15 @@ def tokenizer(folder: Path, chat: bool = True) -> None:
             left += letter
             if left not in pieces:
                 pieces.append(left)
+    return merges, pieces
+
+
+def tokenizer(folder: Path, chat: bool = True) -> None:
+    """Byte-level BPE without merges but for whole words, so that boundaries with spaces behave as in real ones."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    letters = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:?!-<>", "Ġ", "Ċ"]
+    merges, pieces = grown(WORDS, ["<|end|>", *letters])
     assert len(pieces) <= VOCABULARY
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     made = Tokenizer(models.BPE(vocabulary, merges, unk_token=None))
@@ -130,15 +137,8 @@ def sentencepiece(folder: Path) -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
     letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789.,:?!'\n"
-    pieces, merges = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *letters], []
-    for word in ("▁the", "▁yes", "▁no", "▁good", "▁bad"):
-        left = word[0]
-        for letter in word[1:]:
-            if (left, letter) not in merges:
-                merges.append((left, letter))
-            left += letter
-            if left not in pieces:
-                pieces.append(left)
+    single = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    merges, pieces = grown(("▁the", "▁yes", "▁no", "▁good", "▁bad"), single)
     assert len(pieces) <= SPM_VOCABULARY
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))

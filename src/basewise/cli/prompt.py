@@ -154,13 +154,11 @@ def _speed(tokens: float, seconds: float, what: str) -> None:
 
 def _chat(chat: Any) -> None:
     """A line in, an answer out, until the end of the input; an empty line ends it too."""
-    chat.causal.chat(
-        [{"role": "user", "content": ""}]
-    )  # a base without a template is refused before anyone types
+    # a base without a template is refused before anyone types
+    chat.causal.chat([{"role": "user", "content": ""}])
     if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(
-            encoding="utf-8", errors="surrogateescape"
-        )  # refused a line, not the whole chat
+        # refused a line, not the whole chat
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     typer.echo("An empty line ends the chat.", err=True)
     while True:
         sys.stderr.write("> ")

@@ -24,7 +24,7 @@ OUTPUT_SHARES = {"next_token": 1.0, "masked": 0.25, "mixed": 0.45}
 OPTIMISERS, SCHEDULES, PRECISIONS = ("muon", "adamw"), ("wsd", "cosine"), ("auto", "fp32", "bf16")
 HEAD_WIDTH, LEAST_WIDTH = 64, 128
 RATES, MOST_RATE = ("rate", "rate_embeddings", "rate_head"), 10.0
-"""Nothing is learned at more: a hundred times the highest rate that is ever chosen here."""
+"""A rate above it is taken for a slip of the pen."""
 BESIDE = (
     "licence",
     "cost",
@@ -151,7 +151,7 @@ class Recipe:
                 f"{asked} is less than one batch of {self.rows * self.context:,} tokens",
                 "raise it" + (f", or write batch_tokens = {fits}" if fits else ""),
             )
-        return max(1, round(rows / self.rows))
+        return round(rows / self.rows)
 
     def digest(self) -> str:
         """sha256 of all that decides the weights."""

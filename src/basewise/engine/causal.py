@@ -102,9 +102,8 @@ class Causal:
         spaces = len(context) - len(context.rstrip())
         if spaces:
             context, continuation = context[:-spaces], context[-spaces:] + continuation
-        before = self.encode(
-            context
-        )  # of white space alone what stands before any text, as lm-evaluation-harness has it
+        # of white space alone what stands before any text, as lm-evaluation-harness has it
+        before = self.encode(context)
         return before, self.encode(context + continuation)[len(before) :]
 
     def score(

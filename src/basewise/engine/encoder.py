@@ -148,7 +148,7 @@ def open_networks(base: Base, dtype: torch.dtype = torch.float32) -> Callable[[s
     """
     from basewise.engine import direct
     from basewise.engine.device import keep_memory
-    from basewise.engine.lean_bert import KINDS, LeanBert, fits
+    from basewise.engine.lean_bert import LeanBert, fits
 
     keep_memory()
     weights = direct.weights(base)
@@ -156,17 +156,15 @@ def open_networks(base: Base, dtype: torch.dtype = torch.float32) -> Callable[[s
         return lambda precision: LeanBert(weights, precision, _device())
     from basewise.engine.weights import load_network
 
-    lean = read_json(base.folder / "config.json").get("model_type") in KINDS
-    model = load_network(base, torch.float32 if lean else dtype)
+    known = read_json(base.folder / "config.json").get("model_type") in direct.PREFIXES
+    model = load_network(base, torch.float32 if known else dtype)
     return lambda precision: as_network(base, model, precision)
 
 
 def as_network(base: Base, model: Any, precision: str) -> Network:
     """A loaded fp32 model as a network in `precision`; the model may be converted in place, so lower precisions come last."""
-    from basewise.engine.lean_bert import LeanBert, fits
-
-    if fits(model.config):
-        return LeanBert(Weights.of(model), precision, _device())
+    if network := lean(Weights.of(model), precision):
+        return network
     if precision == "int8":
         raise InputError(
             f"int8 is offered for BERT-shaped encoders only, and {base.key} is a {model.config.model_type}",

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from basewise.engine.batches import room_for
-from basewise.engine.direct import Weights, modules_of
+from basewise.engine.direct import PREFIXES, Weights, modules_of
 from basewise.engine.encoder import DTYPES, Packed, Seen
 
 SHORT = 512
@@ -34,13 +34,12 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
 }
-KINDS = {"bert", "roberta", "xlm-roberta", "mpnet"}
 
 
 def fits(config: Any) -> bool:
     """Whether this file computes such a network exactly."""
     return (
-        config.model_type in KINDS
+        config.model_type in PREFIXES
         and getattr(config, "hidden_act", None) in ACTIVATIONS
         and getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
         and not getattr(config, "is_decoder", False)
@@ -251,9 +250,8 @@ class _Layout:
         self.ragged = self.rows * self.longest != len(batch.flat)
         self.count = self.room = len(batch.flat)
         if dtype == torch.bfloat16 and device.type == "cpu" and self.rows > 1:
-            self.room = room_for(
-                self.count
-            )  # a row alone has one of few lengths, and would be copied at every layer
+            # a row alone has one of few lengths, and would be copied at every layer
+            self.room = room_for(self.count)
         bias: torch.Tensor | None = None
         if self.ragged:
             steps = torch.arange(self.longest, device=device)

@@ -103,7 +103,7 @@ def _letters(index: int) -> str:
 @dataclass(frozen=True)
 class Prompt:
     """Token ids: `prefix` (P,), `between`, and of each label; `head` text; `room` tokens for a text with its head; `follows`:
-    whether words stand before the head (not where the prefix is a beginning token alone, nor in files of older versions)."""
+    whether words stand before the head and the tokenizer gives a text of its own another beginning (not in files of older versions)."""
 
     prefix: tuple[int, ...]
     head: str
@@ -130,15 +130,18 @@ def within(reader: Any, piece: str) -> list[int]:
     """Token ids of a piece as they stand within a text. Tokenizers such as Llama-2's put a space before whatever they are given,
     so that a piece encoded alone begins with a token that no whole text has; of others these are the piece's own."""
     own = list(reader.encode(piece, special=False))
-    line, letter, both = (list(reader.encode(text, special=False)) for text in ("\n", "a", "\na"))
-    if both == [*line, *letter]:
-        return own
-    for anchor in ("\n", "a"):
+    for anchor in ("\n", "a") if begins_apart(reader) else ():
         before = list(reader.encode(anchor, special=False))
         whole = list(reader.encode(anchor + piece, special=False))
         if before and whole[: len(before)] == before:
             return whole[len(before) :]
     return own
+
+
+def begins_apart(reader: Any) -> bool:
+    """Whether the tokenizer begins every text with something of its own, such as a space."""
+    line, letter, both = (list(reader.encode(text, special=False)) for text in ("\n", "a", "\na"))
+    return both != [*line, *letter]
 
 
 def build_prompt(
@@ -165,7 +168,14 @@ def build_prompt(
             f"instruction, {len(shown)} demonstrations and label names leave {room} of {causal.context} tokens for a text",
             "give fewer shots, a shorter template or a base with a longer context",
         )
-    return Prompt(prefix, template.head, between, tuple(labels), min(room, TEXT_TOKENS), bool(whole))
+    return Prompt(
+        prefix,
+        template.head,
+        between,
+        tuple(labels),
+        min(room, TEXT_TOKENS),
+        bool(whole) and begins_apart(causal),
+    )
 
 
 def most_prefix(causal: Any) -> int:

@@ -20,9 +20,8 @@ def _critical(n: int, alpha: float) -> np.ndarray:
     from scipy.stats import binom
 
     m = np.arange(n + 1)
-    most = binom.ppf(
-        alpha / 2, m, 0.5
-    )  # below it the tail is under alpha / 2; at it half of its own mass may be
+    # below it the tail is under alpha / 2; at it half of its own mass may be
+    most = binom.ppf(alpha / 2, m, 0.5)
     middle = binom.cdf(most, m, 0.5) - binom.pmf(most, m, 0.5) / 2
     return np.where((m > 0) & (middle <= alpha / 2), most, most - 1).clip(-1)
 

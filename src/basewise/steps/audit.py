@@ -103,21 +103,22 @@ def audit(
     if not options.checks:
         return task.with_findings(tuple(findings))
     options.progress(3, 4, "checking rows")
-    return _checked(task, near, (roles, columns), findings, options)
+    return _checked(task, near, roles, columns, findings, options)
 
 
 def _checked(
     task: Task,
     near: np.ndarray,
-    known: tuple[dict[str, Role], Any],
+    roles: dict[str, Role],
+    columns: dict[str, list[str | None]],
     findings: list[Finding],
     options: AuditOptions,
 ) -> Task:
-    """The task with what all checks found, the gravest first. known: the roles, and the table's columns."""
+    """The task with what all checks found, the gravest first."""
     from basewise.steps.audit_checks import check_all
 
-    roles, columns = known
-    read = {name: tuple(columns[name][i] or "" for i in task.rows.row_ids) for name in task.inputs}
+    several = task.inputs if len(task.inputs) > 1 else ()
+    read = {name: tuple(columns[name][i] or "" for i in task.rows.row_ids) for name in several}
     found = [*findings, *check_all(task, near, roles, options.seed, read)]
     order = {"fail": 0, "warn": 1, "info": 2}
     return task.with_findings(tuple(sorted(found, key=lambda f: order[f.severity])))
@@ -129,9 +130,8 @@ def _roles(columns: dict[str, list[str | None]], given: dict[str, Any], split: s
     roles = guess_roles({name: values for name, values in columns.items() if name != named}, **given)
     if named:
         other = Role("other", f"the split by {named!r} was asked for")
-        roles = {n: other if r.role == "split" else r for n, r in roles.items()} | {
-            named: Role("split", "given")
-        }
+        roles = {n: other if r.role == "split" else r for n, r in roles.items()}
+        roles[named] = Role("split", "given")
     if split == "chance" and given["group"] is None:
         roles = {n: Role("other", GROUP_UNUSED) if r.role == "group" else r for n, r in roles.items()}
     return roles

@@ -34,7 +34,7 @@ PERSONAL_WORDS = {
 def check_all(
     task: Task, near: np.ndarray, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
 ) -> list[Finding]:
-    """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given, read: the input columns (n cells each)."""
+    """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given, read: the input columns (n cells each) where there are several."""
     found = [*duplicates(task, near), *leaking_columns(task, near, roles, seed, read), *label_in_text(task)]
     found += [*label_noise(task, near, seed), *personal_data(task, roles), *classes(task), *lengths(task)]
     return [*found, *language_mix(task), *power(task)]
@@ -139,8 +139,7 @@ def leaking_columns(
     fold = {"group": _folds(labels, near, 5, seed), "other": _folds(labels, task.rows.groups, 5, seed)}
     base = np.bincount(labels).max() / n
     found: list[Finding] = []
-    inside = read if len(read) > 1 else {}
-    for name, values in {**task.metadata, **inside}.items():
+    for name, values in {**task.metadata, **read}.items():
         role = roles[name].role
         folds_here = fold["group" if role == "group" else "other"]
         codings = [] if role == "split" else _codings(values, role == "id")
@@ -149,12 +148,12 @@ def leaking_columns(
         accuracy = max(_lookup_accuracy(codes, labels, folds_here) for codes in codings)
         gain = (accuracy - base) / (1 - base)
         surprise = (accuracy - base) * np.sqrt(n / max(base * (1 - base), 1e-9))
-        if gain < (LEAK_FAIL if name in inside else LEAK_WARN) or surprise < 3:
+        if gain < (LEAK_FAIL if name in read else LEAK_WARN) or surprise < 3:
             continue
         share = f"{accuracy:.1%} of rows (chance: {base:.1%})"
         check, severity = "leak", "fail" if gain >= LEAK_FAIL else "warn"
         message = f"column {name!r} alone gives the right class in {share}"
-        keep = "leave it out" if name in inside else "keep it out"
+        keep = "leave it out" if name in read else "keep it out"
         advice = f"{keep} of the inputs unless it is known before {task.target!r} is"
         if role == "id" and _in_row_order(values, task.rows.row_ids):
             check, severity = "row-order", "warn"

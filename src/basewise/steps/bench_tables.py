@@ -322,9 +322,8 @@ def scale_table(cells: Sequence[Cell], sizes: dict[str, float]) -> list[Json]:
         least, most = min(by_shots), max(by_shots)
         (bases, first), (others, last) = by_shots[least], by_shots[most]
         shared = [n for n in first if n in last]
-        if (
-            least < most and shared and bases == others
-        ):  # slopes over other bases differ by more than the shots
+        # slopes over other bases differ by more than the shots
+        if least < most and shared and bases == others:
             gains = [(last[n][0] - first[n][0], last[n][1]) for n in shared]
             out.append(_scale_line((suite, measure, "gain"), bases, gains, False))
     _adjust(out)

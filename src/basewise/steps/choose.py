@@ -122,9 +122,8 @@ def choose(
             options.announce(task.reading)
         known = folder / "decision.json"
         decision = Decision.load(known) if known.exists() else None
-        if (
-            decision is None or decision.verdict == "unfinished"
-        ):  # the budget is that of the run, not of a session
+        # the budget is that of the run, not of a session
+        if decision is None or decision.verdict == "unfinished":
             clock = replace(clock, earlier=used_before(folder))
         elif not options.again:
             return replace(decision, folder=str(folder))

@@ -49,9 +49,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> Classifier:
         """Fit on n texts and n labels; returns self."""
         check_metric(self.metric)
-        y = column_or_1d(
-            y, warn=True
-        )  # a matrix of labels is refused, one column flattened, as scikit-learn does
+        # a matrix of labels is refused, one column flattened, as scikit-learn does
+        y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         texts = as_texts(X)
         if len(texts) != len(y):

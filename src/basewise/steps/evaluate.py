@@ -194,9 +194,8 @@ def evaluate(
     target = target_of(predictor, target, run)
     texts, labels, kept = labelled_rows(records, predictor, target, run)
     empty = sum(label_in(record, target).lower() in MISSING_LABELS for record in records)
-    empty -= sum(
-        label_in(records[i], target).lower() in MISSING_LABELS for i in kept
-    )  # a class may be called so
+    # a class may be called so
+    empty -= sum(label_in(records[i], target).lower() in MISSING_LABELS for i in kept)
     groups = groups_in(records, kept, group) if group else None
     probabilities = predictor.probabilities(texts)
     guesses = probabilities.argmax(1)

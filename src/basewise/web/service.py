@@ -336,7 +336,7 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
             await service.stop()
             raise
         if options.announce is not None:
-            at = f"http://{options.host}:{options.port}"
+            at = f"http://{options.host}:{held.getsockname()[1]}"
             options.announce(f"serving on {at}, how to ask: {at}/docs")
 
     service.start = starting  # type: ignore[method-assign]

@@ -51,9 +51,8 @@ def metadata(release: Release) -> str:
         for score in [release.score]
         if score.get("estimate") is not None  # a release can be overridden without one
     ]
-    hub = (release.base or {}).get(
-        "hub"
-    )  # the hub takes any other name for a model of its own; the text has our key
+    # the hub takes any other name for a model of its own; the text has our key
+    hub = (release.base or {}).get("hub")
     data = ModelCardData(
         license=known or "other",
         **named,
