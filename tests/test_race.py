@@ -416,7 +416,11 @@ def test_a_control_that_wins_by_time_alone_is_told(make: Any) -> None:
     assert said is not None
     assert said.startswith("minilm + late was ahead of control on the 40 rows")
     assert "(80.0 and 70.0 %)" in said
-    assert ahead_but_late(race, late) is None, "a base was chosen"
+    assert ahead_but_late(race, late) is None, "the control is behind"
+    control.arm = Arm(method="control", base=SimpleNamespace(key="minilm"))  # type: ignore[arg-type]
+    said = ahead_but_late(race, control)
+    assert said is not None and said.startswith("minilm + late was ahead of minilm + control"), "so is a base"
+    control.arm = Arm(method="control")
     late.arm = Arm(method="late")
     said = ahead_but_late(race, control)
     assert said is not None and said.startswith("late was ahead of control"), (

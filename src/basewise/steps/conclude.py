@@ -86,12 +86,13 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
     if (ahead := ahead_but_late(race, chosen, about.unfinished)) is not None:
         notes.insert(0, ahead)
     notes = [*standing_notes(standing, test, trials, bool((task.split == "test").any())), *notes]
-    open_ = standing.chosen.base is None and standing.verdict != "no base helps" and bool(half_tried(trials))
+    bare = standing.verdict != "no base helps" and bool(half_tried(trials))
+    open_ = standing.chosen.base is None and (bare or ahead is not None)  # whether a base would help
     budget = budget_table(about.budget, race, trials, meter.peak_bytes, notes)
     write_evidence(folder / "evidence.parquet", trials)
     decision = Decision(
         verdict="unfinished" if stopped else standing.verdict,
-        sentence=sentence(standing, test, saved, stopped or open_ or ahead is not None),
+        sentence=sentence(standing, test, saved, stopped or open_),
         chosen=standing.chosen.name,
         metric=race.metric,
         tied=standing.tied,
@@ -248,10 +249,8 @@ def labels_saved(race: Race, chosen: Entry, notes: list[str]) -> tuple[dict[str,
 
 
 def ahead_but_late(race: Race, chosen: Entry, stopped: bool = False) -> str | None:
-    """The line that another arm was ahead of a control that was chosen, and only time ended it, or who stopped the race: of several the
+    """The line that another arm was ahead of the one that was chosen, and only time ended it, or who stopped the race: of several the
     one that was furthest ahead. None where that is not so."""
-    if chosen.arm.base is not None:
-        return None
     end = "the race was stopped: to go on" if stopped else "the time ran out: a larger budget"
     line, most = None, 0.0
     for entry in race.entries:
