@@ -152,7 +152,9 @@ class TestPlanted:
         left_out = look("leakage", subject(tmp_path, task_of_sample()))
         assert left_out.verdict != FAIL and column in left_out.sentence
         read = look("leakage", subject(tmp_path, task_of_sample("text", column)))
-        assert read.verdict == FAIL and column in read.sentence
+        assert read.verdict == FAIL and read.sentence.count(column) == 1, (
+            "by the gate, not by the audit once more"
+        )
 
     def test_duplicates_do_not_stand_on_both_sides_and_would_be_seen(self, tmp_path: Path) -> None:
         task = task_of_sample()
