@@ -12,7 +12,7 @@ from basewise.core.errors import BasewiseError, OutOfMemory
 from basewise.engine import heads, loop
 from basewise.engine.folds import folds_of
 from basewise.engine.heads import Head, fit_temperature, log_loss, out_of_fold, rotate, softmax, solve
-from basewise.engine.optim import adamw, depth_of, groups, set_progress
+from basewise.engine.optim import adamw, depth_of, groups, set_factor, triangle
 
 ROWS, WIDTH = 40, 6
 
@@ -128,7 +128,7 @@ def test_schedule_and_depths() -> None:
     optimiser = adamw(groups(model, 1.0, layers=1))
     rates = []
     for done in (0.05, 0.1, 0.55, 1.0):
-        set_progress(optimiser, done, 0.1)
+        set_factor(optimiser, triangle(done, 0.1))
         rates.append(optimiser.param_groups[0]["lr"] / optimiser.param_groups[0]["rate"])
     assert rates == pytest.approx([0.5, 1.0, 0.5, 0.0])
     names = [

@@ -48,7 +48,7 @@ def test_golden_intervals() -> None:
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_intervals_hold_their_estimate_and_stay_in_bounds(case: tuple[int, int]) -> None:
     k, n = case
-    for method in (intervals.wilson, intervals.jeffreys, intervals.clopper_pearson):
+    for method in (intervals.wilson, intervals.clopper_pearson):
         found = method(k, n)
         assert 0 <= found.low <= k / n <= found.high <= 1
     assert intervals.clopper_pearson(k, n).high >= intervals.wilson(k, n).estimate
@@ -61,15 +61,6 @@ def test_clusters_of_copies_widen_the_interval() -> None:
     copied = intervals.clustered_mean(np.repeat(values, 5), np.repeat(np.arange(60), 5))
     assert copied.high - copied.low == pytest.approx(alone.high - alone.low, rel=1e-6)
     assert alone.estimate == copied.estimate
-
-
-def test_bca_covers_the_mean() -> None:
-    rng = np.random.default_rng(1)
-    hits = [
-        (found := intervals.bca(rng.exponential(size=80), seed=i, resamples=400)).low <= 1 <= found.high
-        for i in range(200)
-    ]
-    assert np.mean(hits) > 0.88
 
 
 def test_golden_mcnemar() -> None:
@@ -340,7 +331,6 @@ def test_flipped_labels_are_suspected() -> None:
     flipped = rng.choice(600, 30, replace=False)
     given_labels[flipped] = (labels[flipped] + 1) % 4
     assert set(noise.label_suspects(p, given_labels)[:30]) == set(flipped)
-    assert noise.confident_joint(p, given_labels).sum() > 0
     assert not len(
         noise.label_suspects(np.tile([0.95, 0.05], (480, 1)), (np.arange(480) % 20 == 0).astype(int))
     ), "a predictor that gives all rows the same doubts none"

@@ -77,13 +77,6 @@ class Context:
     answers: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choices:
-    """What a fit decided on its own, for the record and the report (layer, C, temperature, steps, learning rate …)."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-
-
 class Fitted(Protocol):
     """A base adapted to a task."""
 

@@ -23,7 +23,6 @@ from basewise.core.errors import TableError
 HEAD_BYTES = 1 << 16
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 LONG_ROW_LINES = 1000
-JSON_SPACE = b" \t\r\n"
 MOST_LINE = 64_000_000
 """Characters of one JSON line: a file without line ends must not come into memory whole before it is found out."""
 

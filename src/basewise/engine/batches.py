@@ -34,12 +34,6 @@ def batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return out
 
 
-def padding_factor(lengths: np.ndarray, groups: list[np.ndarray]) -> float:
-    """Padded tokens over real tokens; 1.0 is none."""
-    padded = sum(len(g) * int(lengths[g].max()) for g in groups)
-    return padded / max(1, int(np.sum(lengths)))
-
-
 def runs(lengths: np.ndarray) -> list[tuple[int, int, int]]:
     """Runs of equal neighbours in sorted lengths as (first row, rows, length); attention goes run by run, unpadded."""
     if not len(lengths):

@@ -104,13 +104,6 @@ class Classifier:
             if self.last.bias is not None:
                 self.last.bias.copy_(torch.from_numpy(np.asarray(bias, np.float32)))
 
-    def cool(self, temperature: float) -> None:
-        """Divide the scores by a temperature, inside the weights."""
-        with torch.no_grad():
-            self.last.weight.div_(temperature)
-            if self.last.bias is not None:
-                self.last.bias.div_(temperature)
-
 
 @contextmanager
 def _watching(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:

@@ -78,11 +78,6 @@ class PackedRows:
     def __len__(self) -> int:
         return int(self._ends[-1]) if self._places is None else len(self._places)
 
-    @property
-    def left_over(self) -> int:
-        """Tokens that fill no row: fewer than `length` in each shard."""
-        return sum(len(shard.tokens) % self.length for shard in self.shards)
-
     def packing(self, number: int) -> Packing:
         """How the rows of one shard are put together."""
         if number not in self._packed:

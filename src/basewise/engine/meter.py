@@ -24,7 +24,7 @@ def resident_bytes() -> int:
 
 
 class Meter:
-    """`with Meter() as meter: ...` then `meter.seconds`, `meter.peak_bytes`, `meter.added_bytes` (above the start)."""
+    """`with Meter() as meter: ...` then `meter.seconds` and `meter.peak_bytes`."""
 
     def __enter__(self) -> Meter:
         self.started = time.perf_counter()
@@ -45,7 +45,3 @@ class Meter:
         self._stop.set()
         self._thread.join()
         self.peak_bytes = max(self.peak_bytes, resident_bytes())
-
-    @property
-    def added_bytes(self) -> int:
-        return max(0, self.peak_bytes - self.start_bytes)

@@ -61,11 +61,6 @@ def adamw(parameter_groups: list[dict[str, Any]]) -> torch.optim.AdamW:
     return torch.optim.AdamW(parameter_groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
-def set_progress(optimiser: torch.optim.Optimizer, done: float, warmup: float) -> None:
-    """Rates at the share `done` in 0..1 of the run: linear up over `warmup`, then linear down to zero."""
-    set_factor(optimiser, triangle(done, warmup))
-
-
 def triangle(done: float, warmup: float) -> float:
     """Factor of the rates at the share `done`: linear up over the share `warmup`, then linear down to zero."""
     return min(1.0, done / max(warmup, 1e-9), max(0.0, (1.0 - done) / max(1.0 - warmup, 1e-9)))

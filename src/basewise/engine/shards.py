@@ -125,7 +125,6 @@ class Space:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.shards: list[Shard] = []
-        self.damaged = 0
         self._known: set[str] = set()
 
     def refresh(self) -> None:
@@ -137,7 +136,6 @@ class Space:
                 continue
             shard = read(path)
             if shard is None:
-                self.damaged += 1
                 path.unlink(missing_ok=True)
                 continue
             self._known.add(path.name)

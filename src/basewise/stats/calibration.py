@@ -28,13 +28,6 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], FLOOR)).mean())
 
 
-def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance to the truth, 0 to 2."""
-    truth = np.zeros_like(probabilities)
-    truth[np.arange(len(labels)), labels] = 1
-    return float(((probabilities - truth) ** 2).sum(1).mean())
-
-
 def apply_temperature(log_probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """(n, C) probabilities with logits divided by the temperature."""
     scaled = log_probabilities / temperature

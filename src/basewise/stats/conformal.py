@@ -15,11 +15,6 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray
     return count / max(1, len(order)), np.cumsum(wrong) / count
 
 
-def aurc(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Area under the risk-coverage curve: mean risk over all coverages, lower is better."""
-    return float(risk_coverage(confidence, right)[1].mean()) if len(confidence) else float("nan")
-
-
 def threshold_for_risk(
     confidence: np.ndarray,
     right: np.ndarray,

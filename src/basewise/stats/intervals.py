@@ -1,4 +1,4 @@
-"""Intervals for shares and means: Wilson, Jeffreys, Clopper-Pearson, clustered, bias-corrected bootstrap.
+"""Intervals for shares and means: Wilson, Clopper-Pearson, Newcombe, clustered; bootstrap draws of rows or whole clusters.
 
 Wilson is the default for a share (Wilson 1927; Brown, Cai and DasGupta 2001); rows that come in groups get a standard error
 from the sums of each group's residuals (Miller, arXiv 2411.00640) with Student's t where groups are few.
@@ -54,18 +54,6 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     return Interval(
         estimate=float(p), low=min(low, p), high=max(high, p), n=int(n), level=level, method="wilson"
     )
-
-
-def jeffreys(successes: float, n: int, level: float = 0.95) -> Interval:
-    """Equal-tailed interval of the Beta(1/2, 1/2) posterior; the ends are 0 and 1 at no and all successes."""
-    _check(successes, n)
-    from scipy.stats import beta
-
-    tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes + 0.5, n - successes + 0.5))
-    high = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 0.5, n - successes + 0.5))
-    estimate = successes / n if n else float("nan")
-    return Interval(estimate=estimate, low=low, high=high, n=n, level=level, method="jeffreys")
 
 
 def clopper_pearson(successes: float, n: float, level: float = 0.95) -> Interval:
@@ -237,37 +225,3 @@ def _counts(units: int, resamples: int, seed: int) -> np.ndarray:
         drawn = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
         out[start : start + size] = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
     return out
-
-
-def bca(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
-    level: float = 0.95,
-    seed: int = 0,
-    resamples: int = 2_000,
-) -> Interval:
-    """Bias-corrected and accelerated bootstrap (Efron 1987) of a weighted statistic of (n,) values.
-
-    statistic(values (n,), weights (B, n)) -> (B,); the weighted mean when left out.
-    """
-    from scipy.special import ndtr, ndtri
-
-    values = np.asarray(values, float)
-    n = len(values)
-    measure = statistic or (lambda v, w: (w @ v) / w.sum(1))
-    full = float(measure(values, np.ones((1, n)))[0])
-    if n < 2 or np.ptp(values) == 0:
-        return Interval(estimate=full, low=full, high=full, n=n, level=level, method="bca")
-    draws = np.sort(measure(values, bootstrap_counts(n, resamples, seed)))
-    share = np.clip((draws < full).mean() + 0.5 * (draws == full).mean(), 1e-4, 1 - 1e-4)
-    bias = ndtri(share)
-    left_out = (
-        measure(values, np.ones((n, n)) - np.eye(n)) if n <= 2_000 else full - (values - full) / (n - 1)
-    )
-    spread = left_out.mean() - left_out
-    speed = float((spread**3).sum() / (6 * max((spread**2).sum(), 1e-300) ** 1.5))
-    ends = []
-    for tail in ((1 - level) / 2, 1 - (1 - level) / 2):
-        z = bias + ndtri(tail)
-        ends.append(float(np.quantile(draws, ndtr(bias + z / (1 - speed * z)))))
-    return Interval(estimate=full, low=ends[0], high=ends[1], n=n, level=level, method="bca")

@@ -25,15 +25,6 @@ def _confident(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(probabilities > thresholds(probabilities, labels) + ALIKE, probabilities, -1.0)
 
 
-def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(C, C) rows counted by given label and by the class they confidently belong to."""
-    confident = _confident(probabilities, labels)
-    found = confident.max(1) >= 0
-    joint = np.zeros((probabilities.shape[1],) * 2, int)
-    np.add.at(joint, (labels[found], confident.argmax(1)[found]), 1)
-    return joint
-
-
 def label_margins(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(n,) largest probability of another class minus that of the given label; positive where the model disagrees."""
     rows = np.arange(len(labels))

@@ -26,11 +26,6 @@ class Regime:
     duties: tuple[str, ...] = ()
 
 
-def flop_of(parameters: float, tokens: float) -> float:
-    """Training compute after the rule 6 N D (Kaplan et al. 2020)."""
-    return 6.0 * parameters * tokens
-
-
 def regime(
     training_flop: float, base_flop: float | None = None, generates: bool = True, open_weights: bool = False
 ) -> Regime:

@@ -25,7 +25,7 @@ from basewise.engine.loop import Seen, State, Watch
 from basewise.steps.pretrain_data import Corpus
 from basewise.steps.pretrain_sinks import ENDED, FAILED, STOPPED, Sink
 
-METRICS, CHECKPOINTS, PAGE = "metrics.jsonl", "checkpoints", "pretrain.html"
+METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 MOST_LINES = 5000
 PAGE_SECONDS = 2.0
 

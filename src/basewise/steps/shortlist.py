@@ -52,12 +52,6 @@ def rank_base(base: Base, examples: Examples, store: Any) -> dict[str, Any]:
     return line
 
 
-def shortlist(bases: list[Base], examples: Examples, store: Any) -> list[dict[str, Any]]:
-    """Bases by mean rank, best first; one line each: base, a value a ranker, layer, seconds, rank (1 is best)."""
-    sample = sample_rows(examples)
-    return order_lines([rank_base(base, sample, store) for base in bases])
-
-
 def order_lines(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Sort lines by the mean of their ranks over all rankers; ties go to the smaller network."""
     keys = list(parts("rankers"))

