@@ -9,10 +9,11 @@ from pathlib import Path
 from basewise.core.benchmark import Benchmark, Json
 from basewise.core.files import write_text
 from basewise.web import plots
+from basewise.web.document import document
+from basewise.web.document import sections as in_sections
 from basewise.web.plots import Axis
-from basewise.web.report import POLICY, notes
+from basewise.web.report import notes
 from basewise.web.sections import cut, how, table
-from basewise.web.style import CSS
 
 BITS = "bits per byte"
 ALPHA = 0.05
@@ -24,7 +25,6 @@ MEASURES = {
     "auroc": "area under the curve in %, in scope against out of scope",
     BITS: "bits per byte; less is better",
 }
-SCRIPTLESS = '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
 
 
 def write_page(result: Benchmark, path: Path) -> None:
@@ -34,17 +34,10 @@ def write_page(result: Benchmark, path: Path) -> None:
 
 def render(result: Benchmark) -> str:
     """The whole page as a string."""
-    made = [(title, body) for title, body in parts(result) if body]
-    links = "".join(f'<a href="#s{i}">{escape(title)}</a>' for i, (title, _) in enumerate(made))
-    body = "".join(
-        f'<section id="s{i}"><h2>{escape(title)}</h2>{text}</section>' for i, (title, text) in enumerate(made)
-    )
-    names = escape(", ".join(line["name"] for line in result.bases))
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"{SCRIPTLESS}<title>basewise: benchmark of {names}</title><style>{CSS}</style></head><body><main>"
+    return document(
+        f"basewise: benchmark of {', '.join(line['name'] for line in result.bases)}",
         f'<p class="brand">basewise · benchmark · {escape(result.status)}</p><h1>{escape(result.sentence)}</h1>'
-        f"{strip(result)}{notes(result.notes)}<nav aria-label='Sections'>{links}</nav>{body}</main></body></html>\n"
+        f"{strip(result)}{notes(result.notes)}{in_sections(parts(result))}",
     )
 
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from basewise.core.files import read_json, write_text
+from basewise.web.document import document
 from basewise.web.plots import Axis, frame, line
-from basewise.web.style import CSS
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 REFRESH_SECONDS = 5
 MOST_POINTS = 400
 MOST_FOLLOWED, TAIL_BYTES = 8, 512
@@ -35,7 +34,7 @@ def render(folder: Path) -> str:
     recipe = read_json(folder / "recipe.json")["recipe"] if (folder / "recipe.json").exists() else {}
     result = read_json(folder / "pretrain.json") if (folder / "pretrain.json").exists() else None
     refresh = "" if result else f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
-    name = escape(str(recipe.get("name", folder.name)))
+    name = str(recipe.get("name", folder.name))
     body = "".join(
         [
             _strip(lines),
@@ -47,12 +46,10 @@ def render(folder: Path) -> str:
         ]
     )
     state = "finished" if result else "running"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{refresh}'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{name} · pretraining</title><style>{CSS}</style></head><body><main>"
-        f'<p class="brand">basewise · pretrain</p><h1>{name}: {state}</h1>{body}</main></body></html>'
+    return document(
+        f"{name} · pretraining",
+        f'<p class="brand">basewise · pretrain</p><h1>{escape(name)}: {state}</h1>{body}',
+        head=refresh,
     )
 
 

@@ -16,10 +16,9 @@ from basewise.core.files import write_text
 from basewise.steps.measures import said
 from basewise.steps.worth import ends
 from basewise.web import by_metric, sections
+from basewise.web.document import document
+from basewise.web.document import sections as in_sections
 from basewise.web.leaderboard import leaderboard
-from basewise.web.style import CSS
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_report(decision: Decision, path: Path) -> None:
@@ -29,19 +28,11 @@ def write_report(decision: Decision, path: Path) -> None:
 
 def render(decision: Decision) -> str:
     """The whole page as a string."""
-    made = [(title, body) for title, body in parts(decision) if body]
-    links = "".join(f'<a href="#s{i}">{escape(title)}</a>' for i, (title, _) in enumerate(made))
-    body = "".join(
-        f'<section id="s{i}"><h2>{escape(title)}</h2>{text}</section>' for i, (title, text) in enumerate(made)
-    )
-    name = escape(str(decision.provenance.get("task", "run")))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<title>basewise: {name}</title><style>{CSS}</style></head><body><main>"
-        f'<p class="brand">basewise · {name} · {escape(decision.verdict)}</p><h1>{escape(decision.sentence)}</h1>'
-        f"{reading(decision)}{strip(decision)}{notes(decision.notes)}<nav aria-label='Sections'>{links}</nav>{body}</main></body></html>\n"
+    name = str(decision.provenance.get("task", "run"))
+    return document(
+        f"basewise: {name}",
+        f'<p class="brand">basewise · {escape(name)} · {escape(decision.verdict)}</p><h1>{escape(decision.sentence)}</h1>'
+        f"{reading(decision)}{strip(decision)}{notes(decision.notes)}{in_sections(parts(decision))}",
     )
 
 
