@@ -270,16 +270,6 @@ def test_calibrated_probabilities_have_no_debiased_error() -> None:
     assert np.mean(errors) < 0.02
 
 
-def test_temperature_is_found() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4_000, 3)) * 2
-    p = calibration.apply_temperature(logits, 1.0)
-    labels = (rng.random((4_000, 1)) > p.cumsum(1)).sum(1)
-    assert calibration.temperature(
-        np.log(calibration.apply_temperature(logits, 1 / 3)), labels
-    ) == pytest.approx(3, rel=0.1)
-
-
 def test_promised_risk_is_kept() -> None:
     rng = np.random.default_rng(0)
     broken = 0

@@ -174,11 +174,13 @@ def read_recipe(path: Path | str) -> Recipe:
     return recipe_of(values, str(path))
 
 
-def stored_recipe(values: dict[str, Any], where: str = "the recipe of the run") -> Recipe:
+def stored_recipe(values: dict[str, Any]) -> Recipe:
     """A checked recipe of what `to_dict` wrote: every key is there, so one that has its default counts as not given."""
     default = {field.name: field.default for field in fields(Recipe)}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in default.items()}
-    return recipe_of({key: value for key, value in values.items() if value != plain.get(key)}, where)
+    return recipe_of(
+        {key: value for key, value in values.items() if value != plain.get(key)}, "the recipe of the run"
+    )
 
 
 def recipe_of(values: dict[str, Any], where: str = "the recipe") -> Recipe:

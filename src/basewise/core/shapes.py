@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KINDS = ("gpt2", "bert", "modernbert", "llama", "qwen3")
 GATED = ("modernbert", "llama", "qwen3")
 
 

@@ -34,16 +34,6 @@ def batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return out
 
 
-def runs(lengths: np.ndarray) -> list[tuple[int, int, int]]:
-    """Runs of equal neighbours in sorted lengths as (first row, rows, length); attention goes run by run, unpadded."""
-    if not len(lengths):
-        return []
-    edges = np.flatnonzero(np.diff(lengths)) + 1
-    starts = np.concatenate([[0], edges])
-    ends = np.concatenate([edges, [len(lengths)]])
-    return [(int(a), int(b - a), int(lengths[a])) for a, b in zip(starts, ends, strict=True)]
-
-
 def room_for(tokens: int) -> int:
     """`tokens` rounded up by a sixteenth at most (to 16 at least), so that batches share few sizes.
 

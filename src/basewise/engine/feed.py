@@ -6,7 +6,7 @@ new permutation; the rows of a step are prepared at once (masks and all), howeve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
@@ -137,11 +137,11 @@ class Feed:
         return total * (len(each) / max(self.prepared.count, 1.0))
 
 
-def check_enough(rows: Rows, per_step: int, context: int, where: Sequence[str] = ()) -> None:
+def check_enough(rows: Rows, per_step: int, context: int) -> None:
     """Raise InputError where the corpus has less than one step's rows, with the batch that fits."""
     if len(rows) == 0:
         raise InputError(
-            f"the corpus{' '.join(('', *where))} has no row of {context} tokens",
+            f"the corpus has no row of {context} tokens",
             "give more text, or a shorter context",
         )
     if len(rows) < per_step:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 MEMORY = 10
 SMALL_FLOP = 3e7
 ROUGH = 0.03

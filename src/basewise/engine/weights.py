@@ -102,19 +102,18 @@ def load_network(base: Base, dtype: torch.dtype = torch.float32) -> Any:
     return model.eval()
 
 
-def load_causal(base: Base, dtype: torch.dtype = torch.float32, attention: str | None = None) -> Any:
-    """A decoder with its output matrix in eval mode; `attention`: the name of a registered attention function.
+def load_causal(base: Base, dtype: torch.dtype) -> Any:
+    """A decoder with its output matrix in eval mode.
 
     Raises InputError where the folder holds no output matrix, UnsafeWeights where it cannot be opened.
     """
     from transformers import AutoModelForCausalLM
 
-    more = {"attn_implementation": attention} if attention else {}
     what = (
         "causal language model",
         "use a decoder with its output matrix, or a method that embeds, such as probe",
     )
-    return _with_output(AutoModelForCausalLM, base, what, {"dtype": dtype, **more})
+    return _with_output(AutoModelForCausalLM, base, what, dtype)
 
 
 def load_masked(base: Base) -> Any:
@@ -125,10 +124,10 @@ def load_masked(base: Base) -> Any:
         "masked language model",
         "use a base with its output matrix, or a method that embeds, such as prototype or probe",
     )
-    return _with_output(AutoModelForMaskedLM, base, what, {"dtype": torch.float32})
+    return _with_output(AutoModelForMaskedLM, base, what, torch.float32)
 
 
-def _with_output(kind: Any, base: Base, what: tuple[str, str], options: dict[str, Any]) -> Any:
+def _with_output(kind: Any, base: Base, what: tuple[str, str], dtype: torch.dtype) -> Any:
     """A network of one of transformers' classes with an output matrix; `what`: its name, and what to do without that matrix."""
     name, instead = what
     keep_memory()
@@ -139,14 +138,14 @@ def _with_output(kind: Any, base: Base, what: tuple[str, str], options: dict[str
             if base.random_seed is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(base.random_seed)
-                    return kind.from_config(config, **options).eval()
+                    return kind.from_config(config, dtype=dtype).eval()
             model, found = kind.from_pretrained(
                 base.folder,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
-                **options,
+                dtype=dtype,
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).splitlines()[0][:200]

@@ -1,4 +1,4 @@
-"""Whether probabilities are probabilities: proper scores, debiased calibration error, one temperature.
+"""Whether probabilities are probabilities: debiased calibration error and its interval.
 
 The plain calibration error of a perfectly calibrated predictor is 3-5 points at 500 rows; here each bin's sampling
 variance is taken off first (Kumar, Liang and Ma 2019).
@@ -10,54 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basewise.stats.intervals import (
-    Interval,
-    bootstrap_counts,
-    design_effect,
-    share_of,
-)
+from basewise.stats.intervals import Interval, bootstrap_counts, design_effect, share_of
 
 MOST_DRAWN = 20_000
 """Rows a bootstrap draws from; more tell how large the error is, not how it is spread."""
-
-FLOOR = 1e-12
-
-
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean nats of the true class, from (n, C) probabilities floored at 1e-12."""
-    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], FLOOR)).mean())
-
-
-def apply_temperature(log_probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """(n, C) probabilities with logits divided by the temperature."""
-    scaled = log_probabilities / temperature
-    scaled = scaled - scaled.max(1, keepdims=True)
-    out = np.exp(scaled)
-    return out / out.sum(1, keepdims=True)
-
-
-def temperature(
-    log_probabilities: np.ndarray, labels: np.ndarray, low: float = 0.05, high: float = 20.0
-) -> float:
-    """The temperature with the least log-loss on (n, C) log-probabilities (golden section on its log)."""
-    ratio = (np.sqrt(5) - 1) / 2
-    a, b = np.log(low), np.log(high)
-
-    def loss(value: float) -> float:
-        return log_loss(apply_temperature(log_probabilities, float(np.exp(value))), labels)
-
-    c, d = b - ratio * (b - a), a + ratio * (b - a)
-    fc, fd = loss(c), loss(d)
-    for _ in range(40):
-        if fc < fd:
-            b, d, fd = d, c, fc
-            c = b - ratio * (b - a)
-            fc = loss(c)
-        else:
-            a, c, fc = c, d, fd
-            d = a + ratio * (b - a)
-            fd = loss(d)
-    return float(np.exp((a + b) / 2))
 
 
 def _equal_mass(confidence: np.ndarray, bins: int) -> list[np.ndarray]:

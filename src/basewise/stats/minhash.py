@@ -21,6 +21,8 @@ FUNCTIONS = BANDS * ROWS
 CACHED = 1 << 15
 """Shingles hashed at a time: an array that stays in the second-level cache."""
 PART = 1 << 22
+PAIRS = 1 << 14
+"""Pairs of signatures that are compared at once."""
 
 
 def _functions() -> tuple[np.ndarray, np.ndarray]:
@@ -103,13 +105,11 @@ def near_repeated(
     return out
 
 
-def _agree(
-    signature: np.ndarray, earlier: np.ndarray, later: np.ndarray, threshold: float, at_once: int = 1 << 14
-) -> np.ndarray:
+def _agree(signature: np.ndarray, earlier: np.ndarray, later: np.ndarray, threshold: float) -> np.ndarray:
     """(p,) bool: the pair's share of equal hashes reaches the threshold."""
     out = np.empty(len(later), bool)
-    for place in range(0, len(later), at_once):
-        piece = slice(place, place + at_once)
+    for place in range(0, len(later), PAIRS):
+        piece = slice(place, place + PAIRS)
         out[piece] = (signature[earlier[piece]] == signature[later[piece]]).mean(1) >= threshold
     return out
 

@@ -1,4 +1,4 @@
-"""How far a row is from what was learned: relative Mahalanobis, nearest neighbours, energy and confidence, as one score.
+"""How far a row is from what was learned: relative Mahalanobis, nearest neighbours and confidence, as one score.
 
 Features come from the frozen base, not from a tuned network, whose directions outside its task collapse (arXiv 2603.11269). Each
 score becomes the share of in-scope rows that are at least as odd (a conformal p value); their logs are added up, over layers
@@ -83,25 +83,18 @@ def _whiten(z: np.ndarray) -> np.ndarray:
     return vectors / np.sqrt(np.maximum(values, 1e-12))
 
 
-def neighbour_distance(reference: np.ndarray, x: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
-    """(n,) distance of unit rows of x to their k-th nearest of the reference rows (m, D) (Sun et al. 2022)."""
+def neighbour_distance(reference: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(n,) distance of unit rows of x to their tenth nearest of the reference rows (m, D) (Sun et al. 2022)."""
     if not len(reference):
         raise ValueError("no reference rows came")
     known, rows = unit(reference), unit(x)
-    k = min(k, len(known))
+    k = min(NEIGHBOURS, len(known))
     out = np.empty(len(rows))
     for start in range(0, len(rows), BLOCK):
         cosine = rows[start : start + BLOCK] @ known.T
         nearest = np.partition(cosine, len(known) - k, axis=1)[:, len(known) - k]
         out[start : start + BLOCK] = np.sqrt(np.maximum(2 - 2 * nearest, 0))
     return out
-
-
-def energy(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """(n,) -T logsumexp(z / T) of (n, C) unnormalised scores (Liu et al. 2020); of log-probabilities it says nothing."""
-    z = np.asarray(logits, np.float64) / temperature
-    top = z.max(1)
-    return -temperature * (top + np.log(np.exp(z - top[:, None]).sum(1)))
 
 
 def doubt(probabilities: np.ndarray) -> np.ndarray:

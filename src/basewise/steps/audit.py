@@ -75,7 +75,7 @@ def audit(
     target = by_role["target"][0]
     texts = join_inputs(columns, names)
     keep, findings = _usable(columns, names, target, table)
-    labels, classes, more = _labels([columns[target][i] for i in keep], keep, target)
+    labels, classes, more = _labels([columns[target][i] for i in keep], target)
     findings += more
     options.progress(1, 4, "finding duplicates")
     kept = [texts[i] for i in keep]
@@ -210,9 +210,7 @@ def _finding(check: str, severity: str, message: str, advice: str, where: np.nda
     )
 
 
-def _labels(
-    values: list[str | None], row_ids: np.ndarray, target: str
-) -> tuple[np.ndarray, tuple[str, ...], list[Finding]]:
+def _labels(values: list[str | None], target: str) -> tuple[np.ndarray, tuple[str, ...], list[Finding]]:
     """(n,) class indices, the classes in order (by number where they are numbers), and what is odd about them."""
     names = [(v or "").strip() for v in values]
     counts = Counter(names)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from basewise.engine.heads import log_loss, softmax
+
 TOKEN = re.compile(r"\w+")
 MAX_TOKENS = 400
 RIDGE = 1.0
@@ -59,8 +61,8 @@ def words_out_of_fold(
         mean = targets[train].mean(0)
         weights = _ridge(matrix[train], targets[train] - mean)
         scores[~train] = matrix[~train] @ weights + mean
-    options = [_softmax(scale * scores) for scale in SCALES]
-    losses = [-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12)).mean() for p in options]
+    options = [softmax(scale * scores) for scale in SCALES]
+    losses = [log_loss(p, labels) for p in options]
     return options[int(np.argmin(losses))]
 
 
@@ -83,8 +85,3 @@ def _ridge(x: Any, targets: np.ndarray) -> np.ndarray:
         direction = residual + new / np.maximum(size, 1e-30) * direction
         size = new
     return weights
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    shifted = np.exp(scores - scores.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True))

@@ -57,7 +57,7 @@ def build(recipe: CorpusRecipe, to: Path | str, progress: Progress = silent) -> 
         )
         corpus_tokens.tokenise(recipe, folder, repeats, progress)
         shards = corpus_tokens.write_shards(recipe, folder, progress)
-        accounts = [_account(recipe, source, work, shards) for source in recipe.sources]
+        accounts = [_account(source, work, shards) for source in recipe.sources]
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -135,7 +135,7 @@ def _check_enough(recipe: CorpusRecipe, work: Path, repeats: dict[str, np.ndarra
         )
 
 
-def _account(recipe: CorpusRecipe, source: Any, work: Path, shards: list[Json]) -> Json:
+def _account(source: Any, work: Path, shards: list[Json]) -> Json:
     """What the manifest says of one source: read, removed, scrubbed, kept, licences, origins."""
     read: Counter[str] = Counter()
     scrubbed: Counter[str] = Counter()

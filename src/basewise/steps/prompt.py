@@ -222,6 +222,7 @@ def _choose(
 ) -> list[Reply]:
     """The likeliest choice of each prompt: per letter, so that long choices are not at a loss; shares of all of them."""
     from basewise.engine.constraints import checked_choices
+    from basewise.engine.heads import softmax
 
     choices = checked_choices(choices)
     spaces = ["" if prompt[-1:].isspace() or not prompt else " " for prompt in asked]
@@ -230,8 +231,6 @@ def _choose(
     sums = scores.log_probability.reshape(len(asked), len(choices))
     letters = np.array([len(choice) for choice in choices], float)
     logits = sums * letters.mean() / letters
-    shares = np.exp(logits - logits.max(1, keepdims=True))
-    shares /= shares.sum(1, keepdims=True)
     return [
         Reply(
             prompt=prompt,
@@ -241,7 +240,7 @@ def _choose(
             log_probabilities=dict(zip(choices, map(float, logs), strict=True)),
         )
         for prompt, row, logs, count in zip(
-            prompts, shares, sums, scores.tokens.reshape(len(asked), -1).sum(1), strict=True
+            prompts, softmax(logits), sums, scores.tokens.reshape(len(asked), -1).sum(1), strict=True
         )
     ]
 

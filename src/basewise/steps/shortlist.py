@@ -15,6 +15,7 @@ from basewise.core.base import Base
 from basewise.core.hashing import generator
 from basewise.core.registry import parts
 from basewise.core.task import Examples
+from basewise.engine.probe import unit
 
 SAMPLE_ROWS = 1_000
 
@@ -31,10 +32,6 @@ def sample_rows(examples: Examples, rows: int = SAMPLE_ROWS) -> Examples:
     return examples.take(np.sort(np.argsort(share, kind="stable")[:rows]))
 
 
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    return matrix / (np.linalg.norm(matrix, axis=1, keepdims=True) + 1e-12)
-
-
 def rank_base(base: Base, examples: Examples, store: Any) -> dict[str, Any]:
     """One line of the ranking: every ranker on its best layer; the layer named is the probe's."""
     started = time.perf_counter()
@@ -42,7 +39,7 @@ def rank_base(base: Base, examples: Examples, store: Any) -> dict[str, Any]:
     line: dict[str, Any] = {"base": base.key, "layer": None}
     best_probe = -1.0
     for name in features.names:
-        matrix = _unit(features.matrix(name))
+        matrix = unit(features.matrix(name))
         for key, module in parts("rankers").items():
             value = module.rank(matrix, examples.labels, base.card)
             line[key] = max(value, line.get(key, -np.inf))

@@ -14,8 +14,8 @@ import numpy as np
 
 from basewise.core.errors import BudgetError, RunError
 from basewise.core.evidence import Trial
+from basewise.engine.heads import log_loss
 from basewise.stats import paired, selection
-from basewise.stats.calibration import log_loss
 from basewise.steps.measures import classes_for, difference, interval_of, measured, name_of, scores_of
 from basewise.steps.worth import ends
 
@@ -220,7 +220,7 @@ def _tied(
 
 def _loss_on(trial: Trial, rows: np.ndarray) -> float:
     inside = np.isin(trial.row_ids, rows)
-    return float(log_loss(trial.probabilities[inside], trial.labels[inside]))
+    return log_loss(trial.probabilities[inside], trial.labels[inside])
 
 
 def _price(trial: Trial) -> float:

@@ -26,9 +26,9 @@ ROOM = 4.0
 Fixed beforehand, since a size picked for what it shows would make the interval too narrow."""
 
 
-def label_counts(rows: int, classes: int, smallest: int = 16) -> list[int]:
-    """Up to SIZES row counts from about `smallest` to all rows, evenly spaced on a log scale."""
-    first = min(max(smallest, 2 * classes), rows)
+def label_counts(rows: int, classes: int) -> list[int]:
+    """Up to SIZES row counts from about 16 to all rows, evenly spaced on a log scale."""
+    first = min(max(16, 2 * classes), rows)
     return sorted({round(float(value)) for value in np.geomspace(first, rows, SIZES)})
 
 

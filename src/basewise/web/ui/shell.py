@@ -100,16 +100,13 @@ def action(
     )
 
 
-def select(
-    name: str, label: str, options: Iterable[tuple[str, str]], chosen: str, *, unseen: bool = False
-) -> str:
-    """A labelled list of (value, words); `unseen` keeps the label for those who listen."""
+def select(name: str, label: str, options: Iterable[tuple[str, str]], chosen: str) -> str:
+    """A labelled list of (value, words)."""
     items = "".join(
         f'<option value="{escape(v)}"{" selected" if v == chosen else ""}>{escape(t)}</option>'
         for v, t in options
     )
-    words = f'<span class="unseen">{escape(label)}</span>' if unseen else f"<span>{escape(label)}</span>"
-    return f'<label class="field">{words}<select name="{escape(name)}">{items}</select></label>'
+    return f'<label class="field"><span>{escape(label)}</span><select name="{escape(name)}">{items}</select></label>'
 
 
 def text_field(name: str, label: str, value: str = "", *, hint: str = "", attributes: str = "") -> str:

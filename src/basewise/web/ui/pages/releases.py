@@ -60,7 +60,7 @@ def show(root: Root) -> HTMLResponse:
     rows = []
     for name in names(root):
         try:
-            rows.append(_line(root, name, record_of(root, name)))
+            rows.append(_line(name, record_of(root, name)))
         except RunError as error:
             rows.append([escape(name), "? unreadable", cut(str(error)), "–", "–"])
     made = {job.about["release"]: job for job in jobs.every(root) if job.kind == "release"}
@@ -90,7 +90,7 @@ def show(root: Root) -> HTMLResponse:
     return page("Releases", body + _form(root), here="/releases")
 
 
-def _line(root: Path, name: str, r: dict[str, Any]) -> list[str]:
+def _line(name: str, r: dict[str, Any]) -> list[str]:
     counts = {v: sum(g["verdict"] == v for g in r["gate"]) for v in ("pass", "warn", "fail")}
     gate = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
     overridden = f", {len(r['overrides'])} overridden" if r["overrides"] else ""
