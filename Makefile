@@ -58,8 +58,9 @@ demo: $(VENV)/.installed  ## install, fetch real weights, choose on the embedded
 	$(BASEWISE) choose sample --budget $(BUDGET) --to "$$run" $${bases[@]+"$${bases[@]}"}; \
 	echo; echo "report: $$(cd "$$run" && pwd)/report.html"
 
+# Bytecode is kept: without it each process that a test starts compiles all of the package again.
 test: $(VENV)/.installed-dev  ## the default tests: offline, no real weights, warnings are errors
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-real: $(VENV)/.installed-dev  ## tests on real weights and the public sets (slow ones aside)
 	$(PY) -m pytest -m 'real and not slow and not browser' $(PYTEST_ARGS)
