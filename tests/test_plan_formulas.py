@@ -14,11 +14,11 @@ from basewise.core.shapes import (
     parameters,
     parameters_by_part,
     root_parameters,
-    thresholds_passed,
 )
 from basewise.stats import plan_memory, plan_time, scaling
 from basewise.stats.plan_memory import Layout
 from basewise.stats.plan_time import Machine, Seen
+from basewise.stats.regime import thresholds_passed
 
 GPU = Machine(
     name="a GPU", device="cuda", memory_bytes=80e9, peak_flop=1e15, share=0.4, memory_rate=3e12, near_rate=4e11,

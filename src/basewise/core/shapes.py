@@ -92,21 +92,3 @@ def flop_per_token(s: Shape) -> float:
     output = s.output_share * s.vocabulary * s.width
     blocks = parts["attention"] + parts["feed-forward"] - biases
     return 6.0 * (blocks + before + output) + attention
-
-
-# ---------------------------------------------------------------- thresholds of the EU AI Act
-
-THRESHOLDS = (
-    (1e23, "general-purpose model: the Commission's indicative threshold (Regulation 2024/1689, guidelines of July 2025)"),
-    (1e25, "systemic risk is presumed (Article 51(2))"),
-)  # fmt: skip
-
-
-def thresholds_passed(flop: float, base_flop: float | None = None) -> list[str]:
-    """What a training run of so many FLOP passes; `base_flop`: the training of the base that this run goes on from."""
-    passed = [f"above {limit:.0e} FLOP: {what}" for limit, what in THRESHOLDS if flop >= limit]
-    if base_flop is not None and flop > base_flop / 3.0:
-        passed.append(
-            "more than a third of the base's training compute: whoever modifies it so far is its provider"
-        )
-    return passed

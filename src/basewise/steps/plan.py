@@ -15,7 +15,7 @@ from typing import Any
 
 from basewise.core.errors import InputError
 from basewise.core.recipe import NETWORK_KINDS, OUTPUT_SHARES, Recipe, read_recipe
-from basewise.core.shapes import Shape, flop_per_token, parameters, parameters_by_part, thresholds_passed
+from basewise.core.shapes import Shape, flop_per_token, parameters, parameters_by_part
 from basewise.stats.plan_memory import Layout, peak
 from basewise.stats.plan_time import (
     Candidate,
@@ -29,6 +29,7 @@ from basewise.stats.plan_time import (
     step_time,
     work,
 )
+from basewise.stats.regime import thresholds_passed
 from basewise.steps.plan_hardware import read_hardware, read_journal, remember
 from basewise.steps.pretrain_start import with_sizes_of_start
 
