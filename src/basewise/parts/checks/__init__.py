@@ -1,1 +1,1 @@
-"""What a release must pass: one check a file."""
+"""What a release must pass: each file gives `check(subject, limits) -> CheckResult` and `THRESHOLDS` (see core/gate.py)."""

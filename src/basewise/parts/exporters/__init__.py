@@ -1,1 +1,1 @@
-"""What a release becomes elsewhere: each file gives `write(released, folder)` and `answers(folder, texts)` in that runtime."""
+"""What a release becomes elsewhere: each file gives `write(exported, folder)` and `answers(folder, texts)` in that runtime."""

@@ -1,1 +1,1 @@
-"""What a base promises cheaply: each file offers `rank(view) -> float`, higher is better."""
+"""What a base promises cheaply: each file offers `rank(features (n, D), labels (n,), card) -> float`, higher is better."""

@@ -1,1 +1,1 @@
-"""Benchmark suites, one file each: which data they read and how its rows become tasks; they run nothing."""
+"""Benchmark suites: each file gives `tasks(data)`, how rows become tasks, and the `FILES` that it reads; it runs nothing."""
