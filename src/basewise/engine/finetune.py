@@ -5,12 +5,16 @@ Shared by `full`, `lora` and `scratch`, which differ in what they train and how 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from basewise.core.base import Base
 from basewise.core.budget import Cost
+from basewise.core.files import read_json, write_json
 from basewise.core.hashing import generator
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
@@ -37,6 +41,38 @@ class Recipe:
     def steps(self, n: int) -> int:
         """Steps for n rows."""
         return int(np.clip(np.ceil(self.passes * n / self.rows), self.least_steps, self.most_steps))
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A transformers classifier with all weights tuned; `record`: the file that keeps its classes and choices."""
+
+    record: str
+    classes: tuple[str, ...]
+    network: Any
+    base: Base
+    choices: dict[str, Any]
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, C) in fp32."""
+        return self.network.probabilities(texts)
+
+    def save(self, folder: Path) -> None:
+        """A plain Hugging Face folder with tokeniser and label names, and the record."""
+        from basewise.engine.weights import save_tokenizer
+
+        self.network.model.save_pretrained(folder)
+        save_tokenizer(self.base, folder)
+        record = {"classes": list(self.classes), "base": self.base.digest, "choices": self.choices}
+        write_json(folder / self.record, record)
+
+    @classmethod
+    def load(cls, record: str, folder: Path, base: Base) -> FineTuned:
+        """The inverse of `save`."""
+        from basewise.engine.classifier import open_classifier
+
+        said = read_json(folder / record)
+        return cls(record, tuple(said["classes"]), open_classifier(folder, base), base, said["choices"])
 
 
 def finetune(classifier: Any, examples: Examples, recipe: Recipe, context: Context) -> dict[str, Any]:

@@ -6,46 +6,18 @@ decay, light label smoothing instead of a temperature, because no row is held ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from basewise.core.base import TRAIN, Base, Card
 from basewise.core.budget import Cost
-from basewise.core.files import read_json, write_json
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.finetune import Recipe, estimate_finetune, finetune
+from basewise.engine.finetune import FineTuned, Recipe, estimate_finetune, finetune
 
 REQUIRES: frozenset[str] = frozenset({TRAIN})
 RUNGS = "rows"
+RECORD = "full.json"
 RECIPE = Recipe(rate=1e-4)
-
-
-@dataclass(frozen=True)
-class FineTuned:
-    """A transformers classifier with all weights tuned."""
-
-    classes: tuple[str, ...]
-    network: Any
-    base: Base
-    choices: dict[str, Any] = field(default_factory=dict)
-
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, C) in fp32."""
-        return self.network.probabilities(texts)
-
-    def save(self, folder: Path) -> None:
-        """A plain Hugging Face folder with tokeniser and label names, and full.json."""
-        from basewise.engine.weights import save_tokenizer
-
-        self.network.model.save_pretrained(folder)
-        save_tokenizer(self.base, folder)
-        record = {"classes": list(self.classes), "base": self.base.digest, "choices": self.choices}
-        write_json(folder / "full.json", record)
 
 
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
@@ -62,13 +34,10 @@ def fit(examples: Examples, base: Base | None, context: Context) -> FineTuned:
     examples = examples.take(examples.labels >= 0)
     network = new_classifier(base, examples.classes, context.seed)
     choices = finetune(network, examples, RECIPE, context)
-    return FineTuned(examples.classes, network, base, choices)
+    return FineTuned(RECORD, examples.classes, network, base, choices)
 
 
 def load(folder: Path, base: Base | None, context: Context) -> FineTuned:
     """The inverse of `save`."""
-    from basewise.engine.classifier import open_classifier
-
     assert base is not None
-    record = read_json(folder / "full.json")
-    return FineTuned(tuple(record["classes"]), open_classifier(folder, base), base, record["choices"])
+    return FineTuned.load(RECORD, folder, base)
