@@ -230,6 +230,27 @@ def test_sql_over_sqlite_and_duckdb(tmp_path: Path) -> None:
         read_table(write(tmp_path, "a.csv", "a,b\n1,2\n"), query="select 1")
 
 
+def test_a_database_that_is_held_damaged_or_asked_nothing_is_one_clear_line(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    lite, duck = (sqlite3.connect(tmp_path / "a.db"), duckdb.connect(str(tmp_path / "a.duckdb")))
+    for connection in (lite, duck):
+        connection.execute('create table "two words" as select 1 as x')
+    lite.close()
+    with pytest.raises(TableError, match="cannot be read as a database"):
+        read_table(tmp_path / "a.duckdb", query="select 1 as x")
+    duck.close()
+    for name in ("a.db", "a.duckdb"):
+        with pytest.raises(TableError, match='select \\* from "two words"'):
+            read_table(tmp_path / name)
+        for query in ("", "-- nothing"):
+            with pytest.raises(TableError, match="gives no rows"):
+                read_table(tmp_path / name, query=query)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:40] + b"damaged" * 1000)
+        with pytest.raises(TableError, match="cannot be read as a database"):
+            read_table(tmp_path / name, query="select 1 as x")
+
+
 BAD: dict[str, tuple[str, bytes, str]] = {
     "empty": ("a.csv", b"", "is empty"),
     "only spaces": ("a.csv", b" \n\n", "is empty"),
