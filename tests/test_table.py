@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sqlite3
 import sys
 from pathlib import Path
@@ -249,6 +251,54 @@ def test_a_database_that_is_held_damaged_or_asked_nothing_is_one_clear_line(tmp_
         (tmp_path / name).write_bytes(whole[:40] + b"damaged" * 1000)
         with pytest.raises(TableError, match="cannot be read as a database"):
             read_table(tmp_path / name, query="select 1 as x")
+
+
+ODD = {
+    "a delimiter at each end": ("a.csv", b"text,label,\nx,1,\ny,2,\n"),
+    "commas under another name": ("a.tsv", b"text,label\nx,1\ny,2\n"),
+    "utf-32": ("a.csv", "text,label\nx,1\ny,2\n".encode("utf-32")),
+    "columns": ("a.json", b'{"text": ["x", "y"], "label": [1, 2]}'),
+    "columns by row": ("a.json", b'{"text": {"0": "x", "1": "y"}, "label": {"0": 1, "1": 2}}'),
+    "bzip2": ("a.csv.bz2", bz2.compress(b"text,label\nx,1\ny,2\n")),
+    "xz": ("a.csv.xz", lzma.compress(b"text,label\nx,1\ny,2\n")),
+    "zstd": ("a.csv.zst", pa.Codec("zstd").compress(b"text,label\nx,1\ny,2\n", asbytes=True)),
+}
+
+
+@pytest.mark.parametrize("case", list(ODD))
+def test_an_odd_file_gives_the_same_rows(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, content = ODD[case]
+    rows = [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]
+    path = write(tmp_path, name, content)
+    assert rows_of(read_table(path)) == rows
+    assert [row for batch in iter_batches(path) for row in batch.to_pylist()] == rows
+    if not name.endswith((".json", ".tsv")):
+        monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": io.BytesIO(content)}))
+        assert rows_of(read_table("-")) == rows
+
+
+def test_a_value_under_no_name_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="line 3: 3 cells where the header has 2"):
+        read_table(write(tmp_path, "a.csv", "text,label,\nx,1,\ny,2,lost\n"))
+
+
+def test_an_address_is_told_from_a_missing_file() -> None:
+    with pytest.raises(TableError, match=r"https://example\.org/a\.csv is an address.*download"):
+        read_table("https://example.org/a.csv")
+
+
+def test_frames_with_ranges_periods_and_truths_are_read() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(
+        {"range": pd.cut([1, 9], [0, 5, 10]), "month": pd.period_range("2025-01", periods=2, freq="M")}
+    )
+    assert rows_of(read_table(frame)) == [
+        {"range": "(0, 5]", "month": "2025-01"},
+        {"range": "(5, 10]", "month": "2025-02"},
+    ]
+    half = pd.DataFrame({"text": pd.Series(["x\ud83d", "y"], dtype=object)})
+    assert read_table(half).column("text") == ["x\ufffd", "y"]
+    assert read_table({"label": np.array([True, False])}).column("label") == ["true", "false"]
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {

@@ -1,4 +1,4 @@
-"""Text files of rows (CSV and kin, JSON lines) as a stream: bytes, encoding, dialect, then lists of string cells.
+"""Text files of rows (CSV and kin, JSON lines) as a stream: encoding, dialect, then lists of string cells.
 
 One parser serves both whole tables and streams of any length, so `audit` and `predict` can never read the same file
 differently. Cells stay strings: a label "007" must not become 7. Encodings are decided on all bytes of a file, or on
@@ -9,112 +9,21 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from dataclasses import dataclass
+from typing import Any, TextIO
 
+from basewise.core.bytesource import HEAD_BYTES, UNREADABLE, ByteSource
 from basewise.core.errors import TableError
 
-HEAD_BYTES = 1 << 16
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 LONG_ROW_LINES = 1000
 JSON_SPACE = b" \t\r\n"
 MOST_LINE = 64_000_000
 """Characters of one JSON line: a file without line ends must not come into memory whole before it is found out."""
-
-
-@dataclass
-class ByteSource:
-    """Where bytes come from: a path (may be gzip) or standard input. `open()` starts again at the first byte."""
-
-    name: str
-    path: Path | None
-    stream: BinaryIO | None = None
-    content: bytes = b""
-    head: bytes = field(default=b"")
-    once: bool = False
-
-    @classmethod
-    def of_path(cls, path: Path) -> ByteSource:
-        source = cls(name=path.name, path=path)
-        source.head = source._read_head()
-        return source
-
-    @classmethod
-    def of_bytes(cls, name: str, content: bytes) -> ByteSource:
-        if content[:2] == b"\x1f\x8b":
-            content = _gunzip(content, name)
-        return cls(name=name, path=None, content=content, head=content[:HEAD_BYTES])
-
-    @classmethod
-    def of_stream(cls, stream: BinaryIO, name: str = "standard input") -> ByteSource:
-        """A stream that is read once, such as a pipe; gzip is unpacked on the way."""
-        head = _read_exactly(stream, HEAD_BYTES)
-        if head[:2] == b"\x1f\x8b":
-            stream = gzip.GzipFile(fileobj=io.BufferedReader(_Rejoined(head, stream)))  # type: ignore[assignment]
-            head = _read_exactly(stream, HEAD_BYTES)
-        return cls(
-            name=name, path=None, stream=io.BufferedReader(_Rejoined(head, stream)), head=head, once=True
-        )
-
-    @property
-    def zipped(self) -> bool:
-        if self.path is None:
-            return False
-        with open(self.path, "rb") as file:
-            return file.read(2) == b"\x1f\x8b"
-
-    def open(self) -> BinaryIO:
-        if self.path is not None:
-            return gzip.open(self.path, "rb") if self.zipped else open(self.path, "rb")  # type: ignore[return-value]
-        return self.stream if self.stream is not None else io.BytesIO(self.content)
-
-    def _read_head(self) -> bytes:
-        try:
-            with self.open() as file:
-                return _read_exactly(file, HEAD_BYTES)
-        except (OSError, EOFError) as error:
-            raise TableError(
-                f"cannot read {self.name}: {error}", "check that the file is whole and may be read"
-            ) from error
-
-
-class _Rejoined(io.RawIOBase):
-    """Bytes already taken from a stream, followed by the rest of it."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head, self._rest = head, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._head:
-            piece, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        else:
-            piece = self._rest.read(len(buffer)) or b""
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
-    pieces, left = [], size
-    while left and (piece := stream.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
-
-
-def _gunzip(content: bytes, name: str) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError) as error:
-        raise TableError(f"{name} looks like gzip but does not unpack: {error}", "pack it again") from error
 
 
 def encoding_of(source: ByteSource) -> tuple[str, str]:
@@ -125,6 +34,8 @@ def encoding_of(source: ByteSource) -> tuple[str, str]:
     head = source.head
     if not head.strip():
         raise TableError(f"{source.name} is empty", "give a table with a header line and rows")
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32", "read as UTF-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16", "read as UTF-16"
     if head.startswith(codecs.BOM_UTF8):
@@ -222,6 +133,8 @@ def delimited_rows(
 ) -> Iterator[tuple[list[str], list[list[str]]]]:
     """(header, rows) blocks of at most `size` rows of a CSV-like file; ragged rows raise with their line number."""
     head = source.head.decode(codec, "ignore")
+    if delimiter and delimiter not in head.lstrip().partition("\n")[0]:  # the ending of its name is wrong
+        delimiter = None
     dialect = sniff(head, len(source.head) < HEAD_BYTES, delimiter)
     if dialect.delimiter not in (",", delimiter):
         notes.append(f"cells are separated by {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
@@ -241,7 +154,7 @@ def _blocks(
             if not row:
                 continue
             if not header:
-                header = check_header([cell.strip() for cell in row], name)
+                header = check_header(_names(row), name)
                 continue
             if len(row) != len(header):
                 row = _fit(row, header, rows.line_num - spanned + 1, spanned, name, dialect)
@@ -256,10 +169,18 @@ def _blocks(
     except UnicodeDecodeError as error:
         line = rows.line_num + 1
         raise TableError(f"{name}: bytes after line {line} cannot be decoded", "save it as UTF-8") from error
-    except (csv.Error, OSError, EOFError) as error:
+    except (csv.Error, *UNREADABLE) as error:
         raise TableError(f"{name}, line {rows.line_num}: {error}", "mend that line or the file") from error
     if block or header:
         yield header, block
+
+
+def _names(row: list[str]) -> list[str]:
+    """The header's names, without the empty ones that delimiters at its end leave: rows that hold a value there do not fit."""
+    names = [cell.strip() for cell in row]
+    while len(names) > 1 and not names[-1]:
+        names.pop()
+    return names
 
 
 def _fit(
@@ -334,7 +255,7 @@ def _objects(lines: TextIO, name: str, size: int) -> Iterator[list[dict[str, Any
         raise TableError(
             f"{name}, line {number}: lists and objects are nested too deeply", "mend or delete that line"
         ) from error
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+    except (UnicodeDecodeError, *UNREADABLE) as error:
         raise TableError(f"{name}, after line {number}: {error}", "save it again as UTF-8") from error
     if block:
         yield block
@@ -356,10 +277,18 @@ def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
         ) from error
     if isinstance(value, dict):
         lists = [v for v in value.values() if isinstance(v, list)]
-        value = lists[0] if len(lists) == 1 else [value]
+        value = lists[0] if len(lists) == 1 else _rows_of_columns(value)
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise TableError(
             f"{source.name}: expected a JSON array of objects",
             'write [{"text": "...", "label": "..."}, ...] or JSON lines',
         )
     return value
+
+
+def _rows_of_columns(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of an object of columns, each a list or, as pandas writes it, an object by row; any other object is one row."""
+    columns = {name: list(v.values()) if isinstance(v, dict) else v for name, v in value.items()}
+    if not all(isinstance(v, list) for v in columns.values()) or len({len(v) for v in columns.values()}) != 1:
+        return [value]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
