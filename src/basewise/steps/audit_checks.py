@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from basewise.core.language import NAMES, languages
-from basewise.core.personal import personal_rows
+from basewise.core.personal import personal_numbers, personal_rows
 from basewise.core.roles import Role, is_number
 from basewise.core.split import folds
 from basewise.core.task import Finding, Task
@@ -262,15 +262,15 @@ def label_noise(task: Task, near: np.ndarray, seed: int) -> list[Finding]:
 
 def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
     """Personal data in the texts and in the other columns, a finding a kind and place."""
-    places = {"the texts": task.rows.texts}
+    places = {"the texts": personal_rows(task.rows.texts)}
     places |= {
-        f"column {n!r}": v
+        f"column {n!r}": personal_numbers(n, v) if _plain_numbers(v) else personal_rows(v)
         for n, v in task.metadata.items()
-        if roles[n].role not in ("split", "time") and not _plain_numbers(v)
+        if roles[n].role not in ("split", "time")
     }
     found = []
-    for place, values in places.items():
-        for kind, positions in personal_rows(values).items():
+    for place, kinds in places.items():
+        for kind, positions in kinds.items():
             message = f"{PERSONAL_WORDS[kind]} stand in {count(len(positions), 'row')} of {place}"
             advice = "mask them, or make sure that you may use them; predictors and reports can carry texts"
             found.append(
@@ -282,7 +282,7 @@ def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
 
 
 def _plain_numbers(values: Sequence[str]) -> bool:
-    return all(is_number(v) for v in values[:200] if v)
+    return all(is_number(v) and not v.startswith("+") for v in values[:200] if v)
 
 
 def classes(task: Task) -> list[Finding]:
