@@ -279,6 +279,8 @@ def evaluate(
     for line in own_lines(result["own"]):
         out.print(line, markup=False, soft_wrap=True)
     if result["against"]:
+        for line in own_lines(result["against"]["own"]):
+            out.print(f"{result['against']['run']}: {line}", markup=False, soft_wrap=True)
         other, gap = result["against"], result["against"]["difference"]
         out.print(
             f"{other['run']}: {span(other['score'])};"
