@@ -20,7 +20,7 @@ from basewise.engine.store import Store
 
 FAMILIES = ("encoder", "decoder", "static")
 ABILITIES = {EMBED, FILL, GENERATE, SCORE, TRAIN}
-KEY, DIGEST = re.compile(r"[A-Za-z0-9][\w./@-]*"), re.compile(r"[0-9a-f]{64}")
+KEY, DIGEST = re.compile(r"[^\W_][^\n\r\t:]*"), re.compile(r"[0-9a-f]{64}")
 
 
 def own_cards() -> list[Card]:
@@ -129,8 +129,8 @@ def _mistyped(card: Card) -> tuple[str, Any, str] | None:
     for name in ("key", "source", "family", "licence", "training_data", "terms", "note", "hub"):
         if not isinstance(value := getattr(card, name), str):
             return name, value, "write a string"
-    if not KEY.fullmatch(card.key):
-        return "key", card.key, "letters, digits and . _ - / @ are read, a letter or a digit first"
+    if card.key and not KEY.fullmatch(card.key):
+        return "key", card.key, "begin with a letter or a digit, without a colon, on one line"
     if unknown := sorted(set(map(str, card.provides)) - ABILITIES):
         return "provides", unknown[0], f"name some of {', '.join(sorted(ABILITIES))}"
     if not isinstance(card.locator, dict):
