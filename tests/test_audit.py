@@ -403,6 +403,16 @@ def test_a_column_of_addresses_that_all_differ_is_personal_data() -> None:
     assert found(task, "personal-email").message == "e-mail addresses stand in 240 rows of column 'sender'"
 
 
+def test_a_header_that_stands_twice_or_is_a_row_is_told() -> None:
+    twice = [*tickets(), {"text": "text", "queue": "queue"}, {"text": "text", "queue": "queue"}]
+    assert found(audit(twice, target="queue", inputs="text"), "header").rows == (240, 241)
+    first, *others = tickets()
+    rows = [{first["text"]: row["text"], first["queue"]: row["queue"]} for row in others]
+    said = found(audit(rows, target=first["queue"], inputs=first["text"]), "header")
+    assert said.severity == "warn" and "is the first line a row" in said.message
+    assert not [f for f in audit(tickets(), target="queue", inputs="text").findings if f.check == "header"]
+
+
 def test_columns_of_numbers_that_are_phones_or_cards_are_personal_data() -> None:
     """Ids and amounts are numbers, too, and none."""
     columns = {

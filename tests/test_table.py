@@ -256,6 +256,8 @@ def test_a_database_that_is_held_damaged_or_asked_nothing_is_one_clear_line(tmp_
 ODD = {
     "a delimiter at each end": ("a.csv", b"text,label,\nx,1,\ny,2,\n"),
     "commas under another name": ("a.tsv", b"text,label\nx,1\ny,2\n"),
+    "a delimiter that is stated": ("a.csv", b"sep=;\ntext;label\nx;1\ny;2\n"),
+    "comments above": ("a.csv", b"# from a tool\n# of ours\ntext,label\nx,1\ny,2\n"),
     "utf-32": ("a.csv", "text,label\nx,1\ny,2\n".encode("utf-32")),
     "columns": ("a.json", b'{"text": ["x", "y"], "label": [1, 2]}'),
     "columns by row": ("a.json", b'{"text": {"0": "x", "1": "y"}, "label": {"0": 1, "1": 2}}'),
@@ -275,6 +277,18 @@ def test_an_odd_file_gives_the_same_rows(tmp_path: Path, case: str, monkeypatch:
     if not name.endswith((".json", ".tsv")):
         monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": io.BytesIO(content)}))
         assert rows_of(read_table("-")) == rows
+
+
+def test_a_number_sign_can_be_a_name(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path, "a.csv", "#,text\n1,x\n2,y\n")).columns == ("#", "text")
+
+
+def test_a_few_broken_bytes_leave_a_text_utf_8(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"text,label\n" + "größer,a\n".encode() * 9 + b"na\xefve,b\n")
+    table = read_table(path)
+    assert table.column("text")[0] == "größer" and table.column("text")[9] == "na\ufffdve"
+    assert any("1 bytes are not UTF-8" in note for note in table.notes)
+    assert [r["text"] for b in iter_batches(path) for r in b.to_pylist()] == table.column("text")
 
 
 def test_a_value_under_no_name_is_an_error(tmp_path: Path) -> None:

@@ -276,11 +276,9 @@ def evaluate(
         out.print(
             f"left out with labels that this predictor does not know: {result['unknown_labels']:,} of the rows"
         )
-    for line in own_lines(result["own"]):
+    for line in own_lines(result):
         out.print(line, markup=False, soft_wrap=True)
     if result["against"]:
-        for line in own_lines(result["against"]["own"]):
-            out.print(f"{result['against']['run']}: {line}", markup=False, soft_wrap=True)
         other, gap = result["against"], result["against"]["difference"]
         out.print(
             f"{other['run']}: {span(other['score'])};"

@@ -48,6 +48,8 @@ class ByteSource:
     content: bytes = b""
     head: bytes = field(default=b"")
     once: bool = False
+    errors: str = "strict"
+    """What decoding does with bytes that are no characters; "replace" for a text that holds a few."""
 
     @classmethod
     def of_path(cls, path: Path) -> ByteSource:

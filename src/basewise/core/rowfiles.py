@@ -11,6 +11,7 @@ import codecs
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from basewise.core.errors import TableError
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 LONG_ROW_LINES = 1000
+BROKEN, BEYOND_ASCII = re.compile("[\udc80-\udcff]"), re.compile(r"[^\x00-\x7f]")
+WHOLE_CHARACTERS = 5
+"""Characters of UTF-8 for each byte that is none, above which a text is UTF-8 and damaged: an 8-bit text has next to none."""
 JSON_SPACE = b" \t\r\n"
 MOST_LINE = 64_000_000
 """Characters of one JSON line: a file without line ends must not come into memory whole before it is found out."""
@@ -54,26 +58,25 @@ def encoding_of(source: ByteSource) -> tuple[str, str]:
 
 
 def _eight_bit_encoding(source: ByteSource) -> tuple[str, str]:
-    """UTF-8 where every byte agrees; else the 8-bit code that has a character for every byte that came."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    """UTF-8 where every byte agrees, or nearly all beyond ASCII; else the 8-bit code that has a character for every byte that came."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     strange: set[int] = set()
-    utf8 = True
+    whole = broken = 0
     pieces = iter([source.head]) if source.once else _pieces(source)
-    for number, piece in enumerate(pieces):
+    for piece in pieces:
         if b"\0" in piece:
             raise TableError(
                 f"{source.name} holds zero bytes: it is binary or damaged", "save it again as UTF-8 text"
             )
         strange |= {b for b in (0x81, 0x8D, 0x8F, 0x90, 0x9D) if b in piece}
-        if utf8:
-            try:
-                decoder.decode(piece)
-            except UnicodeDecodeError:
-                utf8 = False
-        if not utf8 and strange and number:
-            break
-    if utf8:
+        if not (text := decoder.decode(piece)).isascii():
+            bad = len(BROKEN.findall(text))
+            broken, whole = broken + bad, whole + len(BEYOND_ASCII.findall(text)) - bad
+    if not broken:
         return "utf-8", ""
+    if whole > WHOLE_CHARACTERS * broken:
+        source.errors = "replace"
+        return "utf-8", f"{broken:,} bytes are not UTF-8, in which the rest is written: read as \ufffd"
     if strange:
         return "latin-1", "not UTF-8: read as Latin-1 (check accented letters)"
     return "cp1252", "not UTF-8: read as Windows-1252 (check accented letters)"
@@ -135,11 +138,26 @@ def delimited_rows(
     head = source.head.decode(codec, "ignore")
     if delimiter and delimiter not in head.lstrip().partition("\n")[0]:  # the ending of its name is wrong
         delimiter = None
+    above = _lines_above(head)
+    head = "".join(head.splitlines(keepends=True)[above:])
     dialect = sniff(head, len(source.head) < HEAD_BYTES, delimiter)
     if dialect.delimiter not in (",", delimiter):
         notes.append(f"cells are separated by {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
-    with io.TextIOWrapper(source.open(), encoding=codec, newline="") as text:
-        yield from _blocks(_reader(text, dialect), dialect, source.name, notes, size)
+    with io.TextIOWrapper(source.open(), encoding=codec, errors=source.errors, newline="") as text:
+        rows = _reader(text, dialect)
+        for _ in range(above):
+            next(rows)
+        yield from _blocks(rows, dialect, source.name, notes, size)
+
+
+def _lines_above(head: str) -> int:
+    """How many lines stand above the header: what Excel reads the delimiter from (sep=;), and comments of fewer cells than the header."""
+    lines = head.splitlines()
+    above = next((i for i, line in enumerate(lines) if not line.startswith(("#", "sep="))), 0)
+    cells = [max(line.count(sign) for sign in DELIMITERS) for line in lines[: above + 1]]
+    if any(n >= cells[-1] and not lines[i].startswith("sep=") for i, n in enumerate(cells[:-1])):
+        return 0
+    return above
 
 
 def _blocks(
@@ -147,7 +165,7 @@ def _blocks(
 ) -> Iterator[tuple[list[str], list[list[str]]]]:
     block: list[list[str]] = []
     header: list[str] = []
-    before = 0
+    before = rows.line_num
     try:
         for row in rows:
             spanned, before = rows.line_num - before, rows.line_num
@@ -215,7 +233,7 @@ def check_header(names: list[str], source: str) -> list[str]:
 
 def json_rows(source: ByteSource, codec: str, size: int) -> Iterator[list[dict[str, Any]]]:
     """Blocks of at most `size` objects from JSON lines; a broken line raises with its number."""
-    with io.TextIOWrapper(source.open(), encoding=codec) as lines:
+    with io.TextIOWrapper(source.open(), encoding=codec, errors=source.errors) as lines:
         yield from _objects(lines, source.name, size)
 
 
@@ -264,7 +282,7 @@ def _objects(lines: TextIO, name: str, size: int) -> Iterator[list[dict[str, Any
 def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
     """The rows of a JSON array of objects; an object around one such array is opened."""
     try:
-        with io.TextIOWrapper(source.open(), encoding=codec) as text:
+        with io.TextIOWrapper(source.open(), encoding=codec, errors=source.errors) as text:
             value = json.loads(text.read())
     except json.JSONDecodeError as error:
         raise TableError(
