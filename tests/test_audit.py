@@ -403,10 +403,36 @@ def test_a_column_of_addresses_that_all_differ_is_personal_data() -> None:
     assert found(task, "personal-email").message == "e-mail addresses stand in 240 rows of column 'sender'"
 
 
+def test_a_header_that_stands_twice_or_is_a_row_is_told() -> None:
+    twice = [*tickets(), {"text": "text", "queue": "queue"}, {"text": "text", "queue": "queue"}]
+    assert found(audit(twice, target="queue", inputs="text"), "header").rows == (240, 241)
+    first, *others = tickets()
+    rows = [{first["text"]: row["text"], first["queue"]: row["queue"]} for row in others]
+    said = found(audit(rows, target=first["queue"], inputs=first["text"]), "header")
+    assert said.severity == "warn" and "is the first line a row" in said.message
+    assert not [f for f in audit(tickets(), target="queue", inputs="text").findings if f.check == "header"]
+
+
+def test_columns_of_numbers_that_are_phones_or_cards_are_personal_data() -> None:
+    """Ids and amounts are numbers, too, and none."""
+    columns = {
+        "home_phone": lambda i: 301234000 + i, "contact": lambda i: f"+49301234{i:03}", "paid": lambda i: 4111111111111111,
+        "amount": lambda i: 1000000 + i, "order": lambda i: 4500000000 + 7 * i,
+    }  # fmt: skip
+    rows = [{**row, **{n: f(i) for n, f in columns.items()}} for i, row in enumerate(tickets())]
+    task = audit(rows, target="queue", inputs="text")
+    said = [f.message for f in task.findings if f.check.startswith("personal")]
+    for name, kind in {"home_phone": "phone", "contact": "phone", "paid": "payment card"}.items():
+        assert f"{kind} numbers stand in 240 rows of column {name!r}" in said
+    assert not any("amount" in line or "order" in line for line in said)
+
+
 PERSONAL = {
     "mail a.b+c@d-e.co.uk": ["email"], "call +1-202-555-0143": ["phone"], "(555) 123-4567": ["phone"],
     "tel 0171/1234567": ["phone"], "+44 (0)20 7946 0958": ["phone"], "GB82 WEST 1234 5698 7654 32": ["iban"],
     "GB82 WEST 1234 5698 7654 33": [], "2001:db8::1": ["ip"], "version 1.2.3.4": [], "am 23.11.2026 um 10:20:30": [],
+    "IBAN DE89 3704 0044 0532 0130 00 BIC COBADEFFXXX": ["iban"], "fe80::1ff:fe23:4567:890a": ["ip"], "v10.15.7.1": [],
+    "open 0900-1700": [], "case 0123/2024": [], "100 200 3000": [], "from 01-02-2025 03-04-2025": [],
     "2026-11-23 12:30": [], "order 1234567890123456": [], "invoice 2023-0001": [], "127.0.0.1": [], "300.1.1.10": [],
 }  # fmt: skip
 
@@ -425,7 +451,7 @@ DATES = [
 PHONES = [
     "01 23 45 67 89", "06.12.34.56.78", "06-12-34-56-78", "0171/1234567", "030 123 45 67", "030/1234567", "089-123456", "020 7946 0958",
     "(020) 7946 0958", "+44 20 7946 0958", "+33 6 12 34 56 78", "+49 (0)30 123456", "0049 30 123456", "+1-202-555-0143", "555-123-4567",
-    "(555) 123-4567", "555.123.4567", "555-0123", "+39 06 1234 5678", "+81 3-1234-5678", "+41 44 668 18 00", "02/12 34 567",
+    "1-800-555-0199", "1 (555) 123-4567", "01711234567", "07911123456", "(555) 123-4567", "555.123.4567", "555-0123", "+39 06 1234 5678", "+81 3-1234-5678", "+41 44 668 18 00", "02/12 34 567",
 ]  # fmt: skip
 
 

@@ -210,3 +210,25 @@ def test_ten_megabytes_in_one_cell(tmp_path: Path, run: Path) -> None:
     said = tiny.command("predict", run, table, "--to", tmp_path / "out.csv")
     assert said.code == 0, said.err
     assert len((tmp_path / "out.csv").read_text("utf-8").splitlines()) == 5
+
+
+def test_a_pipe_is_written_into_and_a_link_stays_one(tmp_path: Path) -> None:
+    """A file in the place of /dev/null would be the end of a machine."""
+    import os
+    import threading
+
+    from basewise.core.files import write_bytes
+
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_bytes(pipe, b"rows")
+    reader.join()
+    assert read == [b"rows"] and pipe.is_fifo()
+    target.write_text("old", encoding="utf-8")
+    link.symlink_to(target)
+    write_bytes(link, b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "target"}

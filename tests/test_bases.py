@@ -99,6 +99,19 @@ def test_pull_shows_size_and_licence_then_keeps_what_was_promised(site: Site) ->
     assert bases.describe(bases.find(card.key))["here"] == "yes"
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"key": ["a"]}, {"key": ".."}, {"key": "two\nlines"}, {"key": "scratch:x"}, {"licence": 7}, {"provides": ["fly"]},
+     {"locator": {"folder": 5}}, {"locator": "there"}, {"weights_sha256": "abc"}],
+)  # fmt: skip
+def test_a_card_that_would_break_every_verb_is_refused(quick: Site, wrong: Any) -> None:
+    card = {**publish(quick).to_dict(), "source": "folder", "locator": {"folder": "/models/own"}, **wrong}
+    (name,) = wrong
+    with pytest.raises(InputError, match=f"the {name}.* of the card cannot be"):
+        bases.add(Card.from_dict(card))
+    assert bases.own_cards() == []
+
+
 def test_a_wrong_package_is_one_line_and_nothing_is_kept(site: Site) -> None:
     card = publish(site)
     package = {**card.locator["packages"][0], "sha256": "0" * 64}

@@ -825,10 +825,31 @@ def test_evaluate_says_which_rows_are_the_runs_own(table: Path, tmp_path: Path) 
     assert (
         "3 of the rows are locked test rows of this run; 2 looks at these test rows so far\n" in answered.out
     )
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    shutil.rmtree(run / "journal")
+    (run / "rows.parquet").unlink()  # nothing is known of its rows any more, but of the other's
+    compared = tiny.command("evaluate", run, mixed, "--target", "queue", "--against", other)
+    assert f"{other}: 4 of the rows are rows that this predictor has learned from" in compared.out
+    shutil.copy(other / "rows.parquet", run / "rows.parquet")
     fresh = tiny.write_csv(tmp_path / "fresh.csv", new)
     own = bw.evaluate(run, fresh, target="queue")["own"]
     assert own == {"train": 0, "test": 0, "looks": 0, "looks_elsewhere": 0}
-    assert looks_of(run, task.test_digest()) == (2, 0)
+    assert looks_of(run, task.test_digest()) == (3, 1)
+
+
+def test_the_same_locked_rows_in_another_order_are_the_same_rows() -> None:
+    rows = [
+        {"text": f"{side} row number {i}", "queue": "ab"[i % 2], "split": side}
+        for side in ("train", "test")
+        for i in range(30)
+    ]
+    more = [{"text": f"a new class {i}", "queue": "0", "split": "train"} for i in range(2)]
+    digests = {
+        bw.audit(order, target="queue", inputs="text", split="split").test_digest()
+        for order in (rows, rows[::-1], [*rows, *more])
+    }
+    assert len(digests) == 1
 
 
 def test_a_look_that_told_nobody_is_not_counted_again(tmp_path: Path) -> None:

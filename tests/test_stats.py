@@ -377,6 +377,20 @@ def test_long_texts_are_compared_by_a_sample_of_their_shingles() -> None:
     assert duplicates.jaccard(*short) == 0.5
 
 
+def test_rows_that_only_share_words_are_told_apart_by_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing their texts pair by pair is what would take hours of a large table."""
+    rng = np.random.default_rng(1)
+    common, rare = (rng.integers(low, 10 * low, 60).astype(str) for low in (10**3, 10**5))
+    texts = [" ".join([*rng.choice(common, 25), *rng.choice(rare, 6)]) for _ in range(600)]
+    texts.append(texts[0] + " once more")
+    compared = []
+    true = duplicates.jaccard
+    monkeypatch.setattr(duplicates, "jaccard", lambda a, b: compared.append(1) or true(a, b))
+    near = duplicates.near_groups(texts, 0.8)
+    assert near[0] == near[600] and len(np.unique(near)) == 600
+    assert len(compared) < 20
+
+
 def test_identical_rows_stay_linear() -> None:
     assert len(set(duplicates.near_groups(["the same words again"] * 5_000))) == 1
 

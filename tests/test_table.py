@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sqlite3
 import sys
 from pathlib import Path
@@ -228,6 +230,89 @@ def test_sql_over_sqlite_and_duckdb(tmp_path: Path) -> None:
             read_table(tmp_path / name, query="insert into rows values ('z', 3)")
     with pytest.raises(InputError, match="query needs"):
         read_table(write(tmp_path, "a.csv", "a,b\n1,2\n"), query="select 1")
+
+
+def test_a_database_that_is_held_damaged_or_asked_nothing_is_one_clear_line(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    lite, duck = (sqlite3.connect(tmp_path / "a.db"), duckdb.connect(str(tmp_path / "a.duckdb")))
+    for connection in (lite, duck):
+        connection.execute('create table "two words" as select 1 as x')
+    lite.close()
+    with pytest.raises(TableError, match="cannot be read as a database"):
+        read_table(tmp_path / "a.duckdb", query="select 1 as x")
+    duck.close()
+    for name in ("a.db", "a.duckdb"):
+        with pytest.raises(TableError, match='select \\* from "two words"'):
+            read_table(tmp_path / name)
+        for query in ("", "-- nothing"):
+            with pytest.raises(TableError, match="gives no rows"):
+                read_table(tmp_path / name, query=query)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:40] + b"damaged" * 1000)
+        with pytest.raises(TableError, match="cannot be read as a database"):
+            read_table(tmp_path / name, query="select 1 as x")
+
+
+ODD = {
+    "a delimiter at each end": ("a.csv", b"text,label,\nx,1,\ny,2,\n"),
+    "commas under another name": ("a.tsv", b"text,label\nx,1\ny,2\n"),
+    "a delimiter that is stated": ("a.csv", b"sep=;\ntext;label\nx;1\ny;2\n"),
+    "comments above": ("a.csv", b"# from a tool\n# of ours\ntext,label\nx,1\ny,2\n"),
+    "utf-32": ("a.csv", "text,label\nx,1\ny,2\n".encode("utf-32")),
+    "columns": ("a.json", b'{"text": ["x", "y"], "label": [1, 2]}'),
+    "columns by row": ("a.json", b'{"text": {"0": "x", "1": "y"}, "label": {"0": 1, "1": 2}}'),
+    "bzip2": ("a.csv.bz2", bz2.compress(b"text,label\nx,1\ny,2\n")),
+    "xz": ("a.csv.xz", lzma.compress(b"text,label\nx,1\ny,2\n")),
+    "zstd": ("a.csv.zst", pa.Codec("zstd").compress(b"text,label\nx,1\ny,2\n", asbytes=True)),
+}
+
+
+@pytest.mark.parametrize("case", list(ODD))
+def test_an_odd_file_gives_the_same_rows(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, content = ODD[case]
+    rows = [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]
+    path = write(tmp_path, name, content)
+    assert rows_of(read_table(path)) == rows
+    assert [row for batch in iter_batches(path) for row in batch.to_pylist()] == rows
+    if not name.endswith((".json", ".tsv")):
+        monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": io.BytesIO(content)}))
+        assert rows_of(read_table("-")) == rows
+
+
+def test_a_number_sign_can_be_a_name(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path, "a.csv", "#,text\n1,x\n2,y\n")).columns == ("#", "text")
+
+
+def test_a_few_broken_bytes_leave_a_text_utf_8(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"text,label\n" + "größer,a\n".encode() * 9 + b"na\xefve,b\n")
+    table = read_table(path)
+    assert table.column("text")[0] == "größer" and table.column("text")[9] == "na\ufffdve"
+    assert any("1 bytes are not UTF-8" in note for note in table.notes)
+    assert [r["text"] for b in iter_batches(path) for r in b.to_pylist()] == table.column("text")
+
+
+def test_a_value_under_no_name_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="line 3: 3 cells where the header has 2"):
+        read_table(write(tmp_path, "a.csv", "text,label,\nx,1,\ny,2,lost\n"))
+
+
+def test_an_address_is_told_from_a_missing_file() -> None:
+    with pytest.raises(TableError, match=r"https://example\.org/a\.csv is an address.*download"):
+        read_table("https://example.org/a.csv")
+
+
+def test_frames_with_ranges_periods_and_truths_are_read() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(
+        {"range": pd.cut([1, 9], [0, 5, 10]), "month": pd.period_range("2025-01", periods=2, freq="M")}
+    )
+    assert rows_of(read_table(frame)) == [
+        {"range": "(0, 5]", "month": "2025-01"},
+        {"range": "(5, 10]", "month": "2025-02"},
+    ]
+    half = pd.DataFrame({"text": pd.Series(["x\ud83d", "y"], dtype=object)})
+    assert read_table(half).column("text") == ["x\ufffd", "y"]
+    assert read_table({"label": np.array([True, False])}).column("label") == ["true", "false"]
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {

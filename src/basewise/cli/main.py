@@ -276,7 +276,7 @@ def evaluate(
         out.print(
             f"left out with labels that this predictor does not know: {result['unknown_labels']:,} of the rows"
         )
-    for line in own_lines(result["own"]):
+    for line in own_lines(result):
         out.print(line, markup=False, soft_wrap=True)
     if result["against"]:
         other, gap = result["against"], result["against"]["difference"]

@@ -132,8 +132,14 @@ def looks_so_far(looks: int, elsewhere: int, at: str = "") -> str:
     return f"{looks} {'look' if looks == 1 else 'looks'}{at} so far{others}"
 
 
-def own_lines(own: dict[str, int]) -> Iterator[str]:
-    """What `evaluate` says of rows that are the run's own."""
+def own_lines(result: dict[str, Any]) -> Iterator[str]:
+    """What `evaluate` says of rows that are the run's own, and of those that are the other's."""
+    yield from _own(result["own"])
+    if other := result["against"]:
+        yield from (f"{other['run']}: {line}" for line in _own(other["own"]))
+
+
+def _own(own: dict[str, int]) -> Iterator[str]:
     if own["train"]:
         yield f"{own['train']:,} of the rows are rows that this predictor has learned from: they flatter its score"
     if own["test"]:

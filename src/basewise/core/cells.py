@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MISSING_TYPES = ("NAType", "NaTType")
 """The pandas values for "not there", known by name since pandas is not imported."""
+
+NUMPY_TRUTH = ("bool", "bool_")
 
 
 def cells(column: Any) -> list[str | None]:
@@ -34,7 +40,7 @@ def cell(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return value
-    if isinstance(value, bool):
+    if isinstance(value, bool) or type(value).__name__ in NUMPY_TRUTH:
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
@@ -43,6 +49,21 @@ def cell(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value)
+
+
+def strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Array:
+    """An Arrow column of strings; halves of characters, which it cannot hold, are replaced and noted."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        mended = [None if v is None else whole(v) for v in values]
+        broken = [i for i, (a, b) in enumerate(zip(values, mended, strict=True)) if a != b]
+        notes.append(
+            f"column {name!r} holds half a character in {len(broken):,} cells (row {broken[0] + 1} of its block first): read as \ufffd"
+        )
+        return pa.array(mended, pa.string())
 
 
 def whole(text: str) -> str:

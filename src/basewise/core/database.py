@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from basewise.core.cells import cell
 from basewise.core.errors import MissingExtra, TableError
@@ -23,41 +24,62 @@ def query_database(path: Path, kind: str, query: str | None) -> pa.Table:
     """Rows of one read-only query; without a query the error lists the tables."""
     import pyarrow as pa
 
-    connection: Any
-    if kind == "sqlite":
-        import sqlite3
-
-        connection, problems = (
-            sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True),
-            sqlite3.Error,
-        )
-        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # else `vacuum into` writes a new file
-        listing = "select name from sqlite_master where type in ('table', 'view') order by name"
-    else:
-        try:
-            import duckdb
-        except ImportError as error:
-            raise MissingExtra.of("duckdb", "sql") from error
-        held = {"enable_external_access": "false"}  # else `copy` writes files and read_csv reads any
-        connection, problems = duckdb.connect(str(path), read_only=True, config=held), duckdb.Error
-        listing = "select table_name from information_schema.tables order by table_name"
+    connection, listing, problems = _open(path, kind)
+    tables: list[str] | None = None
     try:
         tables = [row[0] for row in connection.execute(listing).fetchall()]
+        if query is None and not tables:
+            raise TableError(f"{path.name} holds no table", "give another file")
         if query is None:
-            first = tables[0] if tables else "table"
+            first = tables[0]
+            first = first if first.isidentifier() else f'"{first}"'
             raise TableError(
                 f"{path.name} holds the tables {', '.join(tables)}", f"add a query: select * from {first}"
             )
         cursor = connection.execute(query)
-        if cursor.description is None:
+        # DuckDB gives no cursor for a query that says nothing
+        if cursor is None or cursor.description is None:
             raise TableError("the query gives no rows", "write a select")
         names = check_header([column[0] for column in cursor.description], "the query")
         blocks = list(iter(lambda: cursor.fetchmany(BLOCK_ROWS), []))
     except problems as error:
-        raise TableError(f"the query failed: {error}", f"the tables are {', '.join(tables)}") from error
+        if tables is None:
+            raise _unreadable(path, error) from error
+        raise TableError(
+            f"the query failed: {error}", f"the tables are {', '.join(tables) or 'none'}"
+        ) from error
     finally:
         connection.close()
     columns = zip(*(row for block in blocks for row in block), strict=True) if blocks else [()] * len(names)
     return pa.table(
         {n: pa.array([cell(v) for v in c], pa.string()) for n, c in zip(names, columns, strict=True)}
+    )
+
+
+def _open(path: Path, kind: str) -> tuple[Any, str, type[Exception]]:
+    """A read-only connection, the query that lists the tables, and the class of its errors."""
+    if kind == "sqlite":
+        import sqlite3
+
+        connection = sqlite3.connect(f"file:{quote(path.resolve().as_posix())}?mode=ro", uri=True)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # else `vacuum into` writes a new file
+        listing = "select name from sqlite_master where type in ('table', 'view') order by name"
+        return connection, listing, sqlite3.Error
+    try:
+        import duckdb
+    except ImportError as error:
+        raise MissingExtra.of("duckdb", "sql") from error
+    held = {"enable_external_access": "false"}  # else `copy` writes files and read_csv reads any
+    try:
+        opened = duckdb.connect(str(path), read_only=True, config=held)
+    except duckdb.Error as error:
+        raise _unreadable(path, error) from error
+    return opened, "select table_name from information_schema.tables order by table_name", duckdb.Error
+
+
+def _unreadable(path: Path, error: Exception) -> TableError:
+    """A file that another process holds or that is damaged."""
+    return TableError(
+        f"{path.name} cannot be read as a database: {str(error).splitlines()[0]}",
+        "close what else works in it, or copy a whole file",
     )

@@ -48,10 +48,17 @@ def explain_os_error(error: OSError, path: Path) -> RunError:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes its place with `mode`, on any failure nothing is left."""
+    """Yield a temporary path beside `path`; on success it takes its place with `mode`, on any failure nothing is left.
+
+    What a link points to is written, not the link; a device or a pipe is written into, since a file must not take its place.
+    """
     path = Path(path)
     temporary: Path | None = None
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            yield path
+            return
+        path = path.resolve() if path.is_symlink() else path
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(handle)

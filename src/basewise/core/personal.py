@@ -15,26 +15,45 @@ KINDS = ("email", "phone", "iban", "card", "ip")
 EMAIL = re.compile(r"[\w.+%-]+@(?:[\w-]+\.)+[a-zA-Z]{2,}")
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
 CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
-IP4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
-IP6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4}){1,6}(?![\w:])")
+IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
+IP6 = re.compile(r"(?<![\w:])[0-9a-fA-F]{4}:(?:[0-9a-fA-F]{1,4}:){0,6}(?::?[0-9a-fA-F]{1,4}){1,6}(?![\w:])")
 PHONE = re.compile(
     r"""(?<![\w.+/-])(?:
         (?:\+|00)[1-9]\d{0,2}[ ./-]?(?:\(0?\d{1,5}\)[ ./-]?)?\d{1,5}(?:[ ./-]?\d{1,5}){1,5}   # +49 30 123456, 0044 ...
-      | \(\d{2,5}\)[ ./-]?\d{2,5}(?:[ ./-]?\d{2,5}){1,3}                                      # (555) 123-4567
+      | (?:1[ .-]?)?\(\d{2,5}\)[ ./-]?\d{2,5}(?:[ ./-]?\d{2,5}){1,3}                          # (555) 123-4567
       | 0[1-9](?:[ .-]\d{2}){4}                                                                # 01 23 45 67 89
       | 0\d{1,4}[ /-]\d{2,5}(?:[ -]?\d{2,5}){1,3}                                             # 030 123 45 67, 0171/1234567
-      | \d{3}[ .-]\d{3}[ .-]\d{4}                                                             # 555-123-4567
-      | \d{3}-\d{4}                                                                           # 555-0123
+      | 0(?:1[5-7]\d{8,9}|7\d{9}|6\d{8})                                                      # 01711234567, 07911123456
+      | (?:1[ .-])?[2-9]\d{2}[ .-]\d{3}[ .-]\d{4}                                             # 555-123-4567
+      | [2-9]\d{2}-\d{4}                                                                       # 555-0123
     )(?![\w-]|\.\d)""",
     re.VERBOSE,
 )
+PHONE_WORDS = {
+    "phone",
+    "phones",
+    "telephone",
+    "tel",
+    "mobile",
+    "cell",
+    "fax",
+    "telefon",
+    "handy",
+    "mobil",
+    "msisdn",
+    "whatsapp",
+}
 DATE = re.compile(
-    r"""(?<![\d./-])(?<!\d\ )(?:
-        (?:19|20)\d\d([./ -])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])                      # 2025-03-14
-      | (?:0?[1-9]|[12]\d|3[01])([./ -])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d              # 14/03/2025
-      | (?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|[12]\d|3[01])\3\d\d                        # 14.03.25
-      | (?:0?[1-9]|[12]\d|3[01])\ (?:0?[1-9]|[12]\d|3[01])\ \d\d(?=\ \d\d?:\d\d)            # 14 03 25 10:22
-      | (?:0[1-9]|1[0-2])/(?:19|20)\d\d                                                       # 03/2025
+    r"""(?<![\d./-])(?:
+        (?:19|20)\d\d([./-])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])                       # 2025-03-14
+      | (?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d               # 14/03/2025
+      | (?<!\d\ )(?:19|20)\d\d\ (?:0?[1-9]|1[0-2])\ (?:0?[1-9]|[12]\d|3[01])                 # 2025 03 14
+      | (?<!\d\ )(?:0?[1-9]|[12]\d|3[01])\ (?:0?[1-9]|[12]\d|3[01])\ (?:19|20)\d\d          # 14 03 2025
+      | (?<!\d\ )(?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|[12]\d|3[01])\3\d\d              # 14.03.25
+      | (?<!\d\ )(?:0?[1-9]|[12]\d|3[01])\ (?:0?[1-9]|[12]\d|3[01])\ \d\d(?=\ \d\d?:\d\d)  # 14 03 25 10:22
+      | (?<!\d\ )(?:0[1-9]|1[0-2])/(?:19|20)\d\d                                             # 03/2025
+      | (?<!\d\ )0\d{1,4}/(?:19|20)\d\d(?!\ \d)                                            # 0123/2025, a case of a year
+      | (?:[01]\d|2[0-4])(?:00|15|30|45)\ ?-\ ?(?:[01]\d|2[0-4])(?:00|15|30|45)(?!\ \d)      # 0900-1700
     )(?!\d|[./-]\d)""",
     re.VERBOSE,
 )
@@ -58,7 +77,9 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
     ):
         for found in pattern.finditer(dateless if kind in ("phone", "card") else text):
             start, end = found.span()
-            if valid(found.group()) and not any(start < e and s < end for s, e in taken):
+            while kind == "iban" and not is_iban(text[start:end]) and " " in text[start:end]:
+                end = start + text[start:end].rindex(" ")  # the word behind it is in capitals, too
+            if valid(text[start:end]) and not any(start < e and s < end for s, e in taken):
                 taken.append((start, end))
                 yield kind, start, end
 
@@ -85,6 +106,16 @@ def personal_rows(texts: Sequence[str]) -> dict[str, list[int]]:
         for kind in {kind for kind, _, _ in find_personal(text)}:
             rows.setdefault(kind, []).append(i)
     return {kind: rows[kind] for kind in KINDS if kind in rows}
+
+
+def personal_numbers(name: str, values: Sequence[str]) -> dict[str, list[int]]:
+    """As `personal_rows`, of a column of plain numbers: phones where its name says so, cards where nearly all pass the test of one."""
+    filled = [i for i, value in enumerate(values) if value]
+    phones = [i for i in filled if _is_phone(values[i])]
+    if PHONE_WORDS & set(re.split(r"[^a-z]+", name.lower())) and len(phones) > len(filled) / 2:
+        return {"phone": phones}
+    cards = [i for i in filled if is_card(values[i])]
+    return {"card": cards} if cards and len(cards) >= 0.9 * len(filled) else {}
 
 
 def is_iban(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Text files of rows (CSV and kin, JSON lines) as a stream: bytes, encoding, dialect, then lists of string cells.
+"""Text files of rows (CSV and kin, JSON lines) as a stream: encoding, dialect, then lists of string cells.
 
 One parser serves both whole tables and streams of any length, so `audit` and `predict` can never read the same file
 differently. Cells stay strings: a label "007" must not become 7. Encodings are decided on all bytes of a file, or on
@@ -9,111 +9,25 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from dataclasses import dataclass
+from typing import Any, TextIO
 
+from basewise.core.bytesource import HEAD_BYTES, UNREADABLE, ByteSource
 from basewise.core.errors import TableError
 
-HEAD_BYTES = 1 << 16
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 LONG_ROW_LINES = 1000
+BROKEN, BEYOND_ASCII = re.compile("[\udc80-\udcff]"), re.compile(r"[^\x00-\x7f]")
+WHOLE_CHARACTERS = 5
+"""Characters of UTF-8 for each byte that is none, above which a text is UTF-8 and damaged: an 8-bit text has next to none."""
+JSON_SPACE = b" \t\r\n"
 MOST_LINE = 64_000_000
 """Characters of one JSON line: a file without line ends must not come into memory whole before it is found out."""
-
-
-@dataclass
-class ByteSource:
-    """Where bytes come from: a path (may be gzip) or standard input. `open()` starts again at the first byte."""
-
-    name: str
-    path: Path | None
-    stream: BinaryIO | None = None
-    content: bytes = b""
-    head: bytes = field(default=b"")
-    once: bool = False
-
-    @classmethod
-    def of_path(cls, path: Path) -> ByteSource:
-        source = cls(name=path.name, path=path)
-        source.head = source._read_head()
-        return source
-
-    @classmethod
-    def of_bytes(cls, name: str, content: bytes) -> ByteSource:
-        if content[:2] == b"\x1f\x8b":
-            content = _gunzip(content, name)
-        return cls(name=name, path=None, content=content, head=content[:HEAD_BYTES])
-
-    @classmethod
-    def of_stream(cls, stream: BinaryIO, name: str = "standard input") -> ByteSource:
-        """A stream that is read once, such as a pipe; gzip is unpacked on the way."""
-        head = _read_exactly(stream, HEAD_BYTES)
-        if head[:2] == b"\x1f\x8b":
-            stream = gzip.GzipFile(fileobj=io.BufferedReader(_Rejoined(head, stream)))  # type: ignore[assignment]
-            head = _read_exactly(stream, HEAD_BYTES)
-        return cls(
-            name=name, path=None, stream=io.BufferedReader(_Rejoined(head, stream)), head=head, once=True
-        )
-
-    @property
-    def zipped(self) -> bool:
-        if self.path is None:
-            return False
-        with open(self.path, "rb") as file:
-            return file.read(2) == b"\x1f\x8b"
-
-    def open(self) -> BinaryIO:
-        if self.path is not None:
-            return gzip.open(self.path, "rb") if self.zipped else open(self.path, "rb")  # type: ignore[return-value]
-        return self.stream if self.stream is not None else io.BytesIO(self.content)
-
-    def _read_head(self) -> bytes:
-        try:
-            with self.open() as file:
-                return _read_exactly(file, HEAD_BYTES)
-        except (OSError, EOFError) as error:
-            raise TableError(
-                f"cannot read {self.name}: {error}", "check that the file is whole and may be read"
-            ) from error
-
-
-class _Rejoined(io.RawIOBase):
-    """Bytes already taken from a stream, followed by the rest of it."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head, self._rest = head, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._head:
-            piece, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        else:
-            piece = self._rest.read(len(buffer)) or b""
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
-    pieces, left = [], size
-    while left and (piece := stream.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
-
-
-def _gunzip(content: bytes, name: str) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError) as error:
-        raise TableError(f"{name} looks like gzip but does not unpack: {error}", "pack it again") from error
 
 
 def encoding_of(source: ByteSource) -> tuple[str, str]:
@@ -124,6 +38,8 @@ def encoding_of(source: ByteSource) -> tuple[str, str]:
     head = source.head
     if not head.strip():
         raise TableError(f"{source.name} is empty", "give a table with a header line and rows")
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32", "read as UTF-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16", "read as UTF-16"
     if head.startswith(codecs.BOM_UTF8):
@@ -142,26 +58,25 @@ def encoding_of(source: ByteSource) -> tuple[str, str]:
 
 
 def _eight_bit_encoding(source: ByteSource) -> tuple[str, str]:
-    """UTF-8 where every byte agrees; else the 8-bit code that has a character for every byte that came."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    """UTF-8 where every byte agrees, or nearly all beyond ASCII; else the 8-bit code that has a character for every byte that came."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     strange: set[int] = set()
-    utf8 = True
+    whole = broken = 0
     pieces = iter([source.head]) if source.once else _pieces(source)
-    for number, piece in enumerate(pieces):
+    for piece in pieces:
         if b"\0" in piece:
             raise TableError(
                 f"{source.name} holds zero bytes: it is binary or damaged", "save it again as UTF-8 text"
             )
         strange |= {b for b in (0x81, 0x8D, 0x8F, 0x90, 0x9D) if b in piece}
-        if utf8:
-            try:
-                decoder.decode(piece)
-            except UnicodeDecodeError:
-                utf8 = False
-        if not utf8 and strange and number:
-            break
-    if utf8:
+        if not (text := decoder.decode(piece)).isascii():
+            bad = len(BROKEN.findall(text))
+            broken, whole = broken + bad, whole + len(BEYOND_ASCII.findall(text)) - bad
+    if not broken:
         return "utf-8", ""
+    if whole > WHOLE_CHARACTERS * broken:
+        source.errors = "replace"
+        return "utf-8", f"{broken:,} bytes are not UTF-8, in which the rest is written: read as \ufffd"
     if strange:
         return "latin-1", "not UTF-8: read as Latin-1 (check accented letters)"
     return "cp1252", "not UTF-8: read as Windows-1252 (check accented letters)"
@@ -221,11 +136,28 @@ def delimited_rows(
 ) -> Iterator[tuple[list[str], list[list[str]]]]:
     """(header, rows) blocks of at most `size` rows of a CSV-like file; ragged rows raise with their line number."""
     head = source.head.decode(codec, "ignore")
+    if delimiter and delimiter not in head.lstrip().partition("\n")[0]:  # the ending of its name is wrong
+        delimiter = None
+    above = _lines_above(head)
+    head = "".join(head.splitlines(keepends=True)[above:])
     dialect = sniff(head, len(source.head) < HEAD_BYTES, delimiter)
     if dialect.delimiter not in (",", delimiter):
         notes.append(f"cells are separated by {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
-    with io.TextIOWrapper(source.open(), encoding=codec, newline="") as text:
-        yield from _blocks(_reader(text, dialect), dialect, source.name, notes, size)
+    with io.TextIOWrapper(source.open(), encoding=codec, errors=source.errors, newline="") as text:
+        rows = _reader(text, dialect)
+        for _ in range(above):
+            next(rows)
+        yield from _blocks(rows, dialect, source.name, notes, size)
+
+
+def _lines_above(head: str) -> int:
+    """How many lines stand above the header: what Excel reads the delimiter from (sep=;), and comments of fewer cells than the header."""
+    lines = head.splitlines()
+    above = next((i for i, line in enumerate(lines) if not line.startswith(("#", "sep="))), 0)
+    cells = [max(line.count(sign) for sign in DELIMITERS) for line in lines[: above + 1]]
+    if any(n >= cells[-1] and not lines[i].startswith("sep=") for i, n in enumerate(cells[:-1])):
+        return 0
+    return above
 
 
 def _blocks(
@@ -233,14 +165,14 @@ def _blocks(
 ) -> Iterator[tuple[list[str], list[list[str]]]]:
     block: list[list[str]] = []
     header: list[str] = []
-    before = 0
+    before = rows.line_num
     try:
         for row in rows:
             spanned, before = rows.line_num - before, rows.line_num
             if not row:
                 continue
             if not header:
-                header = check_header([cell.strip() for cell in row], name)
+                header = check_header(_names(row), name)
                 continue
             if len(row) != len(header):
                 row = _fit(row, header, rows.line_num - spanned + 1, spanned, name, dialect)
@@ -255,10 +187,18 @@ def _blocks(
     except UnicodeDecodeError as error:
         line = rows.line_num + 1
         raise TableError(f"{name}: bytes after line {line} cannot be decoded", "save it as UTF-8") from error
-    except (csv.Error, OSError, EOFError) as error:
+    except (csv.Error, *UNREADABLE) as error:
         raise TableError(f"{name}, line {rows.line_num}: {error}", "mend that line or the file") from error
     if block or header:
         yield header, block
+
+
+def _names(row: list[str]) -> list[str]:
+    """The header's names, without the empty ones that delimiters at its end leave: rows that hold a value there do not fit."""
+    names = [cell.strip() for cell in row]
+    while len(names) > 1 and not names[-1]:
+        names.pop()
+    return names
 
 
 def _fit(
@@ -293,7 +233,7 @@ def check_header(names: list[str], source: str) -> list[str]:
 
 def json_rows(source: ByteSource, codec: str, size: int) -> Iterator[list[dict[str, Any]]]:
     """Blocks of at most `size` objects from JSON lines; a broken line raises with its number."""
-    with io.TextIOWrapper(source.open(), encoding=codec) as lines:
+    with io.TextIOWrapper(source.open(), encoding=codec, errors=source.errors) as lines:
         yield from _objects(lines, source.name, size)
 
 
@@ -333,7 +273,7 @@ def _objects(lines: TextIO, name: str, size: int) -> Iterator[list[dict[str, Any
         raise TableError(
             f"{name}, line {number}: lists and objects are nested too deeply", "mend or delete that line"
         ) from error
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+    except (UnicodeDecodeError, *UNREADABLE) as error:
         raise TableError(f"{name}, after line {number}: {error}", "save it again as UTF-8") from error
     if block:
         yield block
@@ -342,7 +282,7 @@ def _objects(lines: TextIO, name: str, size: int) -> Iterator[list[dict[str, Any
 def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
     """The rows of a JSON array of objects; an object around one such array is opened."""
     try:
-        with io.TextIOWrapper(source.open(), encoding=codec) as text:
+        with io.TextIOWrapper(source.open(), encoding=codec, errors=source.errors) as text:
             value = json.loads(text.read())
     except json.JSONDecodeError as error:
         raise TableError(
@@ -355,10 +295,18 @@ def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
         ) from error
     if isinstance(value, dict):
         lists = [v for v in value.values() if isinstance(v, list)]
-        value = lists[0] if len(lists) == 1 else [value]
+        value = lists[0] if len(lists) == 1 else _rows_of_columns(value)
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise TableError(
             f"{source.name}: expected a JSON array of objects",
             'write [{"text": "...", "label": "..."}, ...] or JSON lines',
         )
     return value
+
+
+def _rows_of_columns(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of an object of columns, each a list or, as pandas writes it, an object by row; any other object is one row."""
+    columns = {name: list(v.values()) if isinstance(v, dict) else v for name, v in value.items()}
+    if not all(isinstance(v, list) for v in columns.values()) or len({len(v) for v in columns.values()}) != 1:
+        return [value]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

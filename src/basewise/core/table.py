@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from basewise.core.cells import cell, cells, whole
+from basewise.core.bytesource import ENDINGS, ByteSource
+from basewise.core.cells import cell, cells, strings, whole
 from basewise.core.database import query_database
 from basewise.core.errors import InputError, TableError, UnknownName
 from basewise.core.hashing import sha256_file
 from basewise.core.rowfiles import (
-    ByteSource,
     check_header,
     delimited_rows,
     encoding_of,
@@ -150,6 +150,8 @@ def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[
         raise TableError(f"{path} is a folder, not a table", hint)
     if not path.exists():
         beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        if "://" in str(source):
+            raise TableError(f"{source} is an address, not a file", "download it first, and name the file")
         near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.5)
         raise TableError(
             f"there is no file {path}", f"did you mean {' or '.join(near)}?" if near else "check the path"
@@ -181,7 +183,9 @@ def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[
 
 
 def _extension(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
+    name = path.name.lower()
+    for ending in ENDINGS:
+        name = name.removesuffix(ending)
     return name.rsplit(".", 1)[1] if "." in name else ""
 
 
@@ -227,23 +231,8 @@ def _batches(source: ByteSource, kind: str, rows: int, notes: list[str]) -> Iter
         names = list(dict.fromkeys(name for row in objects for name in row))
         columns = [tuple(cell(row.get(name)) for row in objects) for name in names]
         _note_huge(names, columns, notes)
-        arrays = [_strings(c, name, notes) for c, name in zip(columns, names, strict=True)]
+        arrays = [strings(c, name, notes) for c, name in zip(columns, names, strict=True)]
         yield pa.RecordBatch.from_arrays(arrays, names=[whole(name) for name in names])
-
-
-def _strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Array:
-    """An Arrow column of strings; halves of characters, which it cannot hold, are replaced and noted."""
-    import pyarrow as pa
-
-    try:
-        return pa.array(values, pa.string())
-    except UnicodeEncodeError:
-        mended = [None if v is None else whole(v) for v in values]
-        broken = [i for i, (a, b) in enumerate(zip(values, mended, strict=True)) if a != b]
-        notes.append(
-            f"column {name!r} holds half a character in {len(broken):,} cells (row {broken[0] + 1} of its block first): read as \ufffd"
-        )
-        return pa.array(mended, pa.string())
 
 
 def _sliced(rows: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
@@ -327,6 +316,8 @@ def _from_object(source: Any) -> Table:
     notes: list[str] = []
     what = type(source).__module__.partition(".")[0]
     try:
+        if what == "datasets" and not hasattr(source, "__len__") and hasattr(source, "features"):
+            raise InputError("a dataset that is read once came", "load it whole, without streaming=True")
         if isinstance(source, (pa.Table, pa.RecordBatch)):
             data = source if isinstance(source, pa.Table) else pa.Table.from_batches([source])
         elif isinstance(source, Mapping) and any(hasattr(v, "features") for v in source.values()):
@@ -339,12 +330,12 @@ def _from_object(source: Any) -> Table:
             data = source.to_arrow()
         elif hasattr(source, "iloc") and hasattr(source, "columns"):
             check_header([str(c) for c in source.columns], "the frame")
-            data = _from_pandas(source)
+            data = _from_pandas(source, notes)
         elif isinstance(source, Mapping):
             data = pa.table({str(k): [cell(v) for v in values] for k, values in source.items()})
         elif isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
             keys = list(dict.fromkeys(str(k) for row in source for k in row))
-            data = pa.table({k: _strings([cell(row.get(k)) for row in source], k, notes) for k in keys})
+            data = pa.table({k: strings([cell(row.get(k)) for row in source], k, notes) for k in keys})
         else:
             raise InputError(
                 f"a table was expected, {type(source).__name__} came",
@@ -356,15 +347,20 @@ def _from_object(source: Any) -> Table:
     return Table(data, where, _content_digest(data), tuple(notes), names or _stated_names(data))
 
 
-def _from_pandas(frame: Any) -> pa.Table:
+def _from_pandas(frame: Any, notes: list[str]) -> pa.Table:
     import pyarrow as pa
 
     columns = {}
-    for name in frame.columns:
+    for place, name in enumerate(map(str, frame.columns)):
+        values = frame.iloc[:, place]
         try:
-            columns[str(name)] = pa.Array.from_pandas(frame[name])
-        except (pa.ArrowException, TypeError):  # a column of mixed types
-            columns[str(name)] = pa.array([cell(v) for v in frame[name]], pa.string())
+            column = pa.Array.from_pandas(values)
+            kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+            own = isinstance(kind, pa.BaseExtensionType)
+        except (pa.ArrowException, TypeError, UnicodeEncodeError):  # mixed types, halves of characters
+            own = True
+        # ranges and periods have an Arrow type that only pandas can read
+        columns[name] = strings([cell(v) for v in values], name, notes) if own else column
     return pa.table(columns)
 
 

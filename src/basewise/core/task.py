@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.hashing import digest_json, digest_texts
+from basewise.core.hashing import digest_json, digest_texts, text_key
 
 UNLABELLED = -1
 
@@ -123,7 +123,11 @@ class Task:
         return self.rows.take(self.split == "test")
 
     def test_digest(self) -> str:
-        return self.test().digest()
+        """The locked rows, their texts and labels, whatever their order and that of the classes: looks at them are counted by it."""
+        rows = self.test()
+        return digest_json(
+            sorted(text_key(t).hex() + rows.classes[c] for t, c in zip(rows.texts, rows.labels, strict=True))
+        )
 
     def with_findings(self, findings: tuple[Finding, ...]) -> Task:
         return replace(self, findings=findings)

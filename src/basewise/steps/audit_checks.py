@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from basewise.core.language import NAMES, languages
-from basewise.core.personal import personal_rows
+from basewise.core.personal import personal_numbers, personal_rows
 from basewise.core.roles import Role, is_number
 from basewise.core.split import folds
 from basewise.core.task import Finding, Task
@@ -35,7 +35,12 @@ def check_all(
     task: Task, near: np.ndarray, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
 ) -> list[Finding]:
     """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given, read: the input columns (n cells each) where there are several."""
-    found = [*duplicates(task, near), *leaking_columns(task, near, roles, seed, read), *label_in_text(task)]
+    found = [
+        *header_among_rows(task),
+        *duplicates(task, near),
+        *leaking_columns(task, near, roles, seed, read),
+        *label_in_text(task),
+    ]
     found += [*label_noise(task, near, seed), *personal_data(task, roles), *classes(task), *lengths(task)]
     return [*found, *language_mix(task), *power(task)]
 
@@ -63,6 +68,26 @@ def _finding(
 def count(n: int, one: str, many: str = "") -> str:
     """ "1 row", "2 rows"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def header_among_rows(task: Task) -> list[Finding]:
+    """The name of the target's column among its values: the header line stands twice, or the first row was taken for it."""
+    if task.target not in task.classes:
+        return []
+    where = np.flatnonzero(task.rows.labels == task.classes.index(task.target))
+    name = join_names(task.inputs)
+    again = [i for i in where if task.rows.texts[i].strip() == name]
+    if again:
+        message = f"the header line stands again in {count(len(again), 'row')}"
+        return [_finding("header", "fail", message, "delete these rows", task.rows.row_ids[again])]
+    message = f"the name of the column {task.target!r} is one of its values, too: is the first line a row, and no header?"
+    advice = "write a line with the names of the columns above the rows"
+    return [_finding("header", "warn", message, advice, task.rows.row_ids[where])]
+
+
+def join_names(inputs: Sequence[str]) -> str:
+    """The text of a row that holds the names of its input columns."""
+    return inputs[0] if len(inputs) == 1 else "\n".join(f"{name}: {name}" for name in inputs)
 
 
 def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
@@ -262,15 +287,15 @@ def label_noise(task: Task, near: np.ndarray, seed: int) -> list[Finding]:
 
 def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
     """Personal data in the texts and in the other columns, a finding a kind and place."""
-    places = {"the texts": task.rows.texts}
+    places = {"the texts": personal_rows(task.rows.texts)}
     places |= {
-        f"column {n!r}": v
+        f"column {n!r}": personal_numbers(n, v) if _plain_numbers(v) else personal_rows(v)
         for n, v in task.metadata.items()
-        if roles[n].role not in ("split", "time") and not _plain_numbers(v)
+        if roles[n].role not in ("split", "time")
     }
     found = []
-    for place, values in places.items():
-        for kind, positions in personal_rows(values).items():
+    for place, kinds in places.items():
+        for kind, positions in kinds.items():
             message = f"{PERSONAL_WORDS[kind]} stand in {count(len(positions), 'row')} of {place}"
             advice = "mask them, or make sure that you may use them; predictors and reports can carry texts"
             found.append(
@@ -282,7 +307,7 @@ def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
 
 
 def _plain_numbers(values: Sequence[str]) -> bool:
-    return all(is_number(v) for v in values[:200] if v)
+    return all(is_number(v) and not v.startswith("+") for v in values[:200] if v)
 
 
 def classes(task: Task) -> list[Finding]:

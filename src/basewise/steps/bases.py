@@ -6,11 +6,12 @@ any of these for the same network with random weights.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from basewise.core.base import Base, Card
+from basewise.core.base import EMBED, FILL, GENERATE, SCORE, TRAIN, Base, Card
 from basewise.core.errors import BaseUnavailable, InputError, LicenceRefused, UnknownName
 from basewise.core.files import Progress, home, read_json, silent, write_json
 from basewise.core.registry import part, parts
@@ -18,6 +19,8 @@ from basewise.engine import gguf_convert
 from basewise.engine.store import Store
 
 FAMILIES = ("encoder", "decoder", "static")
+ABILITIES = {EMBED, FILL, GENERATE, SCORE, TRAIN}
+KEY, DIGEST = re.compile(r"[^\W_][^\n\r\t:]*"), re.compile(r"[0-9a-f]{64}")
 
 
 def own_cards() -> list[Card]:
@@ -103,7 +106,9 @@ def _bring(
 
 
 def add(card: Card) -> None:
-    """Keep a card of the user's own; it then goes by its key."""
+    """Keep a card of the user's own; it then goes by its key. What cannot be is refused here: every verb reads all cards."""
+    if wrong := _mistyped(card):
+        raise InputError(f"the {wrong[0]} of the card cannot be {wrong[1]!r}", wrong[2])
     part("sources", card.source)
     sizes = (card.parameters, card.layers, card.width, card.download_bytes, card.context)
     if not card.key or card.family not in FAMILIES or any(type(n) is not int or n < 0 for n in sizes):
@@ -117,6 +122,25 @@ def add(card: Card) -> None:
             f'write it into the card, such as "locator": {{"{lacking[0]}": "…"}}',
         )
     write_json(home() / "bases" / f"{card.key.replace('/', '--')}.json", card.to_dict())
+
+
+def _mistyped(card: Card) -> tuple[str, Any, str] | None:
+    """(field, value, what it has to be) of the first field that is not of its kind."""
+    for name in ("key", "source", "family", "licence", "training_data", "terms", "note", "hub"):
+        if not isinstance(value := getattr(card, name), str):
+            return name, value, "write a string"
+    if card.key and not KEY.fullmatch(card.key):
+        return "key", card.key, "begin with a letter or a digit, without a colon, on one line"
+    if unknown := sorted(set(map(str, card.provides)) - ABILITIES):
+        return "provides", unknown[0], f"name some of {', '.join(sorted(ABILITIES))}"
+    if not isinstance(card.locator, dict):
+        return "locator", card.locator, "write an object"
+    for name in ("folder", "path", "repository"):
+        if not isinstance(value := card.locator.get(name, ""), str):
+            return f"locator's {name}", value, "write a string"
+    if card.weights_sha256 is not None and not DIGEST.fullmatch(str(card.weights_sha256)):
+        return "weights_sha256", card.weights_sha256, "write 64 hexadecimal digits, or null"
+    return None
 
 
 def check(name: str) -> str:

@@ -181,7 +181,7 @@ def evaluate(
     rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
     count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
     "calibration", "confusion", "against": {...}, "unknown_labels": rows left out for their label, "unlabelled": rows left out since they
-    have none, "own": as `own_rows` has it}; written to `to` as JSON if given. Raises TargetError where no label is a class of the
+    have none, "own": as `own_rows` has it, in "against" too}; written to `to` as JSON if given. Raises TargetError where no label is a class of the
     predictor, UnknownName for a column.
     """
     from basewise.core.table import read_table
@@ -217,6 +217,7 @@ def evaluate(
         theirs = _answers(load(against), texts, predictor.classes, str(against)).argmax(1) == labels
         gap = difference(guesses == labels, theirs, groups)
         result["against"] = {"run": str(against), "score": interval_of(theirs, groups), "difference": gap}
+        result["against"]["own"] = own_rows(against, texts)
     if to is not None:
         write_json(Path(to), result)
     return result
