@@ -25,7 +25,6 @@ LONG_ROW_LINES = 1000
 BROKEN, BEYOND_ASCII = re.compile("[\udc80-\udcff]"), re.compile(r"[^\x00-\x7f]")
 WHOLE_CHARACTERS = 5
 """Characters of UTF-8 for each byte that is none, above which a text is UTF-8 and damaged: an 8-bit text has next to none."""
-JSON_SPACE = b" \t\r\n"
 MOST_LINE = 64_000_000
 """Characters of one JSON line: a file without line ends must not come into memory whole before it is found out."""
 
