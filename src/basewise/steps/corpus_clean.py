@@ -92,7 +92,7 @@ class Cleaner:
 
     def clean(self, documents: list[Document]) -> tuple[list[Document], np.ndarray, np.ndarray]:
         """(documents that stay, (n,) uint64 keys, (n, FUNCTIONS) uint32 signatures)."""
-        documents = [document._replace(text=text) for document in documents if (text := plain(document.text))]
+        documents = self._plain(documents)
         stay, keys, marks, at = [], [np.empty(0, np.uint64)], [np.empty((0, FUNCTIONS), np.uint32)], 0
         for block in blocks([document.text for document in documents]):
             verdicts = self.verdicts(block)
@@ -104,9 +104,11 @@ class Cleaner:
                 text = block.texts[i]
                 if not why and i in lines:
                     shorter = without(text, lines[i])
-                    why = "contaminated" if len(shorter) < len(text) / 2 else ""
-                    self.scrubbed["contaminated lines"] += len(set(lines[i]))
-                    text = self._scrub(shorter, personal_again=i in personal)
+                    if len(shorter) < len(text) / 2:
+                        why = "contaminated"
+                    else:
+                        self.scrubbed["contaminated lines"] += len(set(lines[i]))
+                        text = self._scrub(shorter, personal_again=i in personal)
                 elif not why and i in personal:
                     self.scrubbed.update(kind for kind, _, _ in personal[i])
                     text = replaced(text, personal[i])
@@ -119,6 +121,14 @@ class Cleaner:
             marks.append(signatures(block)[kept])
             at += len(block)
         return stay, np.concatenate(keys), np.concatenate(marks)
+
+    def _plain(self, documents: list[Document]) -> list[Document]:
+        """The documents with plain texts, but those of which nothing is left."""
+        made = [document._replace(text=plain(document.text)) for document in documents]
+        for before, after in zip(documents, made, strict=True):
+            if not after.text:
+                self.remove("empty", before.text)
+        return [document for document in made if document.text]
 
     def _scrub(self, text: str, personal_again: bool) -> str:
         """Personal data of a text whose places have moved."""
