@@ -340,17 +340,18 @@ def test_worth_is_measured_where_the_recipe_asks(
 def test_an_interrupted_run_ends_bit_for_bit_where_the_whole_one_does(
     corpus: Path, tmp_path: Path, optimiser: str
 ) -> None:
-    recipe = tiny_corpus.recipe(corpus, objective="mixed", optimiser=optimiser, rate=0.01)
-    pretrain(recipe, to=tmp_path / "whole")
+    recipe = tiny_corpus.recipe(corpus, objective="mixed", optimiser=optimiser, rate=0.01, steps=24)
+    whole = pretrain(recipe, to=tmp_path / "whole")
     for step in (3, 6, 11):
         with pytest.raises(Stop):
             pretrain(recipe, to=tmp_path / "cut", options=cut_off_at(step))
     said: list[str] = []
-    pretrain(recipe, to=tmp_path / "cut", options=Options(announce=said.append))
+    cut = pretrain(recipe, to=tmp_path / "cut", options=Options(announce=said.append))
     assert said == ["going on from step 8"]
+    assert (cut.loss, cut.scores) == (whole.loss, whole.scores)
     assert equal(tmp_path / "whole", tmp_path / "cut")
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 25))
 
 
 @pytest.mark.slow
