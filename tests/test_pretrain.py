@@ -462,6 +462,14 @@ def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
         ({"seed": -1}, InputError, "cannot be negative"),
         ({"width": 100, "heads": 3}, InputError, "no multiple of 3 heads"),
         ({"width": 6, "heads": 2}, InputError, "is odd"),
+        ({"width": 36, "heads": 4, "network": "encoder", "objective": "masked"}, InputError, "is odd"),
+        ({"network": "gpt2", "tied": False}, InputError, "share one matrix"),
+        (
+            {"objective": "contrastive", "network": "encoder", "batch_tokens": 511},
+            InputError,
+            "batch_tokens = 512",
+        ),
+        ({"seed": 2**63}, InputError, "seed is 9223372036854775808"),
         ({"batch_tokens": 100}, InputError, "less than one row"),
         ({"schedule": "cosine", "cooldown": 0.2}, InputError, "which has none"),
         ({"optimiser": "adamw"}, InputError, "without a rate"),
@@ -613,6 +621,12 @@ def test_a_last_loss_that_is_not_finite_is_enough_where_nothing_is_scored() -> N
         network.weight[0, 0] = float("nan")
     with pytest.raises(BasewiseError, match="the weights"):
         check_finite(made, network, "take", folder)
+
+
+def test_a_run_that_ends_before_a_step_was_written_down_has_its_loss(corpus: Path, tmp_path: Path) -> None:
+    """Of very many planned steps only every so many are written down, and time ends this run before the first of them."""
+    result = pretrain(tiny_corpus.recipe(corpus, steps=100_000, seconds="0.001s"), to=tmp_path / "run")
+    assert result.steps < 20 and 0 < result.loss < 10
 
 
 def test_a_checkpoint_holds_finite_weights_only(corpus: Path, tmp_path: Path) -> None:

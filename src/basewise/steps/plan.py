@@ -217,7 +217,7 @@ def shape_of(recipe: Recipe, vocabulary: int) -> Shape:
         inner=gated if kind in ("qwen3", "modernbert") else 4 * d,
         vocabulary=-(-vocabulary // 64) * 64,
         context=recipe.context,
-        tied=recipe.tied or kind != "qwen3",
+        tied=recipe.tied,
         causal=recipe.causal,
         output_share=recipe.output_share,
     )

@@ -386,7 +386,7 @@ def _finish(
     if not watch.ranks.first:
         return result
     # the outcome is of this session alone
-    result = replace(result, loss=last_losses(folder / METRICS))
+    result = replace(result, loss=last_losses(folder / METRICS, outcome.loss))
     check_finite(result, made.model, watch.verdict, folder)
     bases = save_bases(result, recipe, corpus, made.model, folder)
     result = replace(result, bases={name: str(path) for name, path in bases.items()})

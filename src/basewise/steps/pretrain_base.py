@@ -48,12 +48,12 @@ def check_finite(result: Any, network: Any, verdict: str, folder: Path) -> None:
     )
 
 
-def last_losses(metrics: Path) -> float:
-    """The mean loss of the last tenth of the steps that were learned from and written down; nan where there is none."""
+def last_losses(metrics: Path, otherwise: float) -> float:
+    """The mean loss of the last tenth of the steps that were learned from and written down; `otherwise` where there is none."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     losses = [line["loss"] for line in lines if line["verdict"] == "take"]
     last = losses[-max(1, len(losses) // 10) :]
-    return sum(last) / len(last) if last else math.nan
+    return sum(last) / len(last) if last else otherwise
 
 
 def _numbers(value: Any) -> list[float]:
