@@ -524,6 +524,11 @@ def test_streams_need_datasets_and_read_with_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     assert read_all("datasets:owner/name@validation") == [Document("one", "MIT")]
     assert seen == {"name": "owner/name", "split": "validation", "streaming": True}
+    for kind, file in (("parquet", "a.parquet"), ("json", "a.jsonl.gz"), ("text", "a.txt")):
+        assert read_all(f"datasets:{kind}={file}") == [Document("one", "MIT")], (
+            "a file's ending made it no stream"
+        )
+        assert seen["name"] == kind and seen["data_files"] == file
 
 
 # --- the build: stops, repeats, account

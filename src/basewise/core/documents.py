@@ -50,6 +50,8 @@ class Columns:
         return found[0], found[1]
 
 
+STREAM = "datasets:"
+"""What the place of a stream begins with."""
 PACKINGS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
@@ -58,9 +60,12 @@ def packing(place: str) -> str | None:
     return PACKINGS.get(Path(place.lower()).suffix)
 
 
-def unpacked(place: str) -> str:
-    """Its name in small letters without the ending that says how it is packed."""
-    return place.lower().removesuffix(Path(place.lower()).suffix) if packing(place) else place.lower()
+def ends_in(place: str, endings: tuple[str, ...], packed: bool = True) -> bool:
+    """Whether a place is a file with one of these endings, in small or capital letters; `packed`: also with a packing's after it."""
+    name = place.lower()
+    if packed and packing(name):
+        name = name.removesuffix(Path(name).suffix)
+    return name.endswith(endings) and not name.startswith(STREAM)
 
 
 def plain_size(place: str) -> int:

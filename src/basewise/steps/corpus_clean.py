@@ -19,7 +19,7 @@ import numpy as np
 
 from basewise.core import registry
 from basewise.core.corpus_recipe import CorpusRecipe, Source, files_of
-from basewise.core.documents import Columns, Document, cut, plain
+from basewise.core.documents import Columns, Document, cut, ends_in, plain
 from basewise.core.errors import InputError, RunError
 from basewise.core.files import Progress, atomic_path, write_text
 from basewise.core.language import guess_language
@@ -280,7 +280,7 @@ def evaluations_of(places: tuple[str, ...]) -> list[Evaluation]:
     for file in files_of(places, reader_of):
         path = Path(file)
         name = f"{path.parent.name}/{path.name}"
-        items = _text_columns(file) if file.lower().endswith((".parquet", ".pq")) else None
+        items = _text_columns(file) if ends_in(file, (".parquet", ".pq"), packed=False) else None
         if items is None:
             items = [d.text for d in reader_of(file).read(file, Columns())]
         if not items:

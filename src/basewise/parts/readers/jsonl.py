@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from basewise.core import rowfiles
-from basewise.core.documents import Columns, Document, packing, plain_size, text_of, unpacked
+from basewise.core.documents import Columns, Document, ends_in, packing, plain_size, text_of
 from basewise.core.errors import TableError
 
 ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -14,7 +14,7 @@ ENDINGS = (".jsonl", ".ndjson", ".json")
 
 def takes(place: str) -> bool:
     """Files that end in .jsonl, .ndjson or .json, also with .gz, .zst or .bz2 after it."""
-    return unpacked(place).endswith(ENDINGS)
+    return ends_in(place, ENDINGS)
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from basewise.core.documents import LONGEST, Columns, Document, cut, packing, plain_size, unpacked
+from basewise.core.documents import LONGEST, Columns, Document, cut, ends_in, packing, plain_size
 from basewise.core.errors import TableError
 
 
 def takes(place: str) -> bool:
     """Files that end in .txt, .text or .md, also with .gz, .zst or .bz2 after it."""
-    return unpacked(place).endswith((".txt", ".text", ".md", ".rst"))
+    return ends_in(place, (".txt", ".text", ".md", ".rst"))
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:
