@@ -634,6 +634,28 @@ def test_a_damaged_unit_is_made_again_with_those_after_it(tmp_path: Path, harm: 
     assert content(tmp_path / "hurt") == content(tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("small_units")
+def test_a_stream_that_changed_since_a_build_was_stopped_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but its texts tells that a stream is another one."""
+    texts = documents(30, 4)
+    stream = types.SimpleNamespace(load_dataset=lambda name, **more: iter([{"text": t} for t in texts]))
+    monkeypatch.setitem(sys.modules, "datasets", stream)
+    recipe = CorpusRecipe(sources=named_sources(["datasets:a/b"]), vocabulary=300)
+
+    def stop(done: int, total: int, what: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe, tmp_path / "corpus", stop)
+    texts.insert(0, prose(np.random.default_rng(9)))
+    with pytest.raises(RunError, match="the source b gives other texts than when this build began"):
+        build(recipe, tmp_path / "corpus")
+    del texts[0]
+    assert build(recipe, tmp_path / "corpus").manifest["totals"]["read"]["documents"] == 30
+
+
 def test_what_is_removed_scrubbed_and_matched_is_in_the_account(tmp_path: Path) -> None:
     texts = documents(20, 6)
     texts[3] += "\nWrite to someone@somewhere.org about it."

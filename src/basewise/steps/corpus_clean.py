@@ -22,6 +22,7 @@ from basewise.core.corpus_recipe import CorpusRecipe, Source, files_of
 from basewise.core.documents import Columns, Document, cut, ends_in, plain
 from basewise.core.errors import InputError, RunError
 from basewise.core.files import Progress, atomic_path, write_text
+from basewise.core.hashing import digest_texts
 from basewise.core.language import guess_language
 from basewise.core.personal import replaced
 from basewise.stats.minhash import FUNCTIONS, signatures
@@ -217,8 +218,7 @@ def clean_all(recipe: CorpusRecipe, work: Path, known: Known, progress: Progress
         if finished.exists() or (held and not source.held_out):
             continue
         documents = documents_of(source, held)
-        skipped = sum(c["read"]["documents"] for c in counts)
-        next(itertools.islice(documents, skipped, skipped), None)
+        _skip(documents, counts, source)
         cleaner = Cleaner(recipe, known)
         made = len(existing)
         for unit in _units(documents):
@@ -227,12 +227,28 @@ def clean_all(recipe: CorpusRecipe, work: Path, known: Known, progress: Progress
             write_unit(
                 unit_path(work, source.name, held, made),
                 cleaned,
-                {"read": read, **cleaner.take_counts()},
+                {"read": read, "came": _digest(unit), **cleaner.take_counts()},
             )
             made += 1
             done += read["bytes"]
             progress(done >> 10, max(total, done) >> 10 if total else 0, "cleaning, KiB")
         write_text(finished, f"{made}\n")
+
+
+def _digest(documents: list[Document]) -> str:
+    """Of the texts as they came."""
+    return digest_texts([document.text for document in documents])
+
+
+def _skip(documents: Iterator[Document], counts: list[Json], source: Source) -> None:
+    """Pass over what the finished units were made of. RunError where something else comes now: a stream has no time and no size."""
+    for each in counts:
+        came = list(itertools.islice(documents, each["read"]["documents"]))
+        if _digest(came) != each["came"]:
+            raise RunError(
+                f"the source {source.name} gives other texts than when this build began",
+                "give another --to, or delete the folder and begin anew",
+            )
 
 
 def _unbroken(work: Path, source: str, held: bool, finished: Path) -> list[Path]:
