@@ -354,6 +354,15 @@ def test_an_interrupted_run_ends_bit_for_bit_where_the_whole_one_does(
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 25))
 
 
+def test_a_run_whose_last_loss_is_not_finite_is_shown(tmp_path: Path) -> None:
+    line = {"step": 7, "total": 9, "tokens": 896, "loss": None, "tokens_per_second": 1000.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    (tmp_path / "recipe.json").touch()
+    answered = tiny.command("show", tmp_path)
+    assert answered.code == 0, answered.err
+    assert "step 7 of 9, 896 tokens, loss not finite" in answered.out
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_exactly(corpus: Path, tmp_path: Path) -> None:
     """kill -9 of the real command at three moments, one of them while it writes."""
