@@ -420,6 +420,7 @@ def read_all(place: str) -> list[Document]:
 
 
 def test_readers_give_text_licence_and_origin(tmp_path: Path) -> None:
+    import bz2
     import gzip
 
     import pyarrow as pa
@@ -430,8 +431,9 @@ def test_readers_give_text_licence_and_origin(tmp_path: Path) -> None:
     wanted = [Document("one", "MIT", "https://a.org/x"), Document("three")]
     assert read_all(str(tmp_path / "a.parquet")) == wanted
     lines = "".join(json.dumps({k: v[i] for k, v in rows.items()}) + "\n\n" for i in range(3))
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    assert read_all(str(tmp_path / "a.jsonl.gz")) == wanted
+    for ending, packed in ((".gz", gzip.compress), (".bz2", bz2.compress)):
+        (tmp_path / f"a.jsonl{ending}").write_bytes(packed(lines.encode()))
+        assert read_all(str(tmp_path / f"a.jsonl{ending}")) == wanted
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + ("é " * 60 + "\n\n").encode() * 2000)
     parts = [document.text for document in read_all(str(tmp_path / "a.txt"))]
     assert len(parts) >= 1 and "".join(parts) == ("é " * 60 + "\n\n") * 2000
@@ -522,6 +524,11 @@ def test_streams_need_datasets_and_read_with_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     assert read_all("datasets:owner/name@validation") == [Document("one", "MIT")]
     assert seen == {"name": "owner/name", "split": "validation", "streaming": True}
+    for kind, file in (("parquet", "a.parquet"), ("json", "a.jsonl.gz"), ("text", "a.txt")):
+        assert read_all(f"datasets:{kind}={file}") == [Document("one", "MIT")], (
+            "a file's ending made it no stream"
+        )
+        assert seen["name"] == kind and seen["data_files"] == file
 
 
 # --- the build: stops, repeats, account
@@ -627,6 +634,28 @@ def test_a_damaged_unit_is_made_again_with_those_after_it(tmp_path: Path, harm: 
     assert content(tmp_path / "hurt") == content(tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("small_units")
+def test_a_stream_that_changed_since_a_build_was_stopped_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but its texts tells that a stream is another one."""
+    texts = documents(30, 4)
+    stream = types.SimpleNamespace(load_dataset=lambda name, **more: iter([{"text": t} for t in texts]))
+    monkeypatch.setitem(sys.modules, "datasets", stream)
+    recipe = CorpusRecipe(sources=named_sources(["datasets:a/b"]), vocabulary=300)
+
+    def stop(done: int, total: int, what: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe, tmp_path / "corpus", stop)
+    texts.insert(0, prose(np.random.default_rng(9)))
+    with pytest.raises(RunError, match="the source b gives other texts than when this build began"):
+        build(recipe, tmp_path / "corpus")
+    del texts[0]
+    assert build(recipe, tmp_path / "corpus").manifest["totals"]["read"]["documents"] == 30
+
+
 def test_what_is_removed_scrubbed_and_matched_is_in_the_account(tmp_path: Path) -> None:
     texts = documents(20, 6)
     texts[3] += "\nWrite to someone@somewhere.org about it."
@@ -660,6 +689,38 @@ def test_what_is_removed_scrubbed_and_matched_is_in_the_account(tmp_path: Path) 
     assert made.manifest["decontaminated"][0]["longest_match_words"] == 12
     again = build(recipe, tmp_path / "corpus")
     assert again.digest == made.digest
+
+
+def test_sources_without_documents_and_empty_documents_are_in_the_account(tmp_path: Path) -> None:
+    jsonl(tmp_path / "one.jsonl", [*documents(9, 1), "", "\n\n", "\ufeff"])
+    (tmp_path / "none.jsonl").touch()
+    (tmp_path / "none.txt").touch()
+    places = [tmp_path / name for name in ("one.jsonl", "none.jsonl", "none.txt")]
+    shown = command("corpus", "build", *places, "--vocabulary", 300, "--to", tmp_path / "corpus")
+    assert shown.code == 0, shown.err
+    one, none, _ = corpus.open_corpus(tmp_path / "corpus").manifest["sources"]
+    assert one["read"]["documents"] == 12 and one["removed"]["empty"]["documents"] == 3
+    assert one["train"]["documents"] + one["validation"]["documents"] == 9
+    assert none["read"]["documents"] == none["train"]["documents"] == none["validation"]["tokens"] == 0
+
+
+def test_lines_of_a_document_that_goes_whole_are_not_counted_as_scrubbed(tmp_path: Path) -> None:
+    item = "the harbour of the silver island is closed in winter every year"
+    against = jsonl(tmp_path / "items.jsonl", [item])
+    whole = f"{item}, write to a@b.org and to the others " * 9
+    source = jsonl(tmp_path / "one.jsonl", [*documents(9, 1), whole])
+    off = {"repeated_words": False}
+    made = build(recipe_of(source, decontaminate=(str(against),), filters=off), tmp_path / "corpus")
+    account = made.manifest["sources"][0]
+    assert account["removed"]["contaminated"]["documents"] == 1 and account["scrubbed"] == {}
+
+
+def test_a_build_killed_before_it_cleared_up_is_cleared_when_it_is_opened(tmp_path: Path) -> None:
+    recipe = recipe_of(jsonl(tmp_path / "one.jsonl", documents(9, 1)))
+    build(recipe, tmp_path / "corpus")
+    jsonl(tmp_path / "corpus" / "work" / "units" / "one.main.000000.arrow", ["left"])
+    build(recipe, tmp_path / "corpus")
+    assert not (tmp_path / "corpus" / "work").exists()
 
 
 # --- bad input

@@ -75,6 +75,22 @@ def test_files_start_the_same_command(
         assert word in written
 
 
+def test_the_ranks_that_a_refusal_names_are_enough() -> None:
+    assert tiny.command("plan", "--size", "440B", "--hardware", "h100:128").code == 0
+    tiny.refused(tiny.command("plan", "--size", "440B", "--hardware", "h100:64"), "use 128 ranks")
+
+
+@pytest.mark.parametrize("name", ["on", "2024"])
+def test_the_name_of_a_skypilot_task_is_a_text(recipe: Path, tmp_path: Path, name: str) -> None:
+    import yaml
+
+    text = recipe.read_text(encoding="utf-8").replace('name = "', f'name = "{name}" # ', 1)
+    recipe.write_text(text, encoding="utf-8")
+    answered = tiny.command("plan", recipe, "--hardware", "h100:16", "--emit", "skypilot", "--to", tmp_path)
+    assert answered.code == 0, answered.err
+    assert yaml.safe_load((tmp_path / f"{name}.sky.yaml").read_text())["name"] == name
+
+
 def test_skypilot_asks_for_the_name_of_the_accelerator() -> None:
     from basewise.core.errors import InputError
     from basewise.steps.plan_emit import _accelerator
@@ -108,7 +124,8 @@ def test_here_is_planned_and_the_journal_gives_the_past_error(recipe: Path, tmp_
         (("--size", "7X"), ("350M",)),
         (("--size", "7B", "--hardware", "h101:8"), ("h100",)),
         (("--size", "7B", "--hardware", "h100:0"), ("0 ranks",)),
-        (("--size", "70B", "--hardware", "h100:1"), ("at least", "ranks")),
+        (("--size", "440B", "--hardware", "h100:8"), ("at least", "use 128 ranks")),
+        (("--size", "70B", "--hardware", "here:1"), ("at least", "hardware with more memory")),
         (("--size", "7B", "--hardware", "h100:-3"), ("-3 ranks",)),
         (("--size", "1T", "--hardware", "h100:4096"), ("not planned for", "from 3.8M to 440B")),
         (("--size", "1"), ("not planned for",)),

@@ -340,17 +340,27 @@ def test_worth_is_measured_where_the_recipe_asks(
 def test_an_interrupted_run_ends_bit_for_bit_where_the_whole_one_does(
     corpus: Path, tmp_path: Path, optimiser: str
 ) -> None:
-    recipe = tiny_corpus.recipe(corpus, objective="mixed", optimiser=optimiser, rate=0.01)
-    pretrain(recipe, to=tmp_path / "whole")
+    recipe = tiny_corpus.recipe(corpus, objective="mixed", optimiser=optimiser, rate=0.01, steps=24)
+    whole = pretrain(recipe, to=tmp_path / "whole")
     for step in (3, 6, 11):
         with pytest.raises(Stop):
             pretrain(recipe, to=tmp_path / "cut", options=cut_off_at(step))
     said: list[str] = []
-    pretrain(recipe, to=tmp_path / "cut", options=Options(announce=said.append))
+    cut = pretrain(recipe, to=tmp_path / "cut", options=Options(announce=said.append))
     assert said == ["going on from step 8"]
+    assert (cut.loss, cut.scores) == (whole.loss, whole.scores)
     assert equal(tmp_path / "whole", tmp_path / "cut")
     lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 25))
+
+
+def test_a_run_whose_last_loss_is_not_finite_is_shown(tmp_path: Path) -> None:
+    line = {"step": 7, "total": 9, "tokens": 896, "loss": None, "tokens_per_second": 1000.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    (tmp_path / "recipe.json").touch()
+    answered = tiny.command("show", tmp_path)
+    assert answered.code == 0, answered.err
+    assert "step 7 of 9, 896 tokens, loss not finite" in answered.out
 
 
 @pytest.mark.slow
@@ -461,6 +471,14 @@ def test_a_recipe_with_unknown_or_contradictory_keys(tmp_path: Path) -> None:
         ({"seed": -1}, InputError, "cannot be negative"),
         ({"width": 100, "heads": 3}, InputError, "no multiple of 3 heads"),
         ({"width": 6, "heads": 2}, InputError, "is odd"),
+        ({"width": 36, "heads": 4, "network": "encoder", "objective": "masked"}, InputError, "is odd"),
+        ({"network": "gpt2", "tied": False}, InputError, "share one matrix"),
+        (
+            {"objective": "contrastive", "network": "encoder", "batch_tokens": 511},
+            InputError,
+            "batch_tokens = 512",
+        ),
+        ({"seed": 2**63}, InputError, "seed is 9223372036854775808"),
         ({"batch_tokens": 100}, InputError, "less than one row"),
         ({"schedule": "cosine", "cooldown": 0.2}, InputError, "which has none"),
         ({"optimiser": "adamw"}, InputError, "without a rate"),
@@ -612,6 +630,12 @@ def test_a_last_loss_that_is_not_finite_is_enough_where_nothing_is_scored() -> N
         network.weight[0, 0] = float("nan")
     with pytest.raises(BasewiseError, match="the weights"):
         check_finite(made, network, "take", folder)
+
+
+def test_a_run_that_ends_before_a_step_was_written_down_has_its_loss(corpus: Path, tmp_path: Path) -> None:
+    """Of very many planned steps only every so many are written down, and time ends this run before the first of them."""
+    result = pretrain(tiny_corpus.recipe(corpus, steps=100_000, seconds="0.001s"), to=tmp_path / "run")
+    assert result.steps < 20 and 0 < result.loss < 10
 
 
 def test_a_checkpoint_holds_finite_weights_only(corpus: Path, tmp_path: Path) -> None:

@@ -95,8 +95,9 @@ def show_run(run: Path, live: bool, console: Any) -> None:
         show_pretrained(SimpleNamespace(**read_json(run / "pretrain.json")), console)
     elif lines:
         last = lines[-1]
+        loss = "not finite" if last["loss"] is None else f"{last['loss']:.3f}"
         console.print(
-            f"step {last['step']:,} of {last['total']:,}, {last['tokens']:,} tokens, loss {last['loss']:.3f},"
+            f"step {last['step']:,} of {last['total']:,}, {last['tokens']:,} tokens, loss {loss},"
             f" {last['tokens_per_second']:,.0f} tokens a second",
             markup=False,
         )

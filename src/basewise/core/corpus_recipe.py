@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from basewise.core.documents import STREAM
 from basewise.core.errors import InputError, UnknownName
 
 
@@ -154,7 +155,7 @@ def named_sources(places: Sequence[str]) -> tuple[Source, ...]:
     """Sources for places given on the command line, each named after its file or, for files named train or data, its folder."""
     out: list[Source] = []
     for place in places:
-        path = Path(place.partition(":")[2] if place.startswith("datasets:") else place)
+        path = Path(place.partition(":")[2] if place.startswith(STREAM) else place)
         stem = path.name.split(".")[0]
         if stem in ("train", "data", "part", "") and path.resolve().parent.name:
             stem = path.resolve().parent.name

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from basewise.core.errors import TableError
@@ -49,9 +50,27 @@ class Columns:
         return found[0], found[1]
 
 
+STREAM = "datasets:"
+"""What the place of a stream begins with."""
+PACKINGS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+
+
 def packing(place: str) -> str | None:
     """How a file is packed, by its ending in small or capital letters; None: not at all."""
-    return {"gz": "gzip", "zst": "zstd"}.get(place.lower().rpartition(".")[2])
+    return PACKINGS.get(Path(place.lower()).suffix)
+
+
+def ends_in(place: str, endings: tuple[str, ...], packed: bool = True) -> bool:
+    """Whether a place is a file with one of these endings, in small or capital letters; `packed`: also with a packing's after it."""
+    name = place.lower()
+    if packed and packing(name):
+        name = name.removesuffix(Path(name).suffix)
+    return name.endswith(endings) and not name.startswith(STREAM)
+
+
+def plain_size(place: str) -> int:
+    """Bytes of a file; 0 when it is packed, as then they do not tell those of its text."""
+    return 0 if packing(place) else Path(place).stat().st_size
 
 
 def text_of(value: Any, where: str) -> str:

@@ -25,6 +25,8 @@ OPTIMISERS, SCHEDULES, PRECISIONS = ("muon", "adamw"), ("wsd", "cosine"), ("auto
 HEAD_WIDTH, LEAST_WIDTH = 64, 128
 RATES, MOST_RATE = ("rate", "rate_embeddings", "rate_head"), 10.0
 """A rate above it is taken for a slip of the pen."""
+MOST_SEED = 2**63 - 1
+"""What torch takes."""
 BESIDE = (
     "licence",
     "cost",
@@ -264,6 +266,8 @@ def _contradictions(r: Recipe, given: set[str]) -> list[tuple[str, str]]:
     negative = [
         f.name for f in fields(r) if isinstance(getattr(r, f.name), (int, float)) and getattr(r, f.name) < 0
     ]
+    if r.seed > MOST_SEED:
+        found.append((f"seed is {r.seed}", f"write {MOST_SEED} or less"))
     found += [
         (f"{key} is {getattr(r, key)}", "it cannot be negative") for key in negative if key not in positive
     ]
@@ -275,11 +279,25 @@ def _of_shape(r: Recipe) -> list[tuple[str, str]]:
     found = []
     if r.hidden % r.head_count:
         found.append((f"width {r.hidden} is no multiple of {r.head_count} heads", "change width or heads"))
-    elif r.network == "decoder" and (r.hidden // r.head_count) % 2:
+    elif r.network in ("decoder", "encoder") and (r.hidden // r.head_count) % 2:
         found.append(
             (
                 f"a head of {r.hidden // r.head_count} is odd, rotary positions need pairs",
                 "change width or heads",
+            )
+        )
+    if not r.tied and r.network != "decoder":
+        found.append(
+            (
+                f"tied = false came with network {r.network}, whose input and output tokens share one matrix",
+                "take it out",
+            )
+        )
+    if r.objective == "contrastive" and r.context <= r.batch_tokens < 2 * r.context:
+        found.append(
+            (
+                "a step is one row, and objective contrastive tells a row apart from the others of its step",
+                f"write batch_tokens = {2 * r.context} or more",
             )
         )
     if r.batch_tokens < r.context:

@@ -129,9 +129,7 @@ def for_pretraining(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
         return torch.optim.AdamW([g for g in made if g["params"]], betas=(0.9, 0.95), eps=1e-8, fused=True)
     scale = (recipe.hidden / 768) ** -0.5 * (CONTINUED if recipe.start else 1.0)
     head = recipe.rate_head or HEAD_RATE * scale
-    embeddings = recipe.rate_embeddings or (
-        head if recipe.tied or recipe.network == "bert" else EMBEDDING_RATE * scale
-    )
+    embeddings = recipe.rate_embeddings or (head if recipe.tied else EMBEDDING_RATE * scale)
     rates = {"embeddings": embeddings, "head": head, "rest": head}
     made = [
         {"params": roles[role], "lr": rate, "rate": rate, "weight_decay": 0.0}

@@ -134,18 +134,22 @@ class Candidate:
     memory: float
 
 
+def fits(memory: float, m: Machine) -> bool:
+    """Whether so many bytes leave MARGIN of a rank's memory free."""
+    return memory <= m.memory_bytes * (1.0 - MARGIN)
+
+
 def search(s: Shape, ranks: int, batch_rows: int, m: Machine, optimiser: str = "adamw") -> list[Candidate]:
     """Layouts that fit with MARGIN to spare and that no other one beats in both time and memory, the fastest first.
 
     Of equally fast ones the simplest (fewest kinds of parallelism, no recomputing) stands first.
     """
-    room = m.memory_bytes * (1.0 - MARGIN)
     found = [
         Candidate(layout, step_time(s, layout, m), resident(s, layout, optimiser, m.device))
         for layout in layouts(s, ranks, batch_rows, m)
     ]
     found = sorted(
-        (c for c in found if c.memory <= room),
+        (c for c in found if fits(c.memory, m)),
         key=lambda c: (round(c.step.total, 6), _pieces(c.layout), c.memory),
     )
     front: list[Candidate] = []

@@ -21,7 +21,7 @@ from basewise.core.errors import InputError
 from basewise.core.files import Progress, lock, read_json, silent, write_json
 from basewise.core.hashing import digest_json, sha256_file
 from basewise.core.rundir import IDENTITY, RunDir
-from basewise.engine.corpus import FORMAT, MANIFEST, VERSION, Corpus, open_corpus
+from basewise.engine.corpus import FORMAT, MANIFEST, SPLITS, VERSION, Corpus, open_corpus
 from basewise.stats.scrub import Evaluation, Known
 from basewise.steps import corpus_tokens
 from basewise.steps.corpus_clean import BEGUN, clean_all, evaluations_of, read_unit, reader_of, units_of
@@ -43,9 +43,11 @@ def build(recipe: CorpusRecipe, to: Path | str, progress: Progress = silent) -> 
     identity = digest_json({"recipe": recipe.to_dict(), "files": _fingerprint(recipe)})
     _forget_failed(folder)
     with RunDir.open(folder, identity):
-        if (folder / MANIFEST).exists():
-            return open_corpus(folder)
         work = folder / "work"
+        if (folder / MANIFEST).exists():
+            # there where a build was killed between its last two lines
+            shutil.rmtree(work, ignore_errors=True)
+            return open_corpus(folder)
         begun = _begun(work)
         evaluations = evaluations_of(recipe.decontaminate)
         known = Known(np.concatenate([np.empty(0, np.uint64), *(e.grams for e in evaluations)]))
@@ -78,9 +80,9 @@ def build(recipe: CorpusRecipe, to: Path | str, progress: Progress = silent) -> 
 
 
 def _fingerprint(recipe: CorpusRecipe) -> list[Any]:
-    """Name, size and time of every file: a source that changed makes another corpus. Streams by name alone.
+    """Name, size and time of every file: a source that changed makes another corpus.
 
-    Evaluation sets are small, and a copy of one has another time: they go by their digest.
+    Streams go by name alone: what they gave is compared when a build goes on. Evaluation sets are small, and a copy of one has another time: they go by their digest.
     """
     out: list[Any] = []
     for source in recipe.sources:
@@ -137,10 +139,10 @@ def _check_enough(recipe: CorpusRecipe, work: Path, repeats: dict[str, np.ndarra
 
 def _account(source: Any, work: Path, shards: list[Json]) -> Json:
     """What the manifest says of one source: read, removed, scrubbed, kept, licences, origins."""
-    read: Counter[str] = Counter()
+    read: Counter[str] = Counter(documents=0, bytes=0)
     scrubbed: Counter[str] = Counter()
     removed: dict[str, Counter[str]] = {}
-    splits: dict[str, Json] = {}
+    splits: dict[str, Json] = {split: {"documents": 0, "bytes": 0} for split in SPLITS}
     licences: dict[str, Counter[str]] = {}
     origins: Counter[str] = Counter()
     for held in (True, False):
@@ -151,8 +153,7 @@ def _account(source: Any, work: Path, shards: list[Json]) -> Json:
             scrubbed.update(counts["scrubbed"])
             for why, what in (*counts["removed"].items(), *facts["removed"].items()):
                 removed.setdefault(why, Counter()).update(what)
-            for split in ("train", "validation"):
-                sums = splits.setdefault(split, {"documents": 0, "bytes": 0})
+            for split, sums in splits.items():
                 sums["documents"] += facts[split]["documents"]
                 sums["bytes"] += facts[split]["bytes"]
                 origins.update(facts[split]["origins"])

@@ -19,9 +19,10 @@ import numpy as np
 
 from basewise.core import registry
 from basewise.core.corpus_recipe import CorpusRecipe, Source, files_of
-from basewise.core.documents import Columns, Document, cut, plain
+from basewise.core.documents import Columns, Document, cut, ends_in, plain
 from basewise.core.errors import InputError, RunError
 from basewise.core.files import Progress, atomic_path, write_text
+from basewise.core.hashing import digest_texts
 from basewise.core.language import guess_language
 from basewise.core.personal import replaced
 from basewise.stats.minhash import FUNCTIONS, signatures
@@ -92,7 +93,7 @@ class Cleaner:
 
     def clean(self, documents: list[Document]) -> tuple[list[Document], np.ndarray, np.ndarray]:
         """(documents that stay, (n,) uint64 keys, (n, FUNCTIONS) uint32 signatures)."""
-        documents = [document._replace(text=text) for document in documents if (text := plain(document.text))]
+        documents = self._plain(documents)
         stay, keys, marks, at = [], [np.empty(0, np.uint64)], [np.empty((0, FUNCTIONS), np.uint32)], 0
         for block in blocks([document.text for document in documents]):
             verdicts = self.verdicts(block)
@@ -104,9 +105,11 @@ class Cleaner:
                 text = block.texts[i]
                 if not why and i in lines:
                     shorter = without(text, lines[i])
-                    why = "contaminated" if len(shorter) < len(text) / 2 else ""
-                    self.scrubbed["contaminated lines"] += len(set(lines[i]))
-                    text = self._scrub(shorter, personal_again=i in personal)
+                    if len(shorter) < len(text) / 2:
+                        why = "contaminated"
+                    else:
+                        self.scrubbed["contaminated lines"] += len(set(lines[i]))
+                        text = self._scrub(shorter, personal_again=i in personal)
                 elif not why and i in personal:
                     self.scrubbed.update(kind for kind, _, _ in personal[i])
                     text = replaced(text, personal[i])
@@ -119,6 +122,14 @@ class Cleaner:
             marks.append(signatures(block)[kept])
             at += len(block)
         return stay, np.concatenate(keys), np.concatenate(marks)
+
+    def _plain(self, documents: list[Document]) -> list[Document]:
+        """The documents with plain texts, but those of which nothing is left."""
+        made = [document._replace(text=plain(document.text)) for document in documents]
+        for before, after in zip(documents, made, strict=True):
+            if not after.text:
+                self.remove("empty", before.text)
+        return [document for document in made if document.text]
 
     def _scrub(self, text: str, personal_again: bool) -> str:
         """Personal data of a text whose places have moved."""
@@ -207,8 +218,7 @@ def clean_all(recipe: CorpusRecipe, work: Path, known: Known, progress: Progress
         if finished.exists() or (held and not source.held_out):
             continue
         documents = documents_of(source, held)
-        skipped = sum(c["read"]["documents"] for c in counts)
-        next(itertools.islice(documents, skipped, skipped), None)
+        _skip(documents, counts, source)
         cleaner = Cleaner(recipe, known)
         made = len(existing)
         for unit in _units(documents):
@@ -217,12 +227,29 @@ def clean_all(recipe: CorpusRecipe, work: Path, known: Known, progress: Progress
             write_unit(
                 unit_path(work, source.name, held, made),
                 cleaned,
-                {"read": read, **cleaner.take_counts()},
+                {"read": read, "came": _digest(unit), **cleaner.take_counts()},
             )
             made += 1
             done += read["bytes"]
             progress(done >> 10, max(total, done) >> 10 if total else 0, "cleaning, KiB")
         write_text(finished, f"{made}\n")
+
+
+def _digest(documents: list[Document]) -> str:
+    """Of the texts as they came."""
+    return digest_texts([document.text for document in documents])
+
+
+def _skip(documents: Iterator[Document], counts: list[Json], source: Source) -> None:
+    """Pass over what the finished units were made of. RunError where something else comes now: a stream has no time and no size."""
+    for each in counts:
+        came = _digest(list(itertools.islice(documents, each["read"]["documents"])))
+        # units of earlier versions do not say it
+        if each.get("came", came) != came:
+            raise RunError(
+                f"the source {source.name} gives other texts than when this build began",
+                "give another --to, or delete the folder and begin anew",
+            )
 
 
 def _unbroken(work: Path, source: str, held: bool, finished: Path) -> list[Path]:
@@ -270,7 +297,7 @@ def evaluations_of(places: tuple[str, ...]) -> list[Evaluation]:
     for file in files_of(places, reader_of):
         path = Path(file)
         name = f"{path.parent.name}/{path.name}"
-        items = _text_columns(file) if file.lower().endswith((".parquet", ".pq")) else None
+        items = _text_columns(file) if ends_in(file, (".parquet", ".pq"), packed=False) else None
         if items is None:
             items = [d.text for d in reader_of(file).read(file, Columns())]
         if not items:

@@ -23,6 +23,7 @@ from basewise.stats.plan_time import (
     Seen,
     checkpoint_interval,
     compute_bound_tokens,
+    fits,
     past_error,
     search,
     smallest,
@@ -30,7 +31,7 @@ from basewise.stats.plan_time import (
     work,
 )
 from basewise.stats.regime import thresholds_passed
-from basewise.steps.plan_hardware import read_hardware, read_journal, remember
+from basewise.steps.plan_hardware import HERE, read_hardware, read_journal, remember
 from basewise.steps.pretrain_start import with_sizes_of_start
 
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "": 1.0}
@@ -43,6 +44,8 @@ LAYERS = range(2, 161)
 NEAR_ENOUGH = 0.1
 """A planned size may differ by this share from the one asked for without a word."""
 MOST_QUANTITY = 1e18
+MOST_DOUBLINGS = 12
+"""Of the ranks asked for, in the search for a number that is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +140,7 @@ def plan(wanted: Wanted, hardware: str = "here:1", base_flop: float | None = Non
         flop=flop,
         thresholds=tuple(thresholds_passed(flop, base_flop)),
         checkpoint=checkpoint_interval(shape, ranks, machine),
-        error=past_error([s for s in read_journal() if s.predicted > 0])
-        if machine.name == "this machine"
-        else None,
+        error=past_error([s for s in read_journal() if s.predicted > 0]) if machine.name == HERE else None,
         notes=tuple(notes),
     )
 
@@ -164,12 +165,23 @@ def _why_not(wanted: Wanted, machine: Machine, ranks: int) -> tuple[str, str]:
             f"a batch of {wanted.rows} rows cannot be divided among {ranks} ranks",
             f"use a batch of {rows * wanted.shape.context} tokens, or other ranks",
         )
-    need = least.memory / 1e9
-    times = math.ceil(least.memory / (machine.memory_bytes * 0.9))
+    need, more = least.memory / 1e9, _enough_ranks(wanted, machine, ranks)
     return (
         f"{parameters(wanted.shape) / 1e9:.2f} B parameters need at least {need:.1f} GB a rank on {ranks} ranks of {machine.memory_bytes / 1e9:.0f} GB",
-        f"use about {ranks * times} ranks, or a smaller size",
+        f"use {more} ranks, or a smaller size"
+        if more
+        else "use a smaller size, or hardware with more memory",
     )
+
+
+def _enough_ranks(wanted: Wanted, machine: Machine, ranks: int) -> int:
+    """Ranks, doubled until a layout fits; 0 where none does. More ranks on this machine would share the same memory."""
+    for more in () if machine.name == HERE else (ranks << k for k in range(1, MOST_DOUBLINGS + 1)):
+        rows = math.ceil(wanted.rows / more) * more
+        found = smallest(wanted.shape, more, rows, machine, wanted.optimiser)
+        if found and fits(found.memory, machine):
+            return more
+    return 0
 
 
 # ---------------------------------------------------------------- what is wanted
@@ -218,7 +230,7 @@ def shape_of(recipe: Recipe, vocabulary: int) -> Shape:
         inner=gated if kind in ("qwen3", "modernbert") else 4 * d,
         vocabulary=-(-vocabulary // 64) * 64,
         context=recipe.context,
-        tied=recipe.tied or kind != "qwen3",
+        tied=recipe.tied,
         causal=recipe.causal,
         output_share=recipe.output_share,
     )

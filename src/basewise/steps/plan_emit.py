@@ -93,8 +93,10 @@ def _skypilot(p: Planned, nodes: int, per_node: int) -> str:
             f"  {_command(p)}",
         )
     )
+    # the name is quoted: YAML reads some as numbers, or as true and false
     return (
-        f"{_head(p)}name: {p.wanted.name}\nworkdir: .\nnum_nodes: {nodes}\nresources:\n{wants}  use_spot: false\n"
+        f'{_head(p)}name: "{p.wanted.name}"\n'
+        f"workdir: .\nnum_nodes: {nodes}\nresources:\n{wants}  use_spot: false\n"
         f"setup: |\n  pip install .\nrun: |\n{command}"
     )
 

@@ -23,7 +23,7 @@ NUMBERS = ("memory_gb", "peak_tflops", "memory_gb_per_second", "near_gb_per_seco
 WORDS = ("title", "source", "price_source")
 CORE_WATTS, CORE_RATE, GLOO_RATE = 15.0, 8e9, 1e9
 """Of one processor core: power at full load, bytes a second from memory, bytes a second between two local ranks."""
-HERE_SHARE = 0.3
+HERE, HERE_SHARE = "this machine", 0.3
 MOST_REMEMBERED = 50
 
 
@@ -99,7 +99,7 @@ def here(ranks: int) -> Machine:
     m = machine()
     cuda = m.device == "cuda"
     plain = Machine(
-        name="this machine",
+        name=HERE,
         device=m.device,
         memory_bytes=m.memory_bytes / ranks,
         peak_flop=max(m.bf16_peak, m.fp32_peak) / (1 if cuda else ranks),

@@ -9,7 +9,6 @@ optimiser, feed and plan, of which the model may be wrapped before `engine.loop.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -367,13 +366,11 @@ def _finish(
     scores: dict[str, Any],
 ) -> Pretrained:
     """Bases, cards and worth of a network that has been trained; the result is written last, by the first rank alone."""
-    from basewise.steps.pretrain_base import check_finite, last_loss, save_bases
+    from basewise.steps.pretrain_base import check_finite, last_losses, save_bases
     from basewise.steps.pretrain_watch import METRICS
     from basewise.steps.pretrain_worth import worth_of
 
     tokens = outcome.steps * recipe.rows * recipe.context
-    # a session that found all steps done has seen no loss itself
-    loss = outcome.loss if watch.verdict or math.isfinite(outcome.loss) else last_loss(folder / METRICS)
     result = Pretrained(
         folder=str(folder),
         name=recipe.name,
@@ -382,12 +379,14 @@ def _finish(
         parameters=sum(p.numel() for p in made.model.parameters()),
         seconds=outcome.seconds,
         flop=made.flop_per_token * tokens,
-        loss=loss,
+        loss=outcome.loss,
         scores=scores,
         bases={},
     )
     if not watch.ranks.first:
         return result
+    # the outcome is of this session alone
+    result = replace(result, loss=last_losses(folder / METRICS, outcome.loss))
     check_finite(result, made.model, watch.verdict, folder)
     bases = save_bases(result, recipe, corpus, made.model, folder)
     result = replace(result, bases={name: str(path) for name, path in bases.items()})

@@ -48,10 +48,12 @@ def check_finite(result: Any, network: Any, verdict: str, folder: Path) -> None:
     )
 
 
-def last_loss(metrics: Path) -> float:
-    """The loss of the last step that was written down; nan where there is none."""
+def last_losses(metrics: Path, otherwise: float) -> float:
+    """The mean loss of the last tenth of the steps that were learned from and written down; `otherwise` where there is none."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    return next((line["loss"] for line in reversed(lines) if line.get("loss") is not None), math.nan)
+    losses = [line["loss"] for line in lines if line["verdict"] == "take"]
+    last = losses[-max(1, len(losses) // 10) :]
+    return sum(last) / len(last) if last else otherwise
 
 
 def _numbers(value: Any) -> list[float]:

@@ -1,21 +1,20 @@
-"""JSON lines, plain or packed with gzip or zstd: one object a line, its text under `text`."""
+"""JSON lines, plain or packed with gzip, zstd or bzip2: one object a line, its text under `text`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from basewise.core import rowfiles
-from basewise.core.documents import Columns, Document, packing, text_of
+from basewise.core.documents import Columns, Document, ends_in, packing, plain_size, text_of
 from basewise.core.errors import TableError
 
 ENDINGS = (".jsonl", ".ndjson", ".json")
 
 
 def takes(place: str) -> bool:
-    """Files that end in .jsonl, .ndjson or .json, also with .gz or .zst after it."""
-    return place.lower().removesuffix(".gz").removesuffix(".zst").endswith(ENDINGS)
+    """Files that end in .jsonl, .ndjson or .json, also with .gz, .zst or .bz2 after it."""
+    return ends_in(place, ENDINGS)
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:
@@ -63,4 +62,4 @@ def _lines(stream: object, place: str) -> Iterator[bytes]:
 
 def size(place: str, text: str) -> int:
     """Bytes of the file; 0 when it is packed."""
-    return 0 if place.lower().endswith((".gz", ".zst")) else Path(place).stat().st_size
+    return plain_size(place)

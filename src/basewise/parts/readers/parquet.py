@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from basewise.core.documents import Columns, Document, text_of
+from basewise.core.documents import Columns, Document, ends_in, text_of
 from basewise.core.errors import TableError
 
 AT_ONCE = 256
@@ -12,7 +12,7 @@ AT_ONCE = 256
 
 def takes(place: str) -> bool:
     """Files that end in .parquet."""
-    return place.lower().endswith((".parquet", ".pq"))
+    return ends_in(place, (".parquet", ".pq"), packed=False)
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:

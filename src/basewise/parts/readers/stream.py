@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from basewise.core.documents import Columns, Document, text_of
+from basewise.core.documents import STREAM, Columns, Document, text_of
 from basewise.core.errors import MissingExtra, TableError
-
-PREFIX = "datasets:"
 
 
 def takes(place: str) -> bool:
     """Places that begin with datasets: ."""
-    return place.startswith(PREFIX)
+    return place.startswith(STREAM)
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:
@@ -21,7 +19,7 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
         import datasets
     except ImportError:
         raise MissingExtra.of("datasets", "corpus") from None
-    name, _, split = place.removeprefix(PREFIX).partition("@")
+    name, _, split = place.removeprefix(STREAM).partition("@")
     builder, _, files = name.partition("=")
     given = {"data_files": files} if files else {}
     try:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from pathlib import Path
 
-from basewise.core.documents import LONGEST, Columns, Document, cut, packing
+from basewise.core.documents import LONGEST, Columns, Document, cut, ends_in, packing, plain_size
 from basewise.core.errors import TableError
 
 
 def takes(place: str) -> bool:
-    """Files that end in .txt, .text or .md, also with .gz or .zst after it."""
-    return place.lower().removesuffix(".gz").removesuffix(".zst").endswith((".txt", ".text", ".md", ".rst"))
+    """Files that end in .txt, .text or .md, also with .gz, .zst or .bz2 after it."""
+    return ends_in(place, (".txt", ".text", ".md", ".rst"))
 
 
 def read(place: str, columns: Columns) -> Iterator[Document]:
@@ -39,4 +38,4 @@ def read(place: str, columns: Columns) -> Iterator[Document]:
 
 def size(place: str, text: str) -> int:
     """Bytes of the file; 0 when it is packed."""
-    return 0 if place.lower().endswith((".gz", ".zst")) else Path(place).stat().st_size
+    return plain_size(place)
