@@ -50,6 +50,8 @@ def explain_os_error(error: OSError, path: Path) -> RunError:
 def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes its place with `mode`, on any failure nothing is left."""
     path = Path(path)
+    if path.is_dir():  # seen before the work is done, not after it
+        raise RunError(f"cannot write {path}: it is a folder", "name a file to write")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
