@@ -17,6 +17,7 @@ from basewise.core.budget import Cost
 from basewise.core.files import read_json, write_json
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
+from basewise.engine.averaging import averaged
 from basewise.engine.finetune import Recipe, estimate_finetune, finetune
 
 REQUIRES: frozenset[str] = frozenset({TRAIN})
@@ -52,7 +53,7 @@ class Scratch:
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     """Steps times tokens; three times a forward pass each."""
     assert card is not None
-    return estimate_finetune(examples, card, machine, RECIPE)
+    return estimate_finetune(examples, averaged(card), machine, RECIPE)
 
 
 def fit(examples: Examples, base: Base | None, context: Context) -> Scratch:
@@ -61,7 +62,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Scratch:
 
     assert base is not None
     examples = examples.take(examples.labels >= 0)
-    network = new_classifier(base, examples.classes, context.seed, scratch=True)
+    network = new_classifier(base, examples.classes, context.seed, scratch=True, average=True)
     choices = finetune(network, examples, RECIPE, context)
     return Scratch(examples.classes, network, base, choices)
 
