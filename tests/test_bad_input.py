@@ -204,6 +204,13 @@ def test_answers_are_whole_or_absent(tmp_path: Path, run: Path, monkeypatch: pyt
     nothing_left(tmp_path, table)
 
 
+def test_a_folder_is_no_file_to_write(tmp_path: Path, run: Path) -> None:
+    table, folder = tiny.write_csv(tmp_path / "new.csv", tiny.rows(20, seed=1)), tmp_path / "out.csv"
+    folder.mkdir()
+    tiny.refused(tiny.command("predict", run, table, "--to", folder), "is a folder", "name a file")
+    nothing_left(tmp_path, table, folder)
+
+
 def test_ten_megabytes_in_one_cell(tmp_path: Path, run: Path) -> None:
     rows = [*tiny.rows(3, seed=2), {"text": "invoice " * 1_300_000, "queue": "billing", "channel": "web"}]
     table = tiny.write_csv(tmp_path / "new.csv", rows)

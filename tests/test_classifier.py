@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,24 @@ def test_a_base_and_a_method_without_a_race(tmp_path: Path, monkeypatch: pytest.
     assert fitted.decision_ is None
 
 
+def test_a_fitted_one_is_copied_and_sent_to_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.quick(monkeypatch)
+    base = tiny.base_folder(tmp_path / "tiny-bert")
+    for method in ("probe", "lora"):
+        fitted = bw.Classifier(base=str(base), method=method).fit(TEXTS, LABELS)
+        again = pickle.loads(pickle.dumps(fitted))
+        np.testing.assert_allclose(again.predict_proba(TEXTS), fitted.predict_proba(TEXTS), rtol=0, atol=1e-6)
+        assert list(again.classes_) == list(fitted.classes_) and again.get_params() == fitted.get_params()
+        assert copy.deepcopy(again).score(TEXTS, LABELS) == fitted.score(TEXTS, LABELS)
+
+
+def test_a_base_that_cannot_do_what_the_method_needs() -> None:
+    with pytest.raises(InputError, match="lora needs a base that can train; wordllama-256 can embed"):
+        bw.Classifier(base="wordllama-256", method="lora").fit(TEXTS, LABELS)
+
+
 def test_a_race_when_anything_is_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.quick(monkeypatch)
     fitted = bw.Classifier(base="auto", method="words", budget="20s").fit(TEXTS, LABELS)
@@ -113,8 +133,8 @@ def test_a_race_when_anything_is_auto(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("texts", "labels"),
-    [("one text", ["a"]), (TEXTS, LABELS[:5]), (TEXTS, ["a"] * 60), ([], [])],
-    ids=["one text", "too few labels", "one class", "nothing"],
+    [("one text", ["a"]), ([None, *TEXTS[1:]], LABELS), (TEXTS, LABELS[:5]), (TEXTS, ["a"] * 60), ([], [])],
+    ids=["one text", "no text", "too few labels", "one class", "nothing"],
 )
 def test_what_it_refuses(classifier: bw.Classifier, texts: list[str], labels: list[str]) -> None:
     with pytest.raises((InputError, ValueError)) as caught:

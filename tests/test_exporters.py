@@ -289,6 +289,18 @@ def test_mlflow_answers_for_two_columns_of_text(tmp_path: Path, monkeypatch: pyt
     assert np.abs(answered[[f"p_{c}" for c in bw.load(made).classes]].to_numpy() - wanted).max() < 1e-12
 
 
+def test_mlflow_model_takes_texts_and_dicts_as_well_as_a_table() -> None:
+    import pandas as pd
+
+    from basewise.steps.mlflow_model import ReleaseModel
+
+    predictor = bw.load(released.released())
+    model, column = ReleaseModel(predictor), predictor.inputs[0]
+    table = model.predict(pd.DataFrame({column: TEXTS}))
+    for same in (TEXTS, np.array(TEXTS), [{column: text} for text in TEXTS], {column: TEXTS}):
+        assert model.predict(same).equals(table)
+
+
 def test_what_cannot_be_exported_says_what_can(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot carry the method words"):
         export(released.released(), "onnx", tmp_path / "o")

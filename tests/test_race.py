@@ -139,6 +139,9 @@ def test_an_arm_that_was_asked_for_is_run_to_its_end(make: Any) -> None:
     assert said.endswith("] in cross-validation on 200 rows; these rows speak for good.")
     with pytest.raises(BudgetError, match=r"other was not scored in full \(it was left out\)"):
         saving(stand(race.trials()), "other", race.trials(), ["it was left out"], False)
+    notes: list[str] = []
+    left = saving(stand(race.trials()), "other", race.trials(), notes, True)
+    assert notes == [f"other was asked for and is not done; what was saved is {left.chosen.name}."]
 
 
 def test_the_sentence_quotes_the_score_of_the_arm_it_names(make: Any) -> None:

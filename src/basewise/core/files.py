@@ -53,6 +53,8 @@ def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
     What a link points to is written, not the link; a device or a pipe is written into, since a file must not take its place.
     """
     path = Path(path)
+    if path.is_dir():  # seen before the work is done, not after it
+        raise RunError(f"cannot write {path}: it is a folder", "name a file to write")
     temporary: Path | None = None
     try:
         if path.exists() and not path.is_file() and not path.is_dir():

@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from basewise.core.base import Card
+from basewise.core.errors import InputError
 from basewise.core.files import Progress, silent
 
 
@@ -107,3 +108,13 @@ class Writes(Protocol):
 def compatible(requires: frozenset[str], card: Card | None) -> bool:
     """Whether a method can use a base: set inclusion; a method without requirements takes no base."""
     return card is None if not requires else card is not None and requires <= card.provides
+
+
+def check_compatible(method: str, requires: frozenset[str], card: Card) -> None:
+    """InputError for a base (its card) that does not provide what a method (its key) requires."""
+    if not compatible(requires, card):
+        raise InputError(
+            f"the method {method} needs a base that can {', '.join(sorted(requires))}; "
+            f"{card.key} can {', '.join(sorted(card.provides))}",
+            "list the bases with: basewise bases list",
+        )

@@ -20,6 +20,7 @@ from basewise.core.errors import BasewiseError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import seed_from
 from basewise.engine.attention import train_attention
+from basewise.engine.averaging import add_average
 from basewise.engine.batches import CPU_TOKENS, batches
 from basewise.engine.heads import softmax
 from basewise.engine.loop import padded, seeded
@@ -116,8 +117,13 @@ def _watching(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def new_classifier(base: Base, classes: Sequence[str], seed: int, scratch: bool = False) -> Classifier:
-    """The base with a fresh head; with `scratch` (or a random base) all weights are random, from the seed alone."""
+def new_classifier(
+    base: Base, classes: Sequence[str], seed: int, scratch: bool = False, average: bool = False
+) -> Classifier:
+    """The base with a fresh head; with `scratch` (or a random base) all weights are random, from the seed alone.
+
+    `average`: with a last layer that averages the tokens, where the network is of BERT's shape.
+    """
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils import logging
 
@@ -148,6 +154,8 @@ def new_classifier(base: Base, classes: Sequence[str], seed: int, scratch: bool 
                     base.folder, config=config, dtype=torch.float32, output_loading_info=True
                 )
                 fresh = {name.rpartition(".")[0] for name in found["missing_keys"]}
+            if average:
+                add_average(model)
     finally:
         logging.set_verbosity(before)
         if bar:

@@ -12,7 +12,7 @@ from typing import Any
 
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError
-from basewise.core.method import compatible
+from basewise.core.method import check_compatible
 from basewise.core.registry import part
 from basewise.steps import bases as base_steps
 from basewise.steps.choose import ChooseOptions, choose
@@ -50,12 +50,7 @@ def adapt(
         )
     if base is None:
         raise InputError(f"the method {method} needs a base", "name one with --base")
-    card = base_steps.find(base)
-    if not compatible(requires, card):
-        raise InputError(
-            f"the method {method} needs a base that can {', '.join(sorted(requires))}; {base} can {', '.join(sorted(card.provides))}",
-            "list the bases with: basewise bases list",
-        )
+    check_compatible(method, requires, base_steps.find(base))
     return choose(
         source,
         target=target,

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from basewise.core.cells import whole
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError
+from basewise.core.method import check_compatible
 from basewise.core.task import Examples, Task
 from basewise.steps.measures import check_metric
 
@@ -71,11 +72,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def _fit_one(self, rows: Examples) -> None:
         """No race: one base, one method, all rows."""
         from basewise.core.registry import part
-        from basewise.steps.bases import pull
+        from basewise.steps.bases import find, pull
         from basewise.steps.jobs import Arm, Job, fit
         from basewise.steps.predict import cache_folder
 
-        base = pull(self.base) if part("methods", self.method).REQUIRES else None
+        requires = part("methods", self.method).REQUIRES
+        base = None
+        if requires:
+            check_compatible(self.method, requires, find(self.base))
+            base = pull(self.base)
         job = Job(
             arm=Arm(method=self.method, base=base),
             train=rows,
@@ -85,6 +90,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         )
         self.fitted_, _ = fit(job)
         self.decision_: Decision | None = None
+        self._made = (self.method, base)
 
     def _choose(self, rows: Examples) -> None:
         from basewise.steps.choose import ChooseOptions, choose
@@ -106,7 +112,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 seed=self.seed,
                 options=ChooseOptions(curves=False, metric=self.metric),
             )
-            self.fitted_ = load(Path(folder) / "run").fitted
+            predictor = load(Path(folder) / "run")
+        self.fitted_ = predictor.fitted
+        self._made = (predictor.record["method"], predictor.base)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, C) probabilities in the order of `classes_`."""
@@ -117,6 +125,34 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """(n,) labels, as they were given to `fit`."""
         best = self.predict_proba(X).argmax(1)
         return self.classes_[best]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or another process gets: settings, and what was learned as the bytes of a saved predictor."""
+        from basewise.steps.predict import save_predictor
+
+        state = dict(super().__getstate__())
+        if (fitted := state.pop("fitted_", None)) is None:
+            return state
+        method, base = state["_made"]
+        with tempfile.TemporaryDirectory(prefix="basewise-") as name:
+            folder = Path(name) / "predictor"
+            save_predictor(folder, fitted, method=method, base=base, inputs=("text",), threshold=None)
+            files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        return {**state, "_files": files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The inverse; the base is found by its digest and the golden answers are checked, as for any saved predictor."""
+        from basewise.steps.predict import load
+
+        files = state.pop("_files", None)
+        super().__setstate__(state)
+        if files is not None:
+            with tempfile.TemporaryDirectory(prefix="basewise-") as folder:
+                for name, content in files.items():
+                    path = Path(folder) / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+                self.fitted_ = load(folder).fitted
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -145,7 +181,6 @@ def as_texts(X: Any) -> tuple[str, ...]:
     values: Sequence[Any] = getattr(X, given)() if given else list(X)
     if not values:
         raise InputError("no rows came", "give at least one text")
-    bad = next((v for v in values if not isinstance(v, str)), None)
-    if bad is not None:
-        raise InputError(f"a {type(bad).__name__} came where a text was expected", "give strings")
+    if other := [v for v in values if not isinstance(v, str)]:
+        raise InputError(f"a {type(other[0]).__name__} came where a text was expected", "give strings")
     return tuple(map(whole, values))

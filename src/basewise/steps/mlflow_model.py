@@ -17,16 +17,17 @@ class ReleaseModel:
     predictor: Predictor
 
     def predict(self, model_input: Any, params: Any = None) -> Any:
-        """model_input: a pandas table with the input columns, or with texts joined from them in one column "joined"; params is
-        MLflow's and not used."""
+        """model_input: a pandas table with the input columns, or with texts joined from them in one column "joined", or what else
+        `Predictor.predict_proba` takes; params is MLflow's and not used."""
         import pandas as pd
 
         classes = list(self.predictor.classes)
-        whole = len(self.predictor.inputs) > 1 and list(model_input.columns) == [JOINED]
-        if whole:
+        columns = list(getattr(model_input, "columns", ()))
+        if len(self.predictor.inputs) > 1 and columns == [JOINED]:
             probabilities = self.predictor.probabilities(model_input[JOINED].tolist())
         else:
-            probabilities = self.predictor.predict_proba(model_input.to_dict("records"))
+            rows = model_input.to_dict("records") if columns else model_input
+            probabilities = self.predictor.predict_proba(rows)
         top = probabilities.argmax(1)
         sure = probabilities.max(1)
         out = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])

@@ -146,6 +146,8 @@ def saving(
         if any(t.method == method and t.status == "failed" for t in trials):
             raise RunError(f"{method} failed ({why})", "mend that, or take another base or method")
         raise BudgetError(f"{method} was not scored in full ({why})", "give a larger budget or another base")
+    if asked is None:
+        notes.append(f"{method} was asked for and is not done; what was saved is {standing.chosen.name}.")
     if asked is None or asked is standing.chosen:
         return standing
     return replace(standing, chosen=asked, advised=standing.chosen.name)

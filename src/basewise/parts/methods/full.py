@@ -1,7 +1,8 @@
 """Fine-tunes all weights after solving the head exactly; what it saves opens in plain transformers.
 
 Probe first, then everything (LP-FT, Kumar et al. 2022), rates decaying by layer, AdamW, a tenth of warm-up, linear
-decay, light label smoothing instead of a temperature, because no row is held out.
+decay, light label smoothing instead of a temperature, because no row is held out. A base of BERT's shape gets a last layer
+that averages its tokens (engine/averaging.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from basewise.core.base import TRAIN, Base, Card
 from basewise.core.budget import Cost
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
+from basewise.engine.averaging import averaged
 from basewise.engine.finetune import FineTuned, Recipe, estimate_finetune, finetune
 
 REQUIRES: frozenset[str] = frozenset({TRAIN})
@@ -23,7 +25,7 @@ RECIPE = Recipe(rate=1e-4)
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     """Steps times tokens; three times a forward pass each."""
     assert card is not None
-    return estimate_finetune(examples, card, machine, RECIPE)
+    return estimate_finetune(examples, averaged(card), machine, RECIPE)
 
 
 def fit(examples: Examples, base: Base | None, context: Context) -> FineTuned:
@@ -32,7 +34,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> FineTuned:
 
     assert base is not None
     examples = examples.take(examples.labels >= 0)
-    network = new_classifier(base, examples.classes, context.seed)
+    network = new_classifier(base, examples.classes, context.seed, average=True)
     choices = finetune(network, examples, RECIPE, context)
     return FineTuned(RECORD, examples.classes, network, base, choices)
 

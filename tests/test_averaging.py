@@ -1,0 +1,82 @@
+"""The layer that averages: what a stock classifier reads is the mean of all tokens, and stays one in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+import tiny
+from basewise.core.method import Context
+from basewise.core.registry import part
+from basewise.core.task import Examples
+from basewise.engine.averaging import add_average
+
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+IDS = torch.arange(5, 17).reshape(2, 6)
+MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
+
+
+def network(kind: str) -> Any:
+    torch.manual_seed(0)
+    if kind == "bert":
+        return BertForSequenceClassification(BertConfig(num_labels=3, **SIZES)).eval()
+    return RobertaForSequenceClassification(
+        RobertaConfig(num_labels=3, max_position_embeddings=40, **SIZES)
+    ).eval()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_the_state_that_a_classifier_reads_is_the_mean(kind: str, tmp_path: Path) -> None:
+    model = network(kind)
+    with torch.inference_mode():
+        before = model.base_model(input_ids=IDS, attention_mask=MASK).last_hidden_state
+    assert add_average(model)
+    with torch.inference_mode():
+        after = model.base_model(input_ids=IDS, attention_mask=MASK).last_hidden_state[:, 0]
+    means = (before * MASK[..., None]).sum(1) / MASK.sum(1, keepdim=True)
+    assert torch.cosine_similarity(after, means - means.mean(1, keepdim=True)).min() > 0.98
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    with torch.inference_mode():
+        assert torch.equal(again(IDS, MASK).logits, model(IDS, MASK).logits)
+
+
+def test_another_shape_is_left_alone() -> None:
+    model = DistilBertForSequenceClassification(DistilBertConfig(vocab_size=50, dim=32, n_layers=2, n_heads=2, hidden_dim=64))  # fmt: skip
+    before = len(model.state_dict())
+    assert not add_average(model) and len(model.state_dict()) == before
+
+
+def test_training_leaves_it_a_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.quick(monkeypatch)
+    source = part("sources", "folder")
+    base = source.load(source.card_of(tiny.base_folder(tmp_path / "base")), None)
+    rows, order = tiny.rows(12), np.arange(12)
+    texts = tuple(row["text"] for row in rows)
+    fitted = part("methods", "full").fit(
+        Examples(texts, order % 3, order, order, tuple(tiny.TOPICS)), base, Context()
+    )
+    blocks = fitted.network.model.base_model.encoder.layer
+    attends = blocks[-1].attention.self
+    assert len(blocks) == base.card.layers + 1 == fitted.network.model.config.num_hidden_layers
+    assert not attends.query.weight.any() and not attends.key.weight.any()
+    moved = attends.value.weight - torch.eye(len(attends.value.weight))
+    assert moved.abs().max() > 0
