@@ -122,7 +122,7 @@ def new_classifier(
 ) -> Classifier:
     """The base with a fresh head; with `scratch` (or a random base) all weights are random, from the seed alone.
 
-    `average`: with a last layer that averages the tokens, where the network is of BERT's shape.
+    `average`: pretrained weights of BERT's shape get a last layer that averages the tokens.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils import logging
@@ -154,8 +154,8 @@ def new_classifier(
                     base.folder, config=config, dtype=torch.float32, output_loading_info=True
                 )
                 fresh = {name.rpartition(".")[0] for name in found["missing_keys"]}
-            if average:
-                add_average(model)
+                if average:
+                    add_average(model)
     finally:
         logging.set_verbosity(before)
         if bar:
