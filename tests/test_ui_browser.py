@@ -286,6 +286,21 @@ def test_long_names_fit_a_phone(browser: Any, furnished: World) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_rows_are_read_on_a_phone_without_moving_them(browser: Any, furnished: World) -> None:
+    """Tables of texts have the whole width, and a hint stands below its field and not in it."""
+    beyond = "[...document.querySelectorAll('.texts td, .texts select')].filter(e => e.getBoundingClientRect().right > innerWidth).length"
+    over = """[...document.querySelectorAll('small[id^=hint-]')].filter(e => { const field = document.querySelector(`[aria-describedby="${e.id}"]`);
+        return field.getBoundingClientRect().bottom > e.getBoundingClientRect().top }).map(e => e.id)"""
+    with window(browser, furnished, "phone") as page:
+        for path in ("/runs/kept", "/runs/kept/rows", "/runs/kept/relabel"):
+            page.goto(furnished.origin + path)
+            assert page.locator(".texts td").count() and not page.evaluate(beyond), path
+        for path in ("/releases", f"/new/{furnished.key}"):
+            page.goto(furnished.origin + path)
+            page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+            assert page.locator("small[id^=hint-]").count() and not page.evaluate(over), path
+
+
 def test_bases_are_searched(browser: Any, furnished: World) -> None:
     with window(browser, furnished) as page:
         page.goto(f"{furnished.origin}/bases")

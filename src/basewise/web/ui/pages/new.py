@@ -130,7 +130,7 @@ def _page(
     ]
     text = "“fail” makes a score untrue, “warn” makes it weaker or needs a person, “info” is for knowing."
     found_table = (
-        how(text) + table(("", "check", "found", "advice"), findings)
+        f'{how(text)}<div class="findings">{table(("", "check", "found", "advice"), findings)}</div>'
         if findings
         else "<p>Nothing was found.</p>"
     )

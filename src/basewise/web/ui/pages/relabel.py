@@ -62,7 +62,7 @@ def show(name: str, root: Root) -> HTMLResponse:
     )
     body = (
         f'{back}{how(text)}<form method="post" action="{href("runs", name, "relabel")}" data-busy="Writing the new table…">'
-        f"{table(('row', 'text', 'label', 'suggested', 'margin', 'becomes'), rows)}"
+        f'<div class="texts choices">{table(("row", "text", "label", "suggested", "margin", "becomes"), rows)}</div>'
         '<div class="row"><button class="main">Make a new table of it</button>'
         '<button type="button" data-take-all hidden>Take all suggestions</button></div></form>'
     )
