@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import json
 import os
@@ -52,3 +53,63 @@ def test_a_second_press_on_stop_does_not_throw_the_best_so_far_away(
     monkeypatch.setattr(jobs, "start", lambda root, name, words, about: sent.append(str(about)))
     assert client.post("/runs/queue/resume").status_code == 303
     assert "stopping" not in sent[-1] and "table" in sent[-1]
+
+
+# ------------------------------------------------------------------ the gate
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A folder of runs with one that has a predictor, as far as the pages look."""
+    predictor = tmp_path / "runs" / "queue" / "predictor"
+    predictor.mkdir(parents=True)
+    (predictor / "predictor.json").write_text("{}")
+    (predictor.parent / "decision.json").write_text("{}")
+    return tmp_path / "runs"
+
+
+def said_no(root: Path, *, gate: bool) -> None:
+    """A job `release.queue-1` that the gate refused."""
+    folder = root / jobs.FOLDER / "release.queue-1"
+    folder.mkdir(parents=True)
+    sent = "run=queue&name=queue-1&by=R.+Roe&data_licence=own&override=slices%3Dread+%22it%22"
+    about = {"release": "queue-1", "run": "queue", "sent": sent}
+    value = {"format": 1, "kind": "release", "words": ["release"], "about": about, "pid": 1, "started": time.time()}  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(value))
+    (folder / "exit.txt").write_text("2")
+    (folder / "err.txt").write_text(
+        "error: not released, 1 of 2 checks failed: groups: <i>they</i> flip; ask\n"
+    )
+    checks = [
+        {"check": "groups", "verdict": "fail", "sentence": "<i>they</i> flip", "advice": "ask", "override": None},
+        {"check": "weights", "verdict": "pass", "sentence": "sound", "advice": "", "override": None},
+    ]  # fmt: skip
+    when = dt.datetime.fromtimestamp(time.time() if gate else 0, dt.UTC).isoformat("T", "seconds")
+    (root / "queue" / "gate.json").write_text(json.dumps({"when": when, "checks": checks}))
+
+
+def test_a_refused_release_shows_each_check_and_is_tried_again(finished: Path) -> None:
+    said_no(finished, gate=True)
+    text = ui_world.client(finished).get("/releases/queue-1").text
+    assert "Not released, 1 of 2 checks failed.</p>" in text, "the alert is short: the table has the rest"
+    assert '<span class="badge fail">fail</span>' in text and "&lt;i&gt;they&lt;/i&gt; flip" in text
+    for value in ('value="queue-1"', 'value="R. Roe"', 'value="slices=read &quot;it&quot;"'):
+        assert value in text, "what was sent stands in the form again"
+    assert 'placeholder="groups=reason"' in text
+
+
+def test_what_an_earlier_gate_found_is_not_shown_as_this_ones(finished: Path) -> None:
+    said_no(finished, gate=False)
+    text = ui_world.client(finished).get("/releases/queue-1").text
+    assert "badge fail" not in text and "flip; ask" in text
+
+
+def test_a_form_for_a_release_keeps_what_was_sent(finished: Path) -> None:
+    (finished.parent / "releases" / "queue-1").mkdir(parents=True)
+    client = ui_world.client(finished)
+    assert 'value="queue-2"' in client.get("/releases").text, "the name that is offered is free"
+    sent = {"run": "queue", "name": "queue-1", "by": "R. Roe", "override": "scope=known"}
+    for change, status in (({}, 409), ({"name": "a b"}, 400), ({"weights": "--help", "name": "x"}, 404)):
+        answer = client.post("/releases", data={**sent, **change})
+        assert answer.status_code == status and 'role="alert"' in answer.text
+        assert 'value="R. Roe"' in answer.text and 'value="scope=known"' in answer.text

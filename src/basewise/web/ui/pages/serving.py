@@ -22,8 +22,8 @@ from basewise.web.sections import cut, percent, table
 from basewise.web.ui import jobs
 from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages.playground import MOST_CHARACTERS, usable
-from basewise.web.ui.pages.releases import names as released
-from basewise.web.ui.pages.releases import place
+from basewise.web.ui.released import names as released
+from basewise.web.ui.released import place
 from basewise.web.ui.service_client import Service
 from basewise.web.ui.shell import action, href, page, text_field, ticks
 
