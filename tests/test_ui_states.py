@@ -113,3 +113,66 @@ def test_a_form_for_a_release_keeps_what_was_sent(finished: Path) -> None:
         answer = client.post("/releases", data={**sent, **change})
         assert answer.status_code == status and 'role="alert"' in answer.text
         assert 'value="R. Roe"' in answer.text and 'value="scope=known"' in answer.text
+
+
+# ------------------------------------------------------------------ services and refusals
+
+
+@pytest.fixture
+def started(finished: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The words of the services that are started; none runs."""
+    words: list[list[str]] = []
+
+    def start(root: Path, name: str, said: list[str], about: dict[str, Any]) -> jobs.Job:
+        words.append(said)
+        return jobs.Job(
+            name=name, kind="serve", words=tuple(said), about=about, pid=1, started=0.0, folder=root
+        )
+
+    monkeypatch.setattr(jobs, "start", start)
+    return words
+
+
+def test_each_service_has_a_state_of_its_own_and_serves_what_was_ticked(
+    finished: Path, started: list[list[str]]
+) -> None:
+    import socket
+
+    from basewise.steps.serve import ServeOptions
+    from basewise.web.keys import Keys
+    from basewise.web.traffic import Traffic
+
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    client, queue = ui_world.client(finished), str(finished / "queue")
+    states = [finished / jobs.FOLDER / f"serve.{port}" / "state" for port in ports]
+    before = Traffic(states[0] / "traffic.json")
+    before.live("queue", "a" * 64, queue)
+    before.live("other", "b" * 64, "/runs/other")
+    before.canary("queue", "c" * 64, "/runs/next", 5)
+    for port, state in zip(ports, states, strict=True):
+        assert client.post("/serving/start", data={"folder": queue, "port": str(port)}).status_code == 303
+        assert started[-1][started[-1].index("--state") + 1] == str(state)
+        assert len(Keys(state / "keys.json").all()) == 1
+    kept = Traffic(states[0] / "traffic.json").lanes
+    assert list(kept) == ["queue"] and kept["queue"].percent == 5, "what was changed in it stays"
+    assert not (ServeOptions().state / "keys.json").exists(), (
+        "services of the terminal ask for no key because of it"
+    )
+
+
+def test_a_refusal_leads_back_to_the_page_that_asked(tmp_path: Path) -> None:
+    client, origin = ui_world.client(tmp_path / "runs"), ui_world.ORIGIN
+    for came, path in (
+        (f"{origin}/service/queue?a=%22", "/service/queue?a=%22"),
+        ("http://evil.example/service", ""),
+        (f"{origin}//evil.example/x", "/evil.example/x"),
+        (f"{origin}/service/queue/rollback", ""),
+        ("", ""),
+    ):
+        text = client.post("/service/queue/rollback", headers={"referer": came}).text
+        assert ("Back to where you were" in text) == bool(path)
+        assert not path or f'href="{path}"' in text

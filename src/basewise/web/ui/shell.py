@@ -52,10 +52,12 @@ def page(title: str, body: str, *, here: str = "", status: int = 200, kicker: st
     )
 
 
-def refusal(status: int, message: str) -> HTMLResponse:
-    """A page that says in one line what is wrong and how to mend it."""
+def refusal(status: int, message: str, back: str = "") -> HTMLResponse:
+    """A page that says in one line what is wrong and how to mend it; `back`: the path of the page that asked, if it is known."""
     titles = {403: "Not let in", 404: "Not here", 409: "Not now", 413: "Too large"}
-    body = f'<p class="alert" role="alert">{escape(sentence(message))}</p><p><a href="/">Back to the runs</a></p>'
+    links = f'<a class="button" href="{escape(back)}">Back to where you were</a>' if back else ""
+    links += '<a class="button" href="/">All runs</a>'
+    body = f'<p class="alert" role="alert">{escape(sentence(message))}</p><div class="row">{links}</div>'
     return page(titles.get(status, "That did not work"), body, status=status)
 
 
