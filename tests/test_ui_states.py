@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
+import html
 import json
 import os
+import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,3 +179,35 @@ def test_a_refusal_leads_back_to_the_page_that_asked(tmp_path: Path) -> None:
         text = client.post("/service/queue/rollback", headers={"referer": came}).text
         assert ("Back to where you were" in text) == bool(path)
         assert not path or f'href="{path}"' in text
+
+
+# ------------------------------------------------------------------ a table that takes long
+
+
+def test_a_long_audit_is_followed_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from basewise.core.errors import TableError
+    from basewise.web.ui import tables
+
+    go_on, begun = threading.Event(), []
+
+    def slow(path: Path, changed: int, roles: Any, progress: Any) -> Any:
+        begun.append(roles.target)
+        progress(1, 4, "finding <b>duplicates</b>")
+        go_on.wait(600)
+        raise TableError("a table that cannot be", "give another")
+
+    monkeypatch.setattr(tables, "_audited", slow)
+    client = ui_world.client(tmp_path / "runs", patience=0.0)
+    file = {"file": ("t.csv", b"text,label\n" + b"hello,a\nbye,b\n" * 9)}
+    where = f"{client.post('/new', files=file).headers['location']}?target=label&inputs=text"
+    for _ in range(3):  # loaded again and again by who cannot wait
+        text = client.get(where).text
+        assert "The table is looked over" in text and 'http-equiv="refresh"' in text
+    ui_world.until(lambda: "duplicates" in client.get(where).text, "the first word of the audit")
+    live = html.unescape(re.search('data-live="([^"]*)"', text)[1])  # type: ignore[index]
+    assert "target=label" in live and "inputs=text" in live
+    assert "&lt;b&gt;duplicates" in client.get(live).text and "x-over" not in client.get(live).headers
+    assert begun == ["label"], "one audit, however often it was asked for"
+    go_on.set()
+    ui_world.until(lambda: "x-over" in client.get(live).headers, "the end of the audit")
+    assert "A table that cannot be" in client.get(where).text

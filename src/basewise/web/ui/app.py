@@ -23,12 +23,17 @@ from basewise.web.ui.pages import ROUTERS
 HOST = "127.0.0.1"
 MOST_BYTES = 512_000_000
 """Of one upload; larger tables are given to the command line by their path."""
+PATIENCE = 4.0
+"""Seconds; most tables are looked over sooner."""
 
 
-def create_app(root: Path, token: str, port: int, most_bytes: int = MOST_BYTES) -> Any:
-    """The ASGI app over a folder of runs. `port`: the one that browsers name in their Host header."""
+def create_app(
+    root: Path, token: str, port: int, most_bytes: int = MOST_BYTES, patience: float | None = PATIENCE
+) -> Any:
+    """The ASGI app over a folder of runs. `port`: the one that browsers name in their Host header; `patience`: seconds that a page
+    waits for an audit before it shows how far it is, None for its end."""
     app = FastAPI(title="basewise", openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.root = Path(root)
+    app.state.root, app.state.patience = Path(root), patience
     for router in ROUTERS:
         app.include_router(router)
 
