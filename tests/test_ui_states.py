@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import ui_world
-from basewise.web.ui import jobs
+from basewise.web.ui import jobs, shell
 
 
 @contextmanager
@@ -211,3 +211,11 @@ def test_a_long_audit_is_followed_and_shared(tmp_path: Path, monkeypatch: pytest
     go_on.set()
     ui_world.until(lambda: "x-over" in client.get(live).headers, "the end of the audit")
     assert "A table that cannot be" in client.get(where).text
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [("broken.csv is empty", "broken.csv is empty."), ("owner/model is away", "owner/model is away."), ("no file came", "No file came."), ("licence: it is not known", "Licence: it is not known."), ("", "")],
+)  # fmt: skip
+def test_names_at_the_beginning_of_a_line_stay_as_they_are(told: str, read: str) -> None:
+    assert shell.sentence(told) == read

@@ -62,11 +62,11 @@ def refusal(status: int, message: str, back: str = "") -> HTMLResponse:
 
 
 def sentence(text: str) -> str:
-    """An error's line with a capital and a full stop, as a page has it."""
+    """An error's line with a capital and a full stop, as a page has it; a name such as a file's at its beginning stays as it is."""
     text = text.strip()
-    return (
-        text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!", ")")) else ".") if text else text
-    )
+    if text.split(" ", 1)[0].rstrip(",:;").isalpha():
+        text = text[:1].upper() + text[1:]
+    return text if not text or text.endswith((".", "?", "!", ")")) else f"{text}."
 
 
 def alert(error: BasewiseError | str) -> str:
