@@ -219,3 +219,18 @@ def test_a_long_audit_is_followed_and_shared(tmp_path: Path, monkeypatch: pytest
 )  # fmt: skip
 def test_names_at_the_beginning_of_a_line_stay_as_they_are(told: str, read: str) -> None:
     assert shell.sentence(told) == read
+
+
+@pytest.mark.parametrize("name", ["my first run", "<b>bold</b>", "100 % ja?#", "größe; \"q\" 'x'", "a" * 200])
+def test_runs_of_the_terminal_are_shown_whatever_they_are_called(finished: Path, name: str) -> None:
+    name = name.replace("/", "∕")
+    (finished / "queue").rename(finished / name)
+    ui_world.metrics(finished / f"{name} 2")
+    client = ui_world.client(finished)
+    places = re.findall(r'<a href="(/(?:runs|pretraining)/[^"]+)"', client.get("/").text)
+    assert len(places) == 2
+    for path in places:
+        assert client.get(path).status_code in (200, 409) and name[:5] not in path[:3]
+    assert html.escape(name) in client.get("/playground").text
+    offered = re.search('name="name" value="([^"]*)"', client.get("/releases").text)
+    assert offered and jobs.NAME.fullmatch(offered[1]), "a name that the form itself accepts"

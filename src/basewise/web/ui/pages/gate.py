@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -28,8 +29,9 @@ FIELDS = ("data_licence", "by", *FOLDED)
 
 
 def free_name(root: Path, run: str) -> str:
-    """A name for a release of this run that no other has."""
-    return next(n for n in (f"{run}-{i}" for i in range(1, 10_000)) if not (place(root) / n).exists())
+    """A name for a release of this run that no other has; runs of the terminal have names of any signs."""
+    stem = re.sub(r"[^\w.-]+", "-", run).strip("-.")[:70] or "release"
+    return next(n for n in (f"{stem}-{i}" for i in range(1, 10_000)) if not (place(root) / n).exists())
 
 
 def form(root: Path, sent: Sent, failed: Sequence[str] = ()) -> str:
