@@ -234,3 +234,14 @@ def test_runs_of_the_terminal_are_shown_whatever_they_are_called(finished: Path,
     assert html.escape(name) in client.get("/playground").text
     offered = re.search('name="name" value="([^"]*)"', client.get("/releases").text)
     assert offered and jobs.NAME.fullmatch(offered[1]), "a name that the form itself accepts"
+
+
+def test_pages_of_the_wrong_kind_lead_to_the_right_one(finished: Path) -> None:
+    answer = ui_world.client(finished).get("/bench/queue")
+    assert answer.status_code == 404 and "is no benchmark" in answer.text
+
+
+def test_a_row_without_end_is_no_row() -> None:
+    from basewise.web.ui.pages import relabel
+
+    assert relabel.changes_of({"row-" + "9" * 5000: ["a"], "row-7": ["a"]}, ("a",)) == {7: "a"}

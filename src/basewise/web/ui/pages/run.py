@@ -6,6 +6,7 @@ import shlex
 import time
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
@@ -177,11 +178,11 @@ def finished(run: Run, d: Decision) -> str:
     sections = "".join(
         f'<section id="s{i}"><h2>{escape(title)}</h2>{body}</section>' for i, (title, body) in enumerate(made)
     )
-    name = run.name
+    name, asked = run.name, f"?{urlencode({'run': run.name})}"
     next_steps = [
         (href("runs", name, "rows"), "Read the rows"),
-        (href("playground") + f"?run={name}", "Try it in the playground"),
-        (href("compare") + f"?run={name}", "Compare"),
+        (href("playground") + asked, "Try it in the playground"),
+        (href("compare") + asked, "Compare"),
         (href("runs", name, "report.html"), "The report as one file"),
     ]
     if d.suspects:

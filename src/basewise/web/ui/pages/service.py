@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -289,13 +290,14 @@ def _change(name: str, state: dict[str, Any], root: Path, canary_folder: str) ->
 def _events(state: dict[str, Any]) -> str:
     rows = [
         [
-            escape(e["event"]),
+            dt.datetime.fromtimestamp(e.get("at", 0)).strftime("%Y-%m-%d %H:%M"),
+            escape(e["event"]) + (f", {e['percent']} %" if e.get("percent") else ""),
             f"<code>{cut(str(e.get('version', ''))[:16])}</code>",
             cut(str(e.get("why", "")), 200),
         ]
         for e in reversed(state["events"])
     ]
-    return "<h2>What happened</h2>" + table(("", "version", "why"), rows) if rows else ""
+    return "<h2>What happened</h2>" + table(("when", "", "version", "why"), rows) if rows else ""
 
 
 @router.post("/service/{name}/{change}")
