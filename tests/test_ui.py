@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -170,6 +171,14 @@ def test_a_finished_run_shows_its_decision(world: World) -> None:
         and "Slices" not in text.split("<h1>")[0]
     )
     assert "Check labels and run again" in text
+    twin = 'a & b?#"'  # a name that only the terminal gives
+    shutil.copytree(world.root / "tickets", world.root / twin)
+    try:
+        there = world.client.get(f"/runs/{quote(twin)}").text
+        for place in ("playground", "compare"):
+            assert f'href="/{place}?run=a+%26+b%3F%23%22"' in there
+    finally:
+        shutil.rmtree(world.root / twin)
     assert world.client.get("/").text.count("■ finished") == 1
 
 

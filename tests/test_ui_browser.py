@@ -83,7 +83,7 @@ def test_from_a_dropped_file_to_an_answer_by_keyboard(browser: Any, world: World
         tab_to(page, "Look it over")
         page.keyboard.press("Enter")
         page.wait_for_url("**/new/*")
-        assert "What the audit found" in page.inner_text("main")
+        page.wait_for_selector("text=What the audit found")
         tab_to(page, "Time")
         page.keyboard.type("15m")
         tab_to(page, "Bases, methods and more")
@@ -286,6 +286,21 @@ def test_long_names_fit_a_phone(browser: Any, furnished: World) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_rows_are_read_on_a_phone_without_moving_them(browser: Any, furnished: World) -> None:
+    """Tables of texts have the whole width, and a hint stands below its field and not in it."""
+    beyond = "[...document.querySelectorAll('.texts td, .texts select')].filter(e => e.getBoundingClientRect().right > innerWidth).length"
+    over = """[...document.querySelectorAll('small[id^=hint-]')].filter(e => { const field = document.querySelector(`[aria-describedby="${e.id}"]`);
+        return field.getBoundingClientRect().bottom > e.getBoundingClientRect().top }).map(e => e.id)"""
+    with window(browser, furnished, "phone") as page:
+        for path in ("/runs/kept", "/runs/kept/rows", "/runs/kept/relabel"):
+            page.goto(furnished.origin + path)
+            assert page.locator(".texts td").count() and not page.evaluate(beyond), path
+        for path in ("/releases", f"/new/{furnished.key}"):
+            page.goto(furnished.origin + path)
+            page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+            assert page.locator("small[id^=hint-]").count() and not page.evaluate(over), path
+
+
 def test_bases_are_searched(browser: Any, furnished: World) -> None:
     with window(browser, furnished) as page:
         page.goto(f"{furnished.origin}/bases")
@@ -304,6 +319,7 @@ def test_suspects_become_a_new_table(browser: Any, furnished: World) -> None:
         page.click("text=Take all suggestions")
         page.click("text=Make a new table of it")
         page.wait_for_url("**/new/*")
+        page.wait_for_selector("text=What the audit found")
         assert "split: given" in page.inner_text("main") and "relabelled" in page.inner_text("h1")
 
 
@@ -314,5 +330,5 @@ def test_it_works_without_its_script(browser: Any, furnished: World) -> None:
     page.click("text=New run >> nth=0")
     page.set_input_files("#file", str(furnished.table))
     page.click("text=Look it over")
-    assert "What the audit found" in (page.text_content("main") or "")
+    page.wait_for_selector("text=What the audit found")
     context.close()

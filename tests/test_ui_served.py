@@ -43,7 +43,7 @@ def test_from_a_dropped_file_to_a_served_prediction(browser: Any, world: Any) ->
         page.fill("[name=port]", str(port))
         page.click("text=Start the service")
         try:
-            served(page, world)
+            served(page, world, port)
         finally:
             if (job := jobs.find(world.root, f"serve.{port}")).alive:
                 page.goto(f"{world.origin}/service")
@@ -52,7 +52,8 @@ def test_from_a_dropped_file_to_a_served_prediction(browser: Any, world: Any) ->
         assert job.exit_code == 0, job.text("err.txt")
         page.goto(f"{world.origin}/service")
         assert "Start one here" in page.inner_text("main")
-    assert tiny.command("access", "list").out == "", "the key of a service that was stopped is taken back"
+    assert keys_of(job) == "", "the key of a service that was stopped is taken back"
+    assert tiny.command("access", "list").out == "", "services of the terminal are left alone"
 
 
 def choose(page: Any, world: Any) -> None:
@@ -86,10 +87,15 @@ def release(page: Any, world: Any) -> None:
     page.wait_for_selector("text=golden answers hold")
 
 
-def served(page: Any, world: Any) -> None:
+def keys_of(job: jobs.Job) -> str:
+    """What `basewise access list` says of a service."""
+    return tiny.command("access", "list", "--state", str(job.folder / "state")).out
+
+
+def served(page: Any, world: Any, port: int) -> None:
     """The release answers over the service, its traffic is seen, and the run is put in its place and taken back."""
     page.click("td a[href^='/service/']")
-    assert "admin" in tiny.command("access", "list").out
+    assert "admin" in keys_of(jobs.find(world.root, f"serve.{port}"))
     page.fill("[name=text]", TEXT)
     page.click("text=Ask the service")
     page.wait_for_selector(".answer .big")

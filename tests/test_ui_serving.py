@@ -68,9 +68,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def keys() -> list[str]:
-    """The ids of all keys of this user's services."""
-    return [key.id for key in Keys(ServeOptions().state / "keys.json").all()]
+def keys(root: Path) -> list[str]:
+    """The ids of all keys of the services of the terminal and of those started from the pages."""
+    states = (ServeOptions().state, *(root / jobs.FOLDER).glob("serve.*/state"))
+    return [key.id for state in states for key in Keys(state / "keys.json").all()]
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def test_a_taken_port_is_told_before_a_key_is_made(root: Path) -> None:
         answer = start(root, client, port)
         assert answer.status_code == 400 and "annot listen on" in answer.text
         assert client.get("/service").status_code == 200
-    assert not keys() and not heard, "the stranger on that port was asked nothing"
+    assert not keys(root) and not heard, "the stranger on that port was asked nothing"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_the_key_is_shown_to_nobody_before_the_job_serves(
         monkeypatch.setattr("basewise.web.ui.pages.serving.hold", lambda *_: socket.socket())
         assert start(root, client, port).status_code == 303
         job = jobs.find(root, f"serve.{port}")
-        assert len(keys()) == 1
+        assert len(keys(root)) == 1
         for path in ("/service", "/service.part?up=0", "/service/queue"):
             client.get(path)
         ui_world.until(lambda: not job.alive, "the end of the job")
@@ -136,7 +137,7 @@ def test_the_key_is_shown_to_nobody_before_the_job_serves(
         answer = client.get("/service")
         assert not heard
     assert answer.status_code == 409 and "annot listen on" in answer.text and "Start one here" in answer.text
-    assert not keys() and client.get("/service").status_code == 200
+    assert not keys(root) and client.get("/service").status_code == 200
 
 
 def test_what_comes_up_is_shown_and_stopped_by_a_later_app(
@@ -150,20 +151,20 @@ def test_what_comes_up_is_shown_and_stopped_by_a_later_app(
             "▶ starting" in client.get("/service").text
             and ">Connect<" not in client.get("/serving.part").text
         )
-        assert client.post("/serving/connect", data=told).status_code == 409 and not keys()
+        assert client.post("/serving/connect", data=told).status_code == 409 and not keys(root)
         (folder / "err.txt").write_text(f"serving on http://127.0.0.1:{port}, how to ask: …/docs\n")
         assert "▶ serving" in client.get("/service").text
         assert client.post("/serving/connect", data=told).status_code == 303
-        assert not heard and len(keys()) == 1
+        assert not heard and len(keys(root)) == 1
         text = client.get("/service").text
         assert "One task more" in text and "Another service" in text and "Stop the service" in text
-        assert f"Bearer bw-{keys()[0]}" in heard[0]
+        assert f"Bearer bw-{keys(root)[0]}" in heard[0]
         assert "x-over" in client.get("/service.part?up=0").headers, (
             "it has come up: the whole page is needed"
         )
         assert "x-over" not in client.get("/service.part?up=1").headers
         assert client.post("/serving/stop", data=told).status_code == 303
-        assert stopped == [f"serve.{port}"] and not keys()
+        assert stopped == [f"serve.{port}"] and not keys(root)
         assert "stopping" in client.get("/service").text
     assert "x-over" in client.get("/serving.part").headers
     assert client.post("/serving/stop", data={"job": "serve.1"}).status_code == 409

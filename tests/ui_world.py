@@ -22,13 +22,15 @@ ORIGIN = f"http://127.0.0.1:{PORT}"
 WAIT_MS = 900_000
 
 
-def client(root: Path, *, let_in: bool = True, most_bytes: int | None = None) -> Any:
-    """A starlette TestClient of the app, with the cookie when `let_in`; it follows no redirect by itself."""
+def client(
+    root: Path, *, let_in: bool = True, most_bytes: int | None = None, patience: float | None = None
+) -> Any:
+    """A starlette TestClient of the app, with the cookie when `let_in`; it follows no redirect by itself and waits for audits."""
     from starlette.testclient import TestClient
 
     from basewise.web.ui.app import MOST_BYTES, create_app
 
-    app = create_app(root, TOKEN, PORT, most_bytes or MOST_BYTES)
+    app = create_app(root, TOKEN, PORT, most_bytes or MOST_BYTES, patience)
     made = TestClient(app, base_url=ORIGIN, follow_redirects=False, headers={"origin": ORIGIN})
     if let_in:
         made.cookies.set(f"basewise-{PORT}", TOKEN)

@@ -32,6 +32,8 @@ nav a:focus-visible,summary:focus-visible{outline:2px solid var(--accent)}detail
 @media screen and (max-width:40rem){.texts tr{display:grid;grid-template-columns:4.8rem 1fr 1fr 3.6rem;border-bottom:1px solid var(--line)}
 .texts td,.texts th{border:0;overflow-wrap:anywhere}.texts td:nth-child(2){order:9;grid-column:1/-1;padding-top:0}.texts th:nth-child(2){display:none}}
 .badge{font-weight:650}code{font-size:.85rem;overflow-wrap:anywhere}
-@media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f4f4f4;--line:#ccc}nav{display:none}h2{break-after:avoid}svg,tr{
-break-inside:avoid}main{max-width:none;padding:0}}
+@media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f4f4f4;--line:#ccc;--accent:#0b5cad;--k1:#b04a00;--k2:#3b7a2a;--k3:#7a3b8f}
+nav{display:none}h2{break-after:avoid}svg,tr{break-inside:avoid}main{max-width:none;padding:0}.scroll{overflow:visible}table{font-size:.7rem}
+th,td,.heat td,.heat th{padding:.2rem .3rem;font-size:.68rem;overflow-wrap:break-word}th,th.n,td.n{white-space:normal}
+td.text{min-width:0}svg.mini{min-width:0;width:90px}}
 """

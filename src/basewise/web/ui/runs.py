@@ -51,10 +51,14 @@ def folder_of(root: Path, name: str) -> Path:
 
 
 def names(root: Path) -> list[str]:
-    """Names of all run folders, and of jobs whose folder is not made yet."""
-    made = {p.name for p in root.iterdir() if p.is_dir() and kind_of(p)} if root.is_dir() else set()
-    made |= {job.name for job in jobs.every(root) if job.kind in KINDS}
-    return sorted(name for name in made if jobs.NAME.fullmatch(name))
+    """Names of all run folders, whatever the terminal called them, and of jobs whose folder is not made yet."""
+    made = {p.name for p in root.iterdir() if shown(p.name) and kind_of(p)} if root.is_dir() else set()
+    return sorted(made | {job.name for job in jobs.every(root) if job.kind in KINDS})
+
+
+def shown(name: str) -> bool:
+    """Whether a page can name a folder: it is not hidden, and its name is text."""
+    return not name.startswith(".") and name.isprintable()
 
 
 def kind_of(folder: Path) -> str:

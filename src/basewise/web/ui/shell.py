@@ -52,19 +52,21 @@ def page(title: str, body: str, *, here: str = "", status: int = 200, kicker: st
     )
 
 
-def refusal(status: int, message: str) -> HTMLResponse:
-    """A page that says in one line what is wrong and how to mend it."""
+def refusal(status: int, message: str, back: str = "") -> HTMLResponse:
+    """A page that says in one line what is wrong and how to mend it; `back`: the path of the page that asked, if it is known."""
     titles = {403: "Not let in", 404: "Not here", 409: "Not now", 413: "Too large"}
-    body = f'<p class="alert" role="alert">{escape(sentence(message))}</p><p><a href="/">Back to the runs</a></p>'
+    links = f'<a class="button" href="{escape(back)}">Back to where you were</a>' if back else ""
+    links += '<a class="button" href="/">All runs</a>'
+    body = f'<p class="alert" role="alert">{escape(sentence(message))}</p><div class="row">{links}</div>'
     return page(titles.get(status, "That did not work"), body, status=status)
 
 
 def sentence(text: str) -> str:
-    """An error's line with a capital and a full stop, as a page has it."""
+    """An error's line with a capital and a full stop, as a page has it; a name such as a file's at its beginning stays as it is."""
     text = text.strip()
-    return (
-        text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!", ")")) else ".") if text else text
-    )
+    if text.split(" ", 1)[0].rstrip(",:;").isalpha():
+        text = text[:1].upper() + text[1:]
+    return text if not text or text.endswith((".", "?", "!", ")")) else f"{text}."
 
 
 def alert(error: BasewiseError | str) -> str:

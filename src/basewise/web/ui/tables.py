@@ -9,13 +9,15 @@ import functools
 import hashlib
 import re
 import shutil
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from basewise.core.errors import BasewiseError, TableError, UnknownName
-from basewise.core.files import atomic_path
+from basewise.core.files import Progress, atomic_path
 from basewise.core.split import asked_split
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 FOLDER = ".tables"
 KEY = re.compile(r"[0-9a-f]{16}")
 PIECE = 1 << 20
+LOOKS_KEPT = 3
 KEPT_GROUP = "kept_group"
 
 
@@ -97,24 +100,70 @@ def _read(path: Path, _changed: int, query: str | None) -> Table:
     return read_table(path, query=query)
 
 
+class Look:
+    """An audit in a thread of its own: a page need not wait for that of a large table, and whoever asks again shares it."""
+
+    def __init__(self, audited: Callable[[Progress], Task]) -> None:
+        self.done, self.since = threading.Event(), time.monotonic()
+        self.said = "reading"
+        self.task: Task | None = None
+        self.error: BaseException | None = None
+        # a daemon, so that Ctrl-C does not wait for it
+        threading.Thread(target=self._run, args=(audited,), daemon=True).start()
+
+    def _run(self, audited: Callable[[Progress], Task]) -> None:
+        try:
+            self.task = audited(self._say)
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            self.error = error
+        finally:
+            self.done.set()
+
+    def _say(self, _done: int, _total: int, what: str) -> None:
+        self.said = what
+
+
+Looked = tuple[Path, int, Roles]
+_looks: dict[Looked, Look] = {}
+_looks_lock = threading.Lock()
+
+
+def looking(path: Path, roles: Roles) -> Look:
+    """The audit of a table under these roles (steps/audit), begun if it has not been; the latest few are kept."""
+    key = (path, path.stat().st_mtime_ns, roles)
+    with _looks_lock:
+        found = _looks.pop(key, None) or Look(functools.partial(_audited, *key))
+        _looks[key] = found
+        for old in [k for k, one in _looks.items() if one.done.is_set() and k != key][:-LOOKS_KEPT]:
+            del _looks[old]
+    return found
+
+
 def look(path: Path, roles: Roles) -> Task:
-    """The audit of a table under these roles (steps/audit); kept while it is the one that is looked at."""
-    return _look(path, path.stat().st_mtime_ns, roles)
+    """The audit of a table under these roles, waited for. One that failed is begun anew when it is asked for again."""
+    found = looking(path, roles)
+    found.done.wait()
+    if found.error is not None:
+        with _looks_lock:
+            for key in [k for k, one in _looks.items() if one is found]:
+                del _looks[key]
+        raise found.error
+    assert found.task is not None
+    return found.task
 
 
-@functools.lru_cache(maxsize=4)
-def _look(path: Path, changed: int, roles: Roles) -> Task:
+def _audited(path: Path, changed: int, roles: Roles, progress: Progress) -> Task:
     from basewise.steps.audit import AuditOptions, audit
 
-    how, group, time = asked_split(roles.split)
+    how, group, time_column = asked_split(roles.split)
     return audit(
         _read(path, changed, roles.query),
         inputs=list(roles.inputs) or None,
         target=roles.target,
         group=group,
-        time=time,
+        time=time_column,
         split=how,
-        options=AuditOptions(name=path.name.split(".")[0]),
+        options=AuditOptions(name=path.name.split(".")[0], progress=progress),
     )
 
 

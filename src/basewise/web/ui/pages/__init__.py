@@ -6,6 +6,7 @@ from basewise.web.ui.pages import (
     bases,
     benchmarks,
     compare,
+    gate,
     home,
     new,
     playground,
@@ -31,6 +32,7 @@ ROUTERS = tuple(
         compare,
         benchmarks,
         pretraining,
+        gate,
         releases,
         serving,  # before service, whose routes take any word
         service,

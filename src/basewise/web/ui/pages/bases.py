@@ -112,12 +112,10 @@ def _progress(job: jobs.Job) -> str:
     said = job.progress
     if not said:
         return f"<p data-say>Asking the source.</p>{bar(0, 0, 'progress')}"
-    size = (
-        f"{megabytes(said['done'])} of {megabytes(said['total'])}"
-        if said["total"]
-        else megabytes(said["done"])
-    )
-    return f"<p data-say>{escape(said['what'])}: {size}</p>{bar(said['done'], said['total'], 'fetched')}"
+    of = f" of {megabytes(said['total'])}" if said["total"] else ""
+    size = f": {megabytes(said['done'])}{of}" if said["done"] or of else ""
+    what = f"{said['what'][:1].upper()}{said['what'][1:]}"
+    return f"<p data-say>{escape(what)}{size}</p>{bar(said['done'], said['total'], 'fetched')}"
 
 
 @router.get("/bases/{key:path}")

@@ -7,6 +7,7 @@ from html import escape
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
+from basewise.core.errors import UnknownName
 from basewise.web import bench as rendered
 from basewise.web.report import notes
 from basewise.web.ui import runs
@@ -33,7 +34,10 @@ def show(root: Root) -> HTMLResponse:
 @router.get("/bench/{name}")
 def one(name: str, root: Root) -> HTMLResponse:
     """One benchmark with all its tables."""
-    result = runs.benchmark_of(runs.folder_of(root, name))
+    folder = runs.folder_of(root, name)
+    if runs.kind_of(folder) != "bench":
+        raise UnknownName(f"{name} is no benchmark", "its own page is under Runs")
+    result = runs.benchmark_of(folder)
     made = [(title, body) for title, body in rendered.parts(result) if body]
     links = "".join(f'<a href="#s{i}">{escape(title)}</a>' for i, (title, _) in enumerate(made))
     sections = "".join(

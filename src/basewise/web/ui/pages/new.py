@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import textwrap
+import time
 from html import escape
 from pathlib import Path
 from urllib.parse import urlencode
@@ -88,9 +90,36 @@ def roles_of(request: Request) -> Roles:
 
 @router.get("/new/{key}")
 def look_over(key: str, request: Request, root: Root) -> HTMLResponse:
-    """Roles, findings, and the form that starts the run."""
+    """Roles, findings, and the form that starts the run; how far the audit is, where it takes longer than a page may."""
     path, roles = tables.path_of(root, key), roles_of(request)
+    with contextlib.suppress(BasewiseError):  # the page says what
+        tables.read(path, roles.query)
+        going_on = tables.looking(path, roles)
+        if not going_on.done.wait(request.app.state.patience):
+            return _waiting(path, f"{href('new', key, 'live')}?{request.query_params}", going_on)
     return _page(root, key, path, roles, Sent.of(request.query_params.multi_items()))
+
+
+def _waiting(path: Path, live: str, going_on: tables.Look) -> HTMLResponse:
+    """The page while the audit goes on; without the script it is loaded again by itself."""
+    body = f'<div data-live="{escape(live)}" data-every="1000">{_progress(going_on)}</div>'
+    again = '<noscript><meta http-equiv="refresh" content="3"></noscript>'
+    return page(path.name, body + again, here="/new", kicker="New run")
+
+
+def _progress(going_on: tables.Look) -> str:
+    spent = shell.duration(time.monotonic() - going_on.since)
+    said = f"{going_on.said[:1].upper()}{going_on.said[1:]}"
+    return (
+        f"<p data-say>The table is looked over. {escape(said)}: {spent} so far.</p>{shell.bar(0, 0, 'audit')}"
+    )
+
+
+@router.get("/new/{key}/live")
+def live(key: str, request: Request, root: Root) -> HTMLResponse:
+    """How far the audit is; x-over when it is done."""
+    going_on = tables.looking(tables.path_of(root, key), roles_of(request))
+    return HTMLResponse(_progress(going_on), headers={"x-over": "1"} if going_on.done.is_set() else {})
 
 
 def _page(
@@ -130,7 +159,7 @@ def _page(
     ]
     text = "“fail” makes a score untrue, “warn” makes it weaker or needs a person, “info” is for knowing."
     found_table = (
-        how(text) + table(("", "check", "found", "advice"), findings)
+        f'{how(text)}<div class="findings">{table(("", "check", "found", "advice"), findings)}</div>'
         if findings
         else "<p>Nothing was found.</p>"
     )

@@ -183,4 +183,4 @@ def _words(words: Any) -> str:
 
 def _near(near: list[dict[str, Any]]) -> str:
     rows = [[str(r["row_id"]), cut(r["text"]), cut(r["label"], 80), f"{r['likeness']:.2f}"] for r in near]
-    return table(("row", "text", "label", "cosine"), rows, 3)
+    return f'<div class="texts">{table(("row", "text", "label", "cosine"), rows, 3)}</div>'

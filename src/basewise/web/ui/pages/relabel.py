@@ -6,6 +6,7 @@ The new table keeps the side of every row, so the locked test rows of the new ru
 from __future__ import annotations
 
 import io
+import re
 from html import escape
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
@@ -62,7 +63,7 @@ def show(name: str, root: Root) -> HTMLResponse:
     )
     body = (
         f'{back}{how(text)}<form method="post" action="{href("runs", name, "relabel")}" data-busy="Writing the new table…">'
-        f"{table(('row', 'text', 'label', 'suggested', 'margin', 'becomes'), rows)}"
+        f'<div class="texts choices">{table(("row", "text", "label", "suggested", "margin", "becomes"), rows)}</div>'
         '<div class="row"><button class="main">Make a new table of it</button>'
         '<button type="button" data-take-all hidden>Take all suggestions</button></div></form>'
     )
@@ -79,6 +80,8 @@ def write(name: str, root: Root, sent: Form) -> Response:
     changes = changes_of(sent, task.classes)
     if not changes:
         raise InputError("no label was changed", "go back and change at least one")
+    if unknown := set(changes) - {int(i) for i in task.rows.row_ids}:
+        raise InputError(f"the run has no row {min(unknown)}", "go back and load the page anew")
     locked = {int(i) for i, side in zip(task.rows.row_ids, task.split, strict=True) if side == "test"}
     if locked & set(changes):
         raise InputError("a locked test row was to be changed", "change train rows only")
@@ -99,7 +102,7 @@ def changes_of(sent: dict[str, list[str]], classes: tuple[str, ...]) -> dict[int
     changes: dict[int, str | None] = {}
     for field, values in sent.items():
         number = field.removeprefix("row-")
-        if not field.startswith("row-") or not (number.isascii() and number.isdigit()) or not values[0]:
+        if not field.startswith("row-") or not re.fullmatch("[0-9]{1,18}", number) or not values[0]:
             continue
         if values[0] != DROP and values[0] not in classes:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Releases: make one through the gate, read its card, verify it, put two side by side. Folders beside the runs, in releases/.
+"""Releases: read the record and card of one, verify it, put two side by side. Folders beside the runs, in releases/.
 
 A page of one reads only its record and its card; every byte is checked by `basewise verify`, a process of its own, whose answer is
 shown as long as the folder is the one that was checked.
@@ -16,42 +16,18 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from basewise.core.errors import InputError, RunError, UnknownName
+from basewise.core.errors import RunError
 from basewise.core.manifest import MANIFEST, read_manifest
-from basewise.core.release import RECORD, Release
 from basewise.steps import compare
 from basewise.web.sections import cut, how, number, span, table
 from basewise.web.ui import jobs
-from basewise.web.ui.forms import Form, Root
-from basewise.web.ui.pages.playground import usable
-from basewise.web.ui.shell import action, alert, bar, href, page, select, text_field
+from basewise.web.ui.forms import Root, Sent
+from basewise.web.ui.pages import gate
+from basewise.web.ui.released import job_of, names, place, record_of
+from basewise.web.ui.shell import action, alert, bar, href, page, select
 
 router = APIRouter()
 CARD = "README.md"
-WEIGHTS = (("alone", "without the base: small"), ("whole", "with the base: runs without a network"))
-
-
-def place(root: Path) -> Path:
-    """Where releases lie: beside the runs."""
-    return root.parent / "releases"
-
-
-def names(root: Path) -> list[str]:
-    """Names of the release folders, the latest first."""
-    found = [p.parent for p in place(root).glob(f"*/{RECORD}") if jobs.NAME.fullmatch(p.parent.name)]
-    return [p.name for p in sorted(found, key=lambda p: -(p / RECORD).stat().st_mtime)]
-
-
-def record_of(root: Path, name: str) -> dict[str, Any]:
-    """The record of a release; RunError where it is damaged or of a newer version."""
-    if name not in names(root):
-        raise UnknownName.of("release", name, names(root))
-    return Release.load(place(root) / name).record()
-
-
-def job_of(root: Path, kind: str, name: str) -> jobs.Job | None:
-    """The job that makes ("release") or checks ("verify") a release."""
-    return jobs.named(root, f"{kind}.{name}", kind)
 
 
 @router.get("/releases")
@@ -87,75 +63,21 @@ def show(root: Root) -> HTMLResponse:
             f'<form method="get" action="/diff" class="filters" data-busy="Checking every byte…">{select("a", "Compare", both, both[1][0])}'
             f"{select('b', 'with', both, both[0][0])}<button>Show the difference</button></form>"
         )
-    return page("Releases", body + _form(root), here="/releases")
+    body += f"<h2>Release a run</h2>{gate.form(root, Sent.of(()))}"
+    return page("Releases", body, here="/releases")
 
 
 def _line(name: str, r: dict[str, Any]) -> list[str]:
     counts = {v: sum(g["verdict"] == v for g in r["gate"]) for v in ("pass", "warn", "fail")}
-    gate = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
+    verdicts = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
     overridden = f", {len(r['overrides'])} overridden" if r["overrides"] else ""
     return [
         f'<a href="{href("releases", name)}">{escape(name)}</a><br><span class="small">{escape(r["id"][:12])}</span>',
-        escape(gate + overridden),
+        escape(verdicts + overridden),
         cut(r["sentence"], 240),
         span(r["score"] if r["score"].get("n") else None),
         f"<code>{escape(r['signed_by'][:16])}</code>" if r["signed_by"] else "unsigned",
     ]
-
-
-def _form(root: Path) -> str:
-    runs = usable(root)
-    if not runs:
-        return "<p>A finished run is needed to release one.</p>"
-    return (
-        '<h2>Release a run</h2><form method="post" action="/releases" class="fields" data-busy="Going to the gate…">'
-        + select("run", "Run", [(n, n) for n in runs], runs[0])
-        + text_field("name", "Name of the release", f"{runs[0]}-1", attributes='required maxlength="80"')
-        + text_field(
-            "data_licence", "Licence of the rows", hint="An SPDX id, or own. Without it the gate says no."
-        )
-        + text_field(
-            "by", "Who answers for it", hint="A person's name; needed for overrides and for own rows."
-        )
-        + select("weights", "Weights", WEIGHTS, "alone")
-        + "<details><summary>Policy, key, overrides</summary>"
-        + text_field("policy", "Policy file", hint="TOML; the defaults when left out.")
-        + text_field("key", "Private key file", hint="Left out: the release is unsigned and says so.")
-        + text_field(
-            "override",
-            "Override",
-            hint="CHECK=reason lets a failed check through, several with ; between them; it stays visible everywhere.",
-            attributes='size="50"',
-        )
-        + '</details><button class="main">Take it to the gate</button></form>'
-    )
-
-
-@router.post("/releases")
-def make(root: Root, sent: Form) -> Response:
-    """Start `basewise release`."""
-    name, run = sent.one("name"), sent.one("run")
-    if not jobs.NAME.fullmatch(name) or len(name) > 80:
-        raise InputError(f"{name!r} is no name for a release", "use letters, digits, dots and dashes")
-    if run not in usable(root):
-        raise UnknownName.of("run", run, usable(root))
-    if (place(root) / name).exists():
-        raise RunError(
-            f"a release named {name} is here already", "give another name: a release never changes"
-        )
-    words = [
-        "release",
-        str(root / run),
-        "--to",
-        str(place(root) / name),
-        "--weights",
-        sent.one("weights", "alone"),
-    ]
-    given = [(field, sent.one(field)) for field in ("data_licence", "by", "policy", "key")]
-    given += [("override", part.strip()) for part in sent.one("override").split(";")]
-    words += [f"--{field.replace('_', '-')}={value}" for field, value in given if value]
-    jobs.start(root, f"release.{name}", words, {"release": name, "run": run})
-    return RedirectResponse(href("releases", name), status_code=303)
 
 
 @router.get("/diff")
@@ -224,13 +146,7 @@ def one(name: str, root: Root) -> HTMLResponse:
         gone = f"<p>It passed the gate, and its folder <code>{escape(str(place(root) / name))}</code> is gone since.</p>"
         return page(name, back + gone, here="/releases", kicker="release deleted")
     if name not in names(root) and made is not None:
-        said = f"<h2>What the gate said</h2><pre tabindex='0'>{cut(made.text('err.txt'), 8000)}</pre>"
-        return page(
-            name,
-            back + alert(made.error or "it was not made") + said,
-            here="/releases",
-            kicker="release refused",
-        )
+        return page(name, back + gate.refused(root, made), here="/releases", kicker="release refused")
     r = record_of(root, name)
     button = action(href("releases", name, "verify"), "Verify every byte", kind="main", busy="Starting…")
     return page(
@@ -271,21 +187,12 @@ def _verdict(job: jobs.Job | None) -> str:
 
 def record(root: Path, name: str, r: dict[str, Any]) -> str:
     """Gate, measures, licence and card of a release."""
-    gate = [
-        [
-            f'<span class="badge {escape(g["verdict"])}">{escape(g["verdict"])}</span>',
-            escape(g["check"]),
-            cut(g["sentence"]) + _overridden(g.get("override")),
-            cut(g.get("advice", "")),
-        ]
-        for g in r["gate"]
-    ]
     measures = [[cut(m["name"], 120), cut(m.get("slice", ""), 120), *_interval(m)] for m in r["measures"]]
     card = place(root) / name / CARD
     text = card.read_text(encoding="utf-8", errors="replace")[:60_000] if card.is_file() else ""
     licence = r["licence"]
     parts = [
-        ("The gate", table(("", "check", "found", "advice"), gate) if gate else ""),
+        ("The gate", gate.answers(r["gate"])),
         ("Measures", table(("what", "slice", "estimate", "95 %", "n"), measures, 2) if measures else ""),
         (
             "Licence",
@@ -311,13 +218,6 @@ def record(root: Path, name: str, r: dict[str, Any]) -> str:
         ("Where it is", f"<p><code>{escape(str(place(root) / name))}</code></p>"),
     ]
     return "".join(f"<section><h2>{t}</h2>{b}</section>" for t, b in parts if b)
-
-
-def _overridden(override: dict[str, Any] | None) -> str:
-    """Who let a failed check through, and why."""
-    if not override:
-        return ""
-    return f"<br><b>overridden</b> by {cut(override.get('by', '–'), 120)}: {cut(override.get('reason', '–'))}"
 
 
 def _interval(m: dict[str, Any]) -> list[str]:

@@ -94,7 +94,8 @@ def show(name: str, request: Request, root: Root) -> HTMLResponse:
                 percent(float(found["probability"][i]), 0),
             ]
         )
-    shown = table(("row", "text", "label", "given", "%"), rows, 4) if rows else "<p>No row fits.</p>"
+    listed = table(("row", "text", "label", "given", "%"), rows, 4)
+    shown = f'<div class="texts">{listed}</div>' if rows else "<p>No row fits.</p>"
     wrong = int((~found["right"][keep].astype(bool)).sum())
     text = f"{len(keep):,} of {len(found['row_id']):,} held-out train rows, {wrong:,} of them wrong; each was answered by a fit that had not seen it."
     body = (

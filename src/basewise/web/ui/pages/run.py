@@ -6,6 +6,7 @@ import shlex
 import time
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
@@ -16,7 +17,7 @@ from basewise.steps.measures import heading, name_of
 from basewise.web import plots, report
 from basewise.web.sections import cut, how, number, span, table
 from basewise.web.ui import jobs, runs
-from basewise.web.ui.forms import Root
+from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages.home import badge
 from basewise.web.ui.runs import Run
 from basewise.web.ui.shell import action, alert, bar, duration, href, page
@@ -35,21 +36,31 @@ def show(name: str, root: Root) -> Response:
         )
     if run.state in ("waiting", "running"):
         live = f'<div data-live="{href("runs", name, "live")}" data-every="{EVERY_MS}">{standing(run)}</div>'
-        stop = (
-            action(
-                href("runs", name, "stop"), "Stop and keep the best so far", kind="danger", busy="Stopping…"
-            )
-            if run.job
-            else ""
-        )
         # its state stands in the moving part
-        return page(name, live + stop + _command(run), here="/", kicker="run")
+        return page(name, live + _stop(run) + _command(run), here="/", kicker="run")
     if not (run.folder / "decision.json").exists():
         return _ended(run)
     decision = runs.decision_of(run.folder)
     said = alert(run.sentence) if run.state == "failed" else ""
     body = said + finished(run, decision)
     return page(decision.sentence, body, here="/", kicker=f"{name} · {decision.verdict}")
+
+
+def _stop(run: Run) -> str:
+    """The button that stops a run; after it was pressed, the one that does not wait for the decision."""
+    if run.job is None:
+        return ""
+    path = href("runs", run.name, "stop")
+    if not stopping(run):
+        return action(path, "Stop and keep the best so far", kind="danger", busy="Stopping…")
+    return action(
+        path, "Do not wait, stop at once", kind="danger", fields={"at_once": "yes"}, busy="Stopping…"
+    )
+
+
+def stopping(run: Run) -> bool:
+    """Whether a running run was asked to end with the best so far."""
+    return run.job is not None and bool(run.job.about.get("stopping"))
 
 
 def _ended(run: Run) -> HTMLResponse:
@@ -92,6 +103,8 @@ def standing(run: Run) -> str:
     """The numbers and the leaderboard of a race that goes on."""
     now = runs.standings_of(run.folder)
     doing = runs.doing(run.job)
+    if stopping(run):
+        doing = f"Stopping: the best so far is judged and written. {doing}"
     said = run.job.progress if run.job else {}
     if not now:
         waiting = bar(said.get("done", 0), said.get("total", 0), "progress")
@@ -111,11 +124,16 @@ def standing(run: Run) -> str:
     items = "".join(
         f"<div><dt>{a}</dt><dd>{escape(b)}<small>{escape(c)}</small></dd></div>" for a, b, c in cells
     )
-    inner = bar(said["done"], said["total"], "this step") if said.get("total") else ""
+    inner = _shown(said["done"], said["total"], "this step") if said.get("total") else ""
     return (
-        f"{badge(run.state)}<p data-say>{escape(doing)}</p>{bar(used, now['seconds'], 'time used')}{inner}"
+        f"{badge(run.state)}<p data-say>{escape(doing)}</p>{_shown(used, now['seconds'], 'time used')}{inner}"
         f'<dl class="strip">{items}</dl>{arms(now)}'
     )
+
+
+def _shown(done: float, total: float, label: str) -> str:
+    """A progress bar with its words above it, where there are two of them."""
+    return f'<span class="small">{escape(label)}</span>{bar(done, total, label)}'
 
 
 def arms(now: dict[str, Any]) -> str:
@@ -160,11 +178,11 @@ def finished(run: Run, d: Decision) -> str:
     sections = "".join(
         f'<section id="s{i}"><h2>{escape(title)}</h2>{body}</section>' for i, (title, body) in enumerate(made)
     )
-    name = run.name
+    name, asked = run.name, f"?{urlencode({'run': run.name})}"
     next_steps = [
         (href("runs", name, "rows"), "Read the rows"),
-        (href("playground") + f"?run={name}", "Try it in the playground"),
-        (href("compare") + f"?run={name}", "Compare"),
+        (href("playground") + asked, "Try it in the playground"),
+        (href("compare") + asked, "Compare"),
         (href("runs", name, "report.html"), "The report as one file"),
     ]
     if d.suspects:
@@ -191,12 +209,14 @@ def report_file(name: str, root: Root) -> Response:
 
 
 @router.post("/runs/{name}/stop")
-def stop(name: str, root: Root) -> Response:
-    """Stop a run as Ctrl-C does."""
+def stop(name: str, root: Root, sent: Form) -> Response:
+    """Stop a run as Ctrl-C does. A second Ctrl-C would throw the best so far away: it is only sent where it is asked for."""
     run = runs.find(root, name)
     if run.job is None:
         raise RunError(f"{name} was not started from here", "stop it with Ctrl-C where it was started")
-    jobs.stop(run.job)
+    if not stopping(run) or sent.one("at_once") == "yes":
+        jobs.note(run.job, {"stopping": True})
+        jobs.stop(run.job)
     return RedirectResponse(href("runs", name), status_code=303)
 
 
@@ -210,5 +230,6 @@ def resume(name: str, root: Root) -> Response:
         )
     if run.state == "finished":
         raise RunError(f"{name} has finished", "start a new run from its table")
-    jobs.start(root, name, run.job.words, run.job.about)
+    about = {key: value for key, value in run.job.about.items() if key != "stopping"}
+    jobs.start(root, name, run.job.words, about)
     return RedirectResponse(href("runs", name), status_code=303)

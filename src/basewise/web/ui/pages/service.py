@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from basewise.web.plots import Axis
 from basewise.web.sections import cut, how, percent, span, table
 from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages import serving
-from basewise.web.ui.pages.playground import usable
 from basewise.web.ui.service_client import ADDRESS, Service, latency, samples
 from basewise.web.ui.shell import action, alert, href, page, status_of, text_field
 
@@ -192,7 +192,8 @@ def one(name: str, request: Request, root: Root) -> HTMLResponse:
     lanes = service.lanes()["tasks"]
     folders: dict[str, str] = next((lane.get("folders", {}) for lane in lanes if lane["name"] == name), {})
     change = _change(name, state, root, folders.get(state["lane"]["canary"], ""))
-    body = versions(state) + serving.ask_form(name) + _drift(state) + change + _events(state)
+    ask = serving.ask_form(name) + serving.by_program(name, service, serving.job_of(root, service))
+    body = versions(state) + ask + _drift(state) + change + _events(state)
     return page(name, f'<p><a href="/service">All tasks</a></p>{body}', here="/service", kicker="service")
 
 
@@ -265,8 +266,7 @@ def _drift(state: dict[str, Any]) -> str:
 def _change(name: str, state: dict[str, Any], root: Path, canary_folder: str) -> str:
     """Slider and buttons; the folder of the canary stands there, so that only its share need be moved."""
     lane = state["lane"]
-    folders = [str(root / n) for n in usable(root)]
-    known = "".join(f'<option value="{escape(f)}"></option>' for f in folders)
+    known = "".join(f'<option value="{escape(f)}">{escape(t)}</option>' for f, t in serving.folders(root))
     step = STEPS.index(lane["percent"]) if lane["percent"] in STEPS else 0
     canary = (
         f'<form method="post" action="{href("service", name, "canary")}" class="fields" data-busy="Opening the release…">'
@@ -290,13 +290,14 @@ def _change(name: str, state: dict[str, Any], root: Path, canary_folder: str) ->
 def _events(state: dict[str, Any]) -> str:
     rows = [
         [
-            escape(e["event"]),
+            dt.datetime.fromtimestamp(e.get("at", 0)).strftime("%Y-%m-%d %H:%M"),
+            escape(e["event"]) + (f", {e['percent']} %" if e.get("percent") else ""),
             f"<code>{cut(str(e.get('version', ''))[:16])}</code>",
             cut(str(e.get("why", "")), 200),
         ]
         for e in reversed(state["events"])
     ]
-    return "<h2>What happened</h2>" + table(("", "version", "why"), rows) if rows else ""
+    return "<h2>What happened</h2>" + table(("when", "", "version", "why"), rows) if rows else ""
 
 
 @router.post("/service/{name}/{change}")

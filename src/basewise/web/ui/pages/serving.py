@@ -7,6 +7,7 @@ anybody may listen on the port. When the job has ended the key is taken back.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from basewise.steps.serve import ServeOptions, hold
 from basewise.web import plots
 from basewise.web.keys import Keys
 from basewise.web.sections import cut, percent, table
+from basewise.web.traffic import Traffic
 from basewise.web.ui import jobs
 from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages.playground import MOST_CHARACTERS, usable
-from basewise.web.ui.pages.releases import names as released
-from basewise.web.ui.pages.releases import place
+from basewise.web.ui.released import names as released
+from basewise.web.ui.released import place
 from basewise.web.ui.service_client import Service
 from basewise.web.ui.shell import action, href, page, text_field, ticks
 
@@ -56,13 +58,20 @@ def state_of(job: jobs.Job) -> str:
     return "serving" if job.has_said(f"serving on {address_of(job)},") else "starting"
 
 
+def state_folder(job: jobs.Job) -> Path:
+    """Keys, traffic and watch of a job's service."""
+    words = job.words
+    return Path(words[words.index("--state") + 1]) if "--state" in words else ServeOptions().state
+
+
 def take_back(job: jobs.Job) -> None:
     """Remove the keys that were made for a job."""
-    known = {key.id for key in _keys().all()}
+    keys = Keys(state_folder(job) / "keys.json")
+    known = {key.id for key in keys.all()}
     for key in (*job.about.get("keys", ()), job.about.get("key")):  # "key": as it was kept before
         if key in known:
             with contextlib.suppress(UnknownName):  # somebody took it back before
-                _keys().remove(key)
+                keys.remove(key)
 
 
 def settle(root: Path) -> None:
@@ -146,20 +155,30 @@ def start(root: Root, request: Request, sent: Form) -> Response:
         raise RunError(f"a service runs on port {port} already", "stop it, or give another port")
     settle(root)  # the record of the job before goes, and with it which keys were its own
     hold(HOST, int(port)).close()  # a stranger there would get the key
-    key = _new_key()
+    state = root / jobs.FOLDER / name / "state"  # of its own: two services cannot share one
+    _serve_only(asked, state)
+    key = _new_key(state)
+    words = ["serve", *asked, "--port", str(int(port)), "--state", str(state), "--quiet"]
     try:
-        about = {"keys": [_id_of(key)]}
-        job = jobs.start(root, name, ["serve", *asked, "--port", str(int(port)), "--quiet"], about)
+        job = jobs.start(root, name, words, {"keys": [_id_of(key)]})
     except BaseException:
-        _keys().remove(_id_of(key))
+        Keys(state / "keys.json").remove(_id_of(key))
         raise
     request.app.state.service = Service(address=address_of(job), key=key, job=name)
     return RedirectResponse("/service", status_code=303)
 
 
-def _new_key() -> str:
+def _serve_only(asked: list[str], state: Path) -> None:
+    """Take out of a service's state the tasks that are not asked for; one that is asked for again keeps what was changed in it."""
+    traffic = Traffic(state / "traffic.json")
+    for task, lane in list(traffic.lanes.items()):
+        if not {traffic.folders.get(version) for version in lane.versions} & set(asked):
+            traffic.remove(task)
+
+
+def _new_key(state: Path) -> str:
     """An admin key; the whole of it is kept in memory only."""
-    return _keys().add("ui", admin=True, seconds=KEY_SECONDS)
+    return Keys(state / "keys.json").add("ui", admin=True, seconds=KEY_SECONDS)
 
 
 def _id_of(key: str) -> str:
@@ -181,15 +200,10 @@ def connect(root: Root, request: Request, sent: Form) -> Response:
     job = _asked(root, sent.one("job"))
     if (state := state_of(job)) != "serving":
         raise RunError(f"the service at {address_of(job)} is {state}", "go back and look again in a moment")
-    key = _new_key()
+    key = _new_key(state_folder(job))
     jobs.note(job, {"keys": [*job.about.get("keys", ()), _id_of(key)]})
     request.app.state.service = Service(address=address_of(job), key=key, job=job.name)
     return RedirectResponse("/service", status_code=303)
-
-
-def _keys() -> Keys:
-    """The keys of the services of this user, where `basewise serve` looks for them."""
-    return Keys(ServeOptions().state / "keys.json")
 
 
 @router.post("/serving/stop")
@@ -243,6 +257,18 @@ def ask_form(name: str, text: str = "") -> str:
         f'<h2>Ask it</h2><form method="post" action="{href("service", name, "ask")}" class="fields" data-busy="Asking…">'
         '<label class="field" style="width:100%"><span>Text</span>'
         f'<textarea name="text" required maxlength="{MOST_CHARACTERS}">{escape(text)}</textarea></label><button>Ask the service</button></form>'
+    )
+
+
+def by_program(name: str, service: Service, job: jobs.Job | None) -> str:
+    """How another program asks a task: a key for it, and a request with that key."""
+    state = ["--state", str(state_folder(job))] if job else []
+    key = shlex.join(["basewise", "access", "add", "my-program", "--task", name, *state])
+    body = '{"rows": ["a text"]}'
+    asked = f"curl -s {service.address}{service.task(name, '/predict')} -H 'Authorization: Bearer KEY' -d '{body}'"
+    return (
+        f"<details><summary>How a program asks it</summary><pre tabindex='0'>{escape(key)}\n{escape(asked)}</pre>"
+        f'<p>All routes: <a href="{escape(service.address)}/docs">{escape(service.address)}/docs</a></p></details>'
     )
 
 

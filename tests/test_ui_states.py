@@ -1,0 +1,247 @@
+"""What a newcomer meets between the pages: a button pressed twice, a form that was refused, a table that takes long to look over."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import html
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ui_world
+from basewise.web.ui import jobs, shell
+
+
+@contextmanager
+def living(root: Path, name: str, kind: str = "choose", **about: Any) -> Iterator[Path]:
+    """A job that lives: its lock is held here."""
+    folder = root / jobs.FOLDER / name
+    folder.mkdir(parents=True)
+    value = {"format": 1, "kind": kind, "words": [kind, "x.csv"], "about": about, "pid": 2**22 + 1, "started": time.time()}  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(value))
+    handle = os.open(folder / "alive", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        os.close(handle)
+
+
+def test_a_second_press_on_stop_does_not_throw_the_best_so_far_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(jobs, "stop", lambda job: sent.append(job.name))
+    root = tmp_path / "runs"
+    with living(root, "queue", table="0" * 16):
+        client = ui_world.client(root)
+        assert "Stop and keep the best so far" in client.get("/runs/queue").text
+        for _ in range(3):  # a page that was not loaded anew, another tab, an impatient hand
+            assert client.post("/runs/queue/stop").status_code == 303
+        assert sent == ["queue"]
+        text = client.get("/runs/queue").text
+        assert "Stopping: the best so far" in text and "Stop and keep" not in text
+        assert "Stopping: the best so far" in client.get("/runs/queue/live").text
+        assert client.post("/runs/queue/stop", data={"at_once": "yes"}).status_code == 303
+        assert sent == ["queue", "queue"], "who does not want to wait says so"
+    monkeypatch.setattr(jobs, "start", lambda root, name, words, about: sent.append(str(about)))
+    assert client.post("/runs/queue/resume").status_code == 303
+    assert "stopping" not in sent[-1] and "table" in sent[-1]
+
+
+# ------------------------------------------------------------------ the gate
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A folder of runs with one that has a predictor, as far as the pages look."""
+    predictor = tmp_path / "runs" / "queue" / "predictor"
+    predictor.mkdir(parents=True)
+    (predictor / "predictor.json").write_text("{}")
+    (predictor.parent / "decision.json").write_text("{}")
+    return tmp_path / "runs"
+
+
+def said_no(root: Path, *, gate: bool) -> None:
+    """A job `release.queue-1` that the gate refused."""
+    folder = root / jobs.FOLDER / "release.queue-1"
+    folder.mkdir(parents=True)
+    sent = "run=queue&name=queue-1&by=R.+Roe&data_licence=own&override=slices%3Dread+%22it%22"
+    about = {"release": "queue-1", "run": "queue", "sent": sent}
+    value = {"format": 1, "kind": "release", "words": ["release"], "about": about, "pid": 1, "started": time.time()}  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(value))
+    (folder / "exit.txt").write_text("2")
+    (folder / "err.txt").write_text(
+        "error: not released, 1 of 2 checks failed: groups: <i>they</i> flip; ask\n"
+    )
+    checks = [
+        {"check": "groups", "verdict": "fail", "sentence": "<i>they</i> flip", "advice": "ask", "override": None},
+        {"check": "weights", "verdict": "pass", "sentence": "sound", "advice": "", "override": None},
+    ]  # fmt: skip
+    when = dt.datetime.fromtimestamp(time.time() if gate else 0, dt.UTC).isoformat("T", "seconds")
+    (root / "queue" / "gate.json").write_text(json.dumps({"when": when, "checks": checks}))
+
+
+def test_a_refused_release_shows_each_check_and_is_tried_again(finished: Path) -> None:
+    said_no(finished, gate=True)
+    text = ui_world.client(finished).get("/releases/queue-1").text
+    assert "Not released, 1 of 2 checks failed.</p>" in text, "the alert is short: the table has the rest"
+    assert '<span class="badge fail">fail</span>' in text and "&lt;i&gt;they&lt;/i&gt; flip" in text
+    for value in ('value="queue-1"', 'value="R. Roe"', 'value="slices=read &quot;it&quot;"'):
+        assert value in text, "what was sent stands in the form again"
+    assert 'placeholder="groups=reason"' in text
+
+
+def test_what_an_earlier_gate_found_is_not_shown_as_this_ones(finished: Path) -> None:
+    said_no(finished, gate=False)
+    text = ui_world.client(finished).get("/releases/queue-1").text
+    assert "badge fail" not in text and "flip; ask" in text
+
+
+def test_a_form_for_a_release_keeps_what_was_sent(finished: Path) -> None:
+    (finished.parent / "releases" / "queue-1").mkdir(parents=True)
+    client = ui_world.client(finished)
+    assert 'value="queue-2"' in client.get("/releases").text, "the name that is offered is free"
+    sent = {"run": "queue", "name": "queue-1", "by": "R. Roe", "override": "scope=known"}
+    for change, status in (({}, 409), ({"name": "a b"}, 400), ({"weights": "--help", "name": "x"}, 404)):
+        answer = client.post("/releases", data={**sent, **change})
+        assert answer.status_code == status and 'role="alert"' in answer.text
+        assert 'value="R. Roe"' in answer.text and 'value="scope=known"' in answer.text
+
+
+# ------------------------------------------------------------------ services and refusals
+
+
+@pytest.fixture
+def started(finished: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The words of the services that are started; none runs."""
+    words: list[list[str]] = []
+
+    def start(root: Path, name: str, said: list[str], about: dict[str, Any]) -> jobs.Job:
+        words.append(said)
+        return jobs.Job(
+            name=name, kind="serve", words=tuple(said), about=about, pid=1, started=0.0, folder=root
+        )
+
+    monkeypatch.setattr(jobs, "start", start)
+    return words
+
+
+def test_each_service_has_a_state_of_its_own_and_serves_what_was_ticked(
+    finished: Path, started: list[list[str]]
+) -> None:
+    import socket
+
+    from basewise.steps.serve import ServeOptions
+    from basewise.web.keys import Keys
+    from basewise.web.traffic import Traffic
+
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    client, queue = ui_world.client(finished), str(finished / "queue")
+    states = [finished / jobs.FOLDER / f"serve.{port}" / "state" for port in ports]
+    before = Traffic(states[0] / "traffic.json")
+    before.live("queue", "a" * 64, queue)
+    before.live("other", "b" * 64, "/runs/other")
+    before.canary("queue", "c" * 64, "/runs/next", 5)
+    for port, state in zip(ports, states, strict=True):
+        assert client.post("/serving/start", data={"folder": queue, "port": str(port)}).status_code == 303
+        assert started[-1][started[-1].index("--state") + 1] == str(state)
+        assert len(Keys(state / "keys.json").all()) == 1
+    kept = Traffic(states[0] / "traffic.json").lanes
+    assert list(kept) == ["queue"] and kept["queue"].percent == 5, "what was changed in it stays"
+    assert not (ServeOptions().state / "keys.json").exists(), (
+        "services of the terminal ask for no key because of it"
+    )
+
+
+def test_a_refusal_leads_back_to_the_page_that_asked(tmp_path: Path) -> None:
+    client, origin = ui_world.client(tmp_path / "runs"), ui_world.ORIGIN
+    for came, path in (
+        (f"{origin}/service/queue?a=%22", "/service/queue?a=%22"),
+        ("http://evil.example/service", ""),
+        (f"{origin}//evil.example/x", "/evil.example/x"),
+        (f"{origin}/service/queue/rollback", ""),
+        ("", ""),
+    ):
+        text = client.post("/service/queue/rollback", headers={"referer": came}).text
+        assert ("Back to where you were" in text) == bool(path)
+        assert not path or f'href="{path}"' in text
+
+
+# ------------------------------------------------------------------ a table that takes long
+
+
+def test_a_long_audit_is_followed_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from basewise.core.errors import TableError
+    from basewise.web.ui import tables
+
+    go_on, begun = threading.Event(), []
+
+    def slow(path: Path, changed: int, roles: Any, progress: Any) -> Any:
+        begun.append(roles.target)
+        progress(1, 4, "finding <b>duplicates</b>")
+        go_on.wait(600)
+        raise TableError("a table that cannot be", "give another")
+
+    monkeypatch.setattr(tables, "_audited", slow)
+    client = ui_world.client(tmp_path / "runs", patience=0.0)
+    file = {"file": ("t.csv", b"text,label\n" + b"hello,a\nbye,b\n" * 9)}
+    where = f"{client.post('/new', files=file).headers['location']}?target=label&inputs=text"
+    for _ in range(3):  # loaded again and again by who cannot wait
+        text = client.get(where).text
+        assert "The table is looked over" in text and 'http-equiv="refresh"' in text
+    ui_world.until(lambda: "duplicates" in client.get(where).text, "the first word of the audit")
+    live = html.unescape(re.search('data-live="([^"]*)"', text)[1])  # type: ignore[index]
+    assert "target=label" in live and "inputs=text" in live
+    assert "&lt;b&gt;duplicates" in client.get(live).text and "x-over" not in client.get(live).headers
+    assert begun == ["label"], "one audit, however often it was asked for"
+    go_on.set()
+    ui_world.until(lambda: "x-over" in client.get(live).headers, "the end of the audit")
+    assert "A table that cannot be" in client.get(where).text
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [("broken.csv is empty", "broken.csv is empty."), ("owner/model is away", "owner/model is away."), ("no file came", "No file came."), ("licence: it is not known", "Licence: it is not known."), ("", "")],
+)  # fmt: skip
+def test_names_at_the_beginning_of_a_line_stay_as_they_are(told: str, read: str) -> None:
+    assert shell.sentence(told) == read
+
+
+@pytest.mark.parametrize("name", ["my first run", "<b>bold</b>", "100 % ja?#", "größe; \"q\" 'x'", "a" * 200])
+def test_runs_of_the_terminal_are_shown_whatever_they_are_called(finished: Path, name: str) -> None:
+    name = name.replace("/", "∕")
+    (finished / "queue").rename(finished / name)
+    ui_world.metrics(finished / f"{name} 2")
+    client = ui_world.client(finished)
+    places = re.findall(r'<a href="(/(?:runs|pretraining)/[^"]+)"', client.get("/").text)
+    assert len(places) == 2
+    for path in places:
+        assert client.get(path).status_code in (200, 409) and name[:5] not in path[:3]
+    assert html.escape(name) in client.get("/playground").text
+    offered = re.search('name="name" value="([^"]*)"', client.get("/releases").text)
+    assert offered and jobs.NAME.fullmatch(offered[1]), "a name that the form itself accepts"
+
+
+def test_pages_of_the_wrong_kind_lead_to_the_right_one(finished: Path) -> None:
+    answer = ui_world.client(finished).get("/bench/queue")
+    assert answer.status_code == 404 and "is no benchmark" in answer.text
+
+
+def test_a_row_without_end_is_no_row() -> None:
+    from basewise.web.ui.pages import relabel
+
+    assert relabel.changes_of({"row-" + "9" * 5000: ["a"], "row-7": ["a"]}, ("a",)) == {7: "a"}
