@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from basewise.core.method import Context
+from basewise.core.task import Examples
 from basewise.parts.methods import words
 from basewise.parts.methods.words import MARK, Vocabulary, pieces_of, tokens_of, words_of
 
@@ -68,3 +70,16 @@ def test_rare_pieces_go_where_rows_are_many_and_the_cap_holds(monkeypatch: pytes
     assert "xyz" in columns
     monkeypatch.setattr(words, "MOST_TERMS", 3)
     assert len(Vocabulary.of(["abc", "abd", "xyz"], True).columns) == 3
+
+
+def test_the_first_word_decides_where_all_of_them_occur_in_every_text() -> None:
+    """Four words in each text in any order; the first one is the class."""
+    rng = np.random.default_rng(0)
+    colours = ["red", "green", "blue", "black"]
+    orders = [rng.permutation(4) for _ in range(240)]
+    texts = tuple(" ".join(f"{colours[i]} {rng.integers(10**6)}" for i in order) for order in orders)
+    labels = np.array([order[0] for order in orders])
+    examples = Examples(texts, labels, np.arange(240), np.arange(240), tuple(colours))
+    fitted = words.fit(examples.take(np.arange(160)), None, Context(seed=0))
+    assert (fitted.probabilities(texts[160:]).argmax(1) == labels[160:]).mean() > 0.95
+    assert list(words_of([])) == []

@@ -23,7 +23,7 @@ from basewise.core.registry import part
 from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 
-SCHEMA = 3  # raise it when a method's result changes for the same job, so that old journals are not read
+SCHEMA = 4  # raise it when a method's result changes for the same job, so that old journals are not read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,8 @@ CHOOSING_ROWS = 3000
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
+EDGE = "\n"
+"""Stands before the first word and after the last in a pair: how a text begins, and ends, may decide."""
 MARK = "\t"
 """Begins a piece among the terms; no word or pair of words does."""
 
@@ -54,9 +56,9 @@ def tokens_of(text: str) -> list[str]:
 
 
 def words_of(tokens: Sequence[str]) -> Iterator[str]:
-    """Word 1-2-grams."""
+    """Word 1-2-grams; the first and the last word also as a pair with the text's edge."""
     yield from tokens
-    for left, right in pairwise(tokens):
+    for left, right in pairwise((EDGE, *tokens, EDGE) if tokens else ()):
         yield f"{left} {right}"
 
 
