@@ -237,7 +237,7 @@ def _chosen(
     labels, n_classes = examples.labels, len(examples.classes)
     one = _one_fold(len(labels), n_classes)
     folds = 5 if one else min(3 if len(labels) > FEW_ROWS else 5, max(rows_a_class(examples.counts), 2))
-    fold = folds_of(labels, folds, rng)
+    fold = folds_of(labels, folds, rng, examples.groups)
     options: list[tuple[float, bool, float, float]] = []
 
     def attempt(letters: bool, strengths: Sequence[float]) -> None:
