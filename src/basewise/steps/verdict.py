@@ -222,7 +222,9 @@ def _tied(
     return tied
 
 
-def _telling(tied: list[int], finalists: list[Trial], rows: np.ndarray, groups: np.ndarray) -> list[int]:
+def _telling(
+    tied: list[int], finalists: list[Trial], rows: np.ndarray, groups: np.ndarray | None
+) -> list[int]:
     """The tied arms without those that give every row the same label, where another one is shown to know more (log-loss, 5 %).
 
     Where one class is rare such an arm is right as often as any and says nothing.
