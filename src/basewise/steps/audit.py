@@ -287,6 +287,7 @@ def _groups(
 ) -> tuple[np.ndarray, np.ndarray, list[Finding]]:
     """(near-duplicate group ids (n,), groups for the split (n,), findings): near-duplicates, contrasts and given groups united."""
     from basewise.stats.duplicates import Sketch, contrasts, united
+    from basewise.steps.audit_checks import made_as_contrasts
 
     sketch = Sketch.of(texts)
     near = sketch.groups(options.near)
@@ -300,15 +301,7 @@ def _groups(
         keys = [given[i] or f"\0{i}" for i in row_ids]
         groups = united(groups, np.unique(keys, return_inverse=True)[1])
     largest = np.bincount(groups).max() / len(texts)
-    findings = []
-    paired = np.bincount(made)[made] > 1
-    if paired.any():
-        n = len(np.unique(made[paired]))
-        message = f"{paired.sum():,} rows in {n:,} groups read alike and have different labels, far oftener than by chance: they seem to be made as contrasts"
-        advice = (
-            "they stay on one side of the split, or a model would learn from one to answer the other wrongly"
-        )
-        findings.append(_finding("contrasts", "info", message, advice, row_ids[paired]))
+    findings = made_as_contrasts(made, row_ids)
     if largest > BIG_GROUP:
         findings.append(
             _finding(
