@@ -500,3 +500,28 @@ def test_words_out_of_fold_give_probabilities() -> None:
     assert (p.argmax(1) == labels).mean() > 0.9
     odd = words_out_of_fold(["", "a", "b", "c"], np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
     assert np.isfinite(odd).all()
+
+
+@pytest.mark.parametrize("made", ["contrasts", "chance", "alike"])
+def test_rows_made_as_contrasts_stay_on_one_side(made: str) -> None:
+    """Pairs that differ in one word: a model that learns one of them as good answers the other wrongly."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 7)) for _ in range(400)]
+    rows = []
+    for k in range(60):
+        start = " ".join(rng.choice(words, 5))
+        first = int(rng.integers(2))
+        second = {"contrasts": 1 - first, "chance": int(rng.integers(2)), "alike": first}[made]
+        rows += [
+            {"text": f"{start} {words[2 * k + side]}", "label": ("good", "bad")[label]}
+            for side, label in enumerate((first, second))
+        ]
+    task = audit(rows, target="label")
+    said = [f for f in task.findings if f.check == "contrasts"]
+    pairs = task.rows.groups.reshape(60, 2)
+    together = (pairs[:, 0] == pairs[:, 1]).mean()
+    assert (len(said), together > 0.9) == ((1, True) if made == "contrasts" else (0, False))
+    if said:
+        sides = task.split.reshape(60, 2)
+        assert (sides[:, 0] == sides[:, 1]).mean() > 0.9
+        assert "made as contrasts" in said[0].message

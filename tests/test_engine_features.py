@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from basewise.core.base import Base, Card
 from basewise.core.errors import UnknownName
@@ -278,6 +280,13 @@ def test_shards_keep_large_values_and_find_nothing_in_nothing(tmp_path: Path) ->
     np.testing.assert_array_equal(back.values[at[[0, 2]]], values[[2, 0]])
     assert back.tokens[at[0]] == 2
     assert back.cut[at[0]]
+
+
+def test_a_peak_is_not_lowered_by_waiting_for_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = 0.02
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda left, right: time.sleep(wait))
+    rows, inner, columns = device.SHAPE
+    assert device.matmul_peak(torch.float32, 0.01) > 2.0 * rows * inner * columns / (wait / 2)
 
 
 def test_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,27 @@ def test_the_metric_decides_who_wins() -> None:
         assert lines[0]["score"]["estimate"] == pytest.approx(golden)
         assert lines[1]["difference"]["low"] > 0
         assert lines[1]["difference"]["p_holm"] < 0.05
+
+
+@pytest.mark.parametrize(("knows", "chosen", "verdict"), [(True, "b + probe", "winner"), (False, "majority", "no base helps")])  # fmt: skip
+def test_where_a_class_is_rare_an_arm_that_tells_rows_apart_is_taken(
+    knows: bool, chosen: str, verdict: str
+) -> None:
+    """As often right as the majority; of the rare rows one gives them three times the chance, the other knows nothing."""
+    from basewise.steps.conclude import standing_notes
+
+    labels = (np.arange(600) % 30 == 0).astype(int)
+    chance = np.where(labels == 1, 0.45, 0.02) if knows else np.full(600, 0.04)
+    probe = replace(trial("probe", labels, labels), probabilities=np.stack([1 - chance, chance], 1))
+    blind = replace(probe, method="majority", base=None, probabilities=np.tile([0.967, 0.033], (600, 1)))
+    found = replace(probe, probabilities=probe.probabilities.copy())
+    found.probabilities[0] = [0.4, 0.6]  # a rare row said outright
+    trials = [found if knows else probe, blind]
+    standing = stand(trials)
+    assert (standing.chosen.name, standing.verdict) == (chosen, verdict)
+    assert standing.aside == (["majority"] if knows else [])
+    told = [n for n in standing_notes(standing, {}, trials, True) if n.startswith("majority gave every row")]
+    assert len(told) == knows
 
 
 def test_rows_are_taken_in_their_order() -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from basewise.core.split import folds
+
+GROUPS_A_FOLD = 4
+"""Groups that a fold must have at least to be made of whole groups."""
+
 
 def rows_a_class(counts: np.ndarray) -> int:
     """Rows of a usual class, from the rows of each: nine rows in ten are in classes of at least so many, 0 without rows.
@@ -16,10 +21,13 @@ def rows_a_class(counts: np.ndarray) -> int:
     return int(sizes[np.searchsorted(np.cumsum(sizes), 0.1 * sizes.sum(), side="right")])
 
 
-def folds_of(labels: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+def folds_of(
+    labels: np.ndarray, n_folds: int, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> np.ndarray:
     """(n,) fold numbers, stratified: every class is dealt out in turn, starting at a random fold.
 
-    The only row of a class is in no fold, -1: held out, nothing could be known of its class.
+    The only row of a class is in no fold, -1: held out, nothing could be known of its class. groups (n,): rows that belong together
+    are in one fold, as in the race, or what is chosen would suit rows that were seen already.
     """
     labels = np.asarray(labels)
     fold = np.empty(len(labels), np.int64)
@@ -28,6 +36,13 @@ def folds_of(labels: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.n
         rows = rng.permutation(np.flatnonzero(labels == c))
         fold[rows] = (np.arange(len(rows)) + offset) % n_folds if len(rows) > 1 else -1
         offset += len(rows)
+    many = 0 if groups is None else len(np.unique(groups))
+    if groups is None or many == len(labels) or many < GROUPS_A_FOLD * n_folds:
+        return fold
+    fold = folds(labels, groups, n_folds, int(rng.integers(2**31)))
+    for c in np.unique(labels):
+        if len(np.unique(fold[labels == c])) == 1:
+            fold[labels == c] = -1
     return fold
 
 

@@ -144,7 +144,14 @@ def fit_frozen(examples: Examples, base: Base, context: Context) -> tuple[Frozen
         return found.matrix(name, seen)
 
     fitted = fit_probe(
-        matrix, found.names, examples.labels, len(classes), context.seed, context.progress, context.seconds
+        matrix,
+        found.names,
+        examples.labels,
+        len(classes),
+        context.seed,
+        context.progress,
+        context.seconds,
+        examples.groups,
     )
     names, share, temperature = None, 0.0, 1.0
     if words:

@@ -107,10 +107,11 @@ def fit_probe(
     seed: int = 0,
     progress: Progress = silent,
     seconds: float = float("inf"),
+    groups: np.ndarray | None = None,
 ) -> ProbeFit:
     """Fit it on labels (n,) with every class index below `n_classes`; classes without rows get a floor.
 
-    `matrix(name)` gives (n, D) features of the rows. Deterministic in `seed`, unless half of `seconds` are over before all
+    `matrix(name)` gives (n, D) features of the rows; groups (n,) says which belong together. Deterministic in `seed`, unless half of `seconds` are over before all
     is tried: then the rest is left out, and `choices` say so ("shortened").
     """
     until = time.monotonic() + 0.5 * seconds
@@ -122,12 +123,12 @@ def fit_probe(
     chosen: list[tuple[str, ...]] = [usual(sets)]
     shortened = False
     if usual_rows >= ENOUGH and len(sets) > 1:
-        chosen = _best_sets(matrix, sets, labels, n_classes, rng, until, progress)
+        chosen = _best_sets(matrix, sets, (labels, groups), n_classes, rng, until, progress)
         shortened = len(chosen) == 1
     best: Tried | None = None
     if usual_rows >= 2:
         parts, tried_parts = strength_folds(len(labels), usual_rows)
-        fold = folds_of(labels, parts, rng)
+        fold = folds_of(labels, parts, rng, groups)
         strengths = sorted({FIRST_STRENGTH, *(STRENGTHS if usual_rows >= ENOUGH else ())})
         for number, names_ in enumerate(chosen):
             if best is not None and time.monotonic() > until:
@@ -210,7 +211,7 @@ class Tried:
 def _best_sets(
     matrix: Matrix,
     sets: list[tuple[str, ...]],
-    labels: np.ndarray,
+    known: tuple[np.ndarray, np.ndarray | None],
     n_classes: int,
     rng: np.random.Generator,
     until: float,
@@ -220,12 +221,13 @@ def _best_sets(
 
     A discriminant costs one factorisation, where a logistic regression takes tens of passes over the rows, and ranks alike.
 
-    The usual one alone when the time `until` (of `time.monotonic`) comes first.
+    The usual one alone when the time `until` (of `time.monotonic`) comes first. known: labels and groups of the rows.
     """
+    labels, groups = known
     rows = some_of_each(labels, max(SAMPLE_ROWS, 12 * n_classes), rng)
     some = labels[rows]
     parts, tried_parts = layer_folds(len(rows))
-    fold = folds_of(some, parts, rng)
+    fold = folds_of(some, parts, rng, None if groups is None else groups[rows])
     losses = []
     for number, names in enumerate(sets):
         if time.monotonic() > until:

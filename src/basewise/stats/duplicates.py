@@ -13,6 +13,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,6 +27,10 @@ AT_ONCE = 1 << 14  # pairs whose hashes are compared at a time
 MOST_SHINGLES = 512
 """Shingles kept of a text, those with the least hashes: a fair sample that is the same for the same text, so that long texts
 take no more memory and time than short ones."""
+CONTRAST = 0.4
+"""Likeness from which texts may be two of a pair that was made as a contrast."""
+MOST_CONTRASTS, LEAST_GROUPS = 4, 10
+"""Rows of such a group at most, and such groups that have to be there."""
 _WORDS = re.compile(r"\w+")
 
 
@@ -102,20 +107,78 @@ def _find(parent: np.ndarray, i: int) -> int:
     return i
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """Texts made ready to be compared: `exact` (n,) group ids, `first` row of each, and normalised text and signature of those that
+    have words (`kept`: places in `first`)."""
+
+    exact: np.ndarray
+    first: np.ndarray
+    kept: np.ndarray
+    plain: list[str]
+    signatures: np.ndarray
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Sketch:
+        """Read each distinct text once."""
+        exact = exact_groups(texts)
+        first = np.unique(exact)
+        plain = [normalise(texts[i]) for i in first]
+        kept = np.flatnonzero([bool(text) for text in plain])
+        plain = [plain[k] for k in kept]
+        return cls(exact, first, kept, plain, _signatures(plain))
+
+    def groups(self, threshold: float) -> np.ndarray:
+        """(n,) int64 group ids: texts whose 5-gram sets overlap by at least `threshold` (Jaccard), and their neighbours."""
+        parent = np.arange(len(self.plain))
+        shingles = functools.lru_cache(maxsize=1 << 16)(lambda k: _shingles(self.plain[k]))
+        for band in range(BANDS):
+            _join_band(self.signatures, band, parent, threshold, shingles)
+        roots = self.first.copy()
+        roots[self.kept] = self.first[self.kept[_roots(parent)]]
+        return roots[np.searchsorted(self.first, self.exact)]
+
+
 def near_groups(texts: Sequence[str], threshold: float = 0.7) -> np.ndarray:
     """(n,) int64 group ids: texts whose 5-gram sets overlap by at least `threshold` (Jaccard), and their neighbours."""
-    groups = exact_groups(texts)
-    first = np.unique(groups)
-    plain = [normalise(texts[i]) for i in first]
-    kept = np.flatnonzero([bool(text) for text in plain])
-    plain = [plain[k] for k in kept]
-    signatures, parent = _signatures(plain), np.arange(len(plain))
-    shingles = functools.lru_cache(maxsize=1 << 16)(lambda k: _shingles(plain[k]))
-    for band in range(BANDS):
-        _join_band(signatures, band, parent, threshold, shingles)
-    roots = first.copy()
-    roots[kept] = first[kept[_roots(parent)]]
-    return roots[np.searchsorted(first, groups)]
+    return Sketch.of(texts).groups(threshold)
+
+
+def contrasts(sketch: Sketch, labels: np.ndarray) -> np.ndarray:
+    """(n,) int64 group ids of rows that were made as contrasts, each other row alone: texts that read alike and have different labels.
+
+    In small groups of alike texts labels mostly agree; by chance they differ in 1 - sum of squared shares of the pairs. Where
+    they differ far oftener (three standard errors), a model learns from one half of a pair to answer the other half wrongly, so that
+    both belong on one side of a split. labels (n,): -1 for none.
+    """
+    alone = np.arange(len(labels))
+    groups = np.unique(sketch.groups(CONTRAST), return_inverse=True)[1]
+    sizes = np.bincount(groups[labels >= 0], minlength=groups.max(initial=0) + 1)
+    small = np.isin(groups, np.flatnonzero((sizes > 1) & (sizes <= MOST_CONTRASTS))) & (labels >= 0)
+    pairs = np.bincount(groups[small], minlength=len(sizes))
+    if np.count_nonzero(pairs) < LEAST_GROUPS:
+        return alone
+    shares = np.bincount(labels[labels >= 0]) / np.count_nonzero(labels >= 0)
+    counts = np.zeros((len(sizes), len(shares)))
+    np.add.at(counts, (groups[small], labels[small]), 1)
+    counts, n = counts[pairs > 0], pairs[pairs > 0]
+    differ = float((1 - (counts * (counts - 1)).sum(1) / (n * (n - 1))).mean())
+    chance = 1 - float((shares**2).sum())
+    if differ <= chance + 3 * np.sqrt(chance * (1 - chance) / len(counts)):
+        return alone
+    return np.unique(np.where(small, groups, len(labels) + alone), return_inverse=True)[1]
+
+
+def united(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n,) labels of the connected components when rows that share either id are joined."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    a, b = np.unique(first, return_inverse=True)[1], np.unique(second, return_inverse=True)[1]
+    size = int(a.max()) + int(b.max()) + 2
+    edges = coo_matrix((np.ones(len(a)), (a, b + a.max() + 1)), shape=(size, size))
+    parts = connected_components(edges, directed=False)[1]
+    return np.unique(parts[a], return_inverse=True)[1]
 
 
 def _roots(parent: np.ndarray) -> np.ndarray:

@@ -79,7 +79,8 @@ def audit(
     findings += more
     options.progress(1, 4, "finding duplicates")
     kept = [texts[i] for i in keep]
-    near, groups, more = _groups(kept, keep, next((columns[n] for n in by_role["group"]), None), options)
+    given_groups = next((columns[n] for n in by_role["group"]), None)
+    near, groups, more = _groups(kept, labels, keep, given_groups, options)
     findings += more
     options.progress(2, 4, "splitting")
     rows = Examples(tuple(kept), labels, keep.astype(np.int64), groups, classes)
@@ -276,23 +277,29 @@ def _odd_names(classes: tuple[str, ...]) -> list[Finding]:
 
 
 def _groups(
-    texts: list[str], row_ids: np.ndarray, given: list[str | None] | None, options: AuditOptions
+    texts: list[str],
+    labels: np.ndarray,
+    row_ids: np.ndarray,
+    given: list[str | None] | None,
+    options: AuditOptions,
 ) -> tuple[np.ndarray, np.ndarray, list[Finding]]:
-    """(near-duplicate group ids (n,), groups for the split (n,), findings): near-duplicates and given groups united."""
-    from basewise.stats.duplicates import exact_groups, near_groups
+    """(near-duplicate group ids (n,), groups for the split (n,), findings): near-duplicates, contrasts and given groups united."""
+    from basewise.stats.duplicates import Sketch, contrasts, united
+    from basewise.steps.audit_checks import made_as_contrasts
 
-    near = near_groups(texts, threshold=options.near)
+    sketch = Sketch.of(texts)
+    near = sketch.groups(options.near)
     if np.unique(near, return_counts=True)[1].max() > BIG_GROUP * len(texts):
-        near = exact_groups(texts)  # texts from one template: likeness chains them all and tells nothing
+        near = sketch.exact  # texts from one template: likeness chains them all and tells nothing
     if len(np.unique(near)) == 1:
         raise TableError(f"all {len(texts)} rows hold the same text", "give rows that differ")
-    if given is None:
-        groups = np.unique(near, return_inverse=True)[1]
-    else:
+    made = contrasts(sketch, labels)
+    groups = united(near, made)
+    if given is not None:
         keys = [given[i] or f"\0{i}" for i in row_ids]
-        groups = _united(near, np.unique(keys, return_inverse=True)[1])
+        groups = united(groups, np.unique(keys, return_inverse=True)[1])
     largest = np.bincount(groups).max() / len(texts)
-    findings = []
+    findings = made_as_contrasts(made, row_ids)
     if largest > BIG_GROUP:
         findings.append(
             _finding(
@@ -304,18 +311,6 @@ def _groups(
             )
         )
     return near, groups.astype(np.int64), findings
-
-
-def _united(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n,) labels of the connected components when rows that share either id are joined."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    a, b = np.unique(first, return_inverse=True)[1], np.unique(second, return_inverse=True)[1]
-    size = int(a.max()) + int(b.max()) + 2
-    edges = coo_matrix((np.ones(len(a)), (a, b + a.max() + 1)), shape=(size, size))
-    parts = connected_components(edges, directed=False)[1]
-    return np.unique(parts[a], return_inverse=True)[1]
 
 
 def _split(

@@ -138,6 +138,17 @@ def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
     return found
 
 
+def made_as_contrasts(made: np.ndarray, ids: np.ndarray) -> list[Finding]:
+    """The finding of rows (ids (n,)) that were made as contrasts; made (n,): group ids, every other row alone."""
+    paired = _in_groups(made)
+    if not paired.any():
+        return []
+    n = len(np.unique(made[paired]))
+    message = f"{paired.sum():,} rows in {n:,} groups read alike and have different labels, far oftener than by chance: they seem to be made as contrasts"
+    advice = "they stay on one side of the split, or a model would learn from one to answer the other wrongly"
+    return [_finding("contrasts", "info", message, advice, ids[paired], groups=n)]
+
+
 def _in_groups(groups: np.ndarray) -> np.ndarray:
     """(n,) whether a row shares its group with another."""
     _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)

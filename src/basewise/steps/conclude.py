@@ -277,6 +277,11 @@ def standing_notes(standing: Standing, test: dict[str, Any], trials: list[Trial]
     if on_bases and standing.chosen.base is None and (half := half_tried(trials)):
         were, they = ("was", "it") if len(half) == 1 else ("were", "they")
         notes.append(f"{', '.join(half)} {were} not tried in full, so whether {they} would help is open.")
+    if standing.aside:
+        notes.append(
+            f"{' and '.join(standing.aside)} gave every row the same label and came within a point{by}; {standing.chosen.name} is shown to tell"
+            " rows apart (log-loss), so it was taken. Where the rare class matters, choose by balanced_accuracy or macro_f1."
+        )
     if not test:
         corrected = " and corrected for the choice" if standing.chosen is standing.leader else ""
         why = "No look at the locked test rows is told" if locked else "There were no locked test rows"

@@ -7,7 +7,7 @@ or is the cheapest of those tied with a base that leads, is chosen although a de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ FEW_ROWS = 200
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """The race's outcome under `metric`. `chosen`: the arm that is saved; `winner`: the corrected score of the leader, which may be
-    another arm; `advised`: name of the arm that the rows speak for, where another was asked for. `rows`: ids of the rows all finalists predicted, `scores` (K, N) beside `finalists`, `groups`
+    another arm; `advised`: name of the arm that the rows speak for, where another was asked for; `aside`: names of arms that are as often
+    right as the tied ones and give every row the same label. `rows`: ids of the rows all finalists predicted, `scores` (K, N) beside `finalists`, `groups`
     (N,) of the rows or None, `classes` (N,) their labels where the metric weighs classes alike."""
 
     verdict: str
@@ -46,6 +47,7 @@ class Standing:
     classes: np.ndarray | None
     metric: str
     advised: str = ""
+    aside: list[str] = field(default_factory=list)
 
 
 def common_rows(trials: list[Trial]) -> np.ndarray:
@@ -79,21 +81,23 @@ def stand(trials: list[Trial], seed: int = 0, margin: float = MARGIN, metric: st
     corrected = selection.corrected_winner(scores, seed=seed, clusters=groups, classes=classes)
     best = paired.probability_best(scores, seed=seed, clusters=groups, classes=classes)
     leader = finalists[0]
-    tied = _tied(scores, losses, margin, (groups, classes))
+    close = _tied(scores, losses, margin, (groups, classes))
+    tied = _telling(close, finalists, rows, groups)
+    ahead = finalists[tied[0]]
     chosen_index = min(tied, key=lambda i: (_price(finalists[i]), i))
     verdict = "tie" if len(tied) > 1 else "winner"
-    controls = [i for i, t in enumerate(finalists) if t.method in CONTROLS]
     if any(in_full(t) for t in trials) and (
-        finalists[chosen_index].method in CONTROLS or leader.method in CONTROLS
+        finalists[chosen_index].method in CONTROLS or ahead.method in CONTROLS
     ):
         verdict = "no base helps"
-        chosen_index = chosen_index if finalists[chosen_index].method in CONTROLS else controls[0]
+        chosen_index = chosen_index if finalists[chosen_index].method in CONTROLS else tied[0]
     interval = corrected.interval
     return Standing(
         verdict=verdict,
         chosen=finalists[chosen_index],
         leader=leader,
         tied=[finalists[i].name for i in tied],
+        aside=[finalists[i].name for i in close if i not in tied],
         finalists=finalists,
         rows=rows,
         scores=scores,
@@ -218,6 +222,28 @@ def _tied(
         if adjusted[i - 1] > 0.05 and close and (not few or losses[i] - losses[0] <= 0.05):
             tied.append(i)
     return tied
+
+
+def _telling(
+    tied: list[int], finalists: list[Trial], rows: np.ndarray, groups: np.ndarray | None
+) -> list[int]:
+    """The tied arms without those that give every row the same label, where another one is shown to know more (log-loss, 5 %).
+
+    Where one class is rare such an arm is right as often as any and says nothing.
+    """
+    losses = {i: scores_on(finalists[i], rows, "log_loss") for i in tied}
+    blind = {i for i in tied if says_one_thing(finalists[i], rows)}
+    for i in tied:
+        gap = [difference(losses[i], losses[j], groups) for j in sorted(blind)] if i not in blind else []
+        if gap and all(g["estimate"] < 0 and g["p"] <= 0.05 / len(tied) for g in gap):
+            return [j for j in tied if j not in blind]
+    return tied
+
+
+def says_one_thing(trial: Trial, rows: np.ndarray) -> bool:
+    """Whether a trial gives all of these rows the same label."""
+    answers = trial.probabilities[trial.places(rows)].argmax(1)
+    return bool((answers == answers[0]).all())
 
 
 def _loss_on(trial: Trial, rows: np.ndarray) -> float:

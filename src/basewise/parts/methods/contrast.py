@@ -242,14 +242,16 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     )
 
 
-def tuned_head(x: np.ndarray, labels: np.ndarray, n_classes: int, seed: int) -> Head:
+def tuned_head(
+    x: np.ndarray, labels: np.ndarray, n_classes: int, seed: int, groups: np.ndarray | None = None
+) -> Head:
     """A logistic head on tuned unit rows; its temperature from held-out rows (optimistic: the body has seen them)."""
     scale = column_scale(x)
     rotated, rotation = rotate(x / scale)
     head = rotation.unrotate(solve(rotated, labels, n_classes, FIRST_STRENGTH, energy=rotation.energy))
     temperature = 1.0
     if (usual_rows := rows_a_class(np.bincount(labels))) >= 2:
-        fold = folds_of(labels, min(3, usual_rows), generator("tuned", seed))
+        fold = folds_of(labels, min(3, usual_rows), generator("tuned", seed), groups)
         held = out_of_fold(rotated, labels, n_classes, (FIRST_STRENGTH,), fold, rotation.energy)[
             FIRST_STRENGTH
         ]
@@ -277,7 +279,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Contrasted:
     left = max(context.seconds - 2.0 * (time.perf_counter() - started), 0.2 * context.seconds)
     outcome = tune(body, [*examples.texts, *names], labels, context, left)
     features = unit(body.features(examples.texts, context.progress))
-    tuned = tuned_head(features, examples.labels, n_classes, context.seed)
+    tuned = tuned_head(features, examples.labels, n_classes, context.seed, examples.groups)
     choices = {**choices, "steps": outcome.steps, "rate": RATE, "shortened": outcome.shortened}
     choices["read_tokens"] = (
         body.tokenise.context

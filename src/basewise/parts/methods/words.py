@@ -44,6 +44,8 @@ CHOOSING_ROWS = 3000
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
+EDGE = "\n"
+"""Stands before the first word and after the last in a pair: how a text begins, and ends, may decide."""
 MARK = "\t"
 """Begins a piece among the terms; no word or pair of words does."""
 
@@ -54,9 +56,9 @@ def tokens_of(text: str) -> list[str]:
 
 
 def words_of(tokens: Sequence[str]) -> Iterator[str]:
-    """Word 1-2-grams."""
+    """Word 1-2-grams; the first and the last word also as a pair with the text's edge."""
     yield from tokens
-    for left, right in pairwise(tokens):
+    for left, right in pairwise((EDGE, *tokens, EDGE) if tokens else ()):
         yield f"{left} {right}"
 
 
@@ -189,11 +191,12 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     passes = (0.8 if _one_fold(some, classes) else 2.0 if some > FEW_ROWS else 4.0) * (
         2 + 3 * (usual_rows >= 5)
     )
-    choosing = 1.2e-4 * some * passes * classes**0.3 if usual_rows >= 2 else 0.0
-    counting = 2e-6 * (3.0 * letters * some / rows + letters)
+    choosing = 0.7e-4 * some * passes * classes**0.3 if usual_rows >= 2 else 0.0
+    counted_again = 0.0 if some == rows else letters
+    counting = 4e-6 * (2.0 * letters * some / rows + counted_again)
     solving = (2.0 / max(machine.cores, 1)) ** 0.5 * (choosing + 1e-5 * rows * classes)
     terms = min(MOST_TERMS, 12.0 * letters**0.7)
-    memory = 120e6 + terms * (400.0 + 4.0 * classes * 12.0) + letters * 30.0
+    memory = 30e6 + terms * (400.0 + 4.0 * classes * 12.0) + letters * 30.0
     each = 2.5e-6 * letters / rows + 1e-5
     return Cost(
         seconds=0.1 + counting + solving,
@@ -209,13 +212,17 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
     labels, n_classes = examples.labels, len(examples.classes)
     usual_rows = rows_a_class(examples.counts)
     found: tuple[float | None, bool, float, float] = (None, True, FEW_STRENGTH, 1.0)
+    vocabulary, design = None, None
     if usual_rows >= 2:
         rng = generator("words", context.seed)
         some = some_of_each(labels, max(CHOOSING_ROWS, 12 * n_classes), rng)
-        found = _chosen(examples.take(some), usual_rows >= 5, rng, context.progress)
+        found, counted_some = _chosen(examples.take(some), usual_rows >= 5, rng, context.progress)
+        if len(some) == len(labels):  # all rows are counted already
+            vocabulary, design = counted_some
     best_loss, letters, strength, temperature = found
-    vocabulary = Vocabulary.of(examples.texts, letters)
-    design = vocabulary.matrix(examples.texts)
+    if vocabulary is None:
+        vocabulary = Vocabulary.of(examples.texts, letters)
+        design = vocabulary.matrix(examples.texts)
     head = solve(design, labels, n_classes, strength, tolerance=TOLERANCE)
     head = replace(head, temperature=temperature)
     choices = {
@@ -230,16 +237,17 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
 
 def _chosen(
     examples: Examples, strengths_too: bool, rng: np.random.Generator, progress: Progress
-) -> tuple[float, bool, float, float]:
-    """(log-loss, letters, strength, temperature) with the lowest out-of-fold log-loss on labelled rows."""
+) -> tuple[tuple[float, bool, float, float], tuple[Vocabulary, Any]]:
+    """(log-loss, letters, strength, temperature) with the lowest out-of-fold log-loss on labelled rows; and these rows counted so."""
     labels, n_classes = examples.labels, len(examples.classes)
     one = _one_fold(len(labels), n_classes)
     folds = 5 if one else min(3 if len(labels) > FEW_ROWS else 5, max(rows_a_class(examples.counts), 2))
-    fold = folds_of(labels, folds, rng)
+    fold = folds_of(labels, folds, rng, examples.groups)
     options: list[tuple[float, bool, float, float]] = []
+    counts: dict[bool, tuple[Vocabulary, Any]] = {}
 
     def attempt(letters: bool, strengths: Sequence[float]) -> None:
-        design = Vocabulary.of(examples.texts, letters).matrix(examples.texts)
+        design = counts[letters][1]
         found = out_of_fold(design, labels, n_classes, strengths, fold, held_out=[0] if one else None)
         for strength, logits in found.items():
             known = np.isfinite(logits).all(1)
@@ -248,12 +256,16 @@ def _chosen(
             options.append((loss, letters, strength, temperature))
 
     for number, letters in enumerate((False, True)):
+        vocabulary = Vocabulary.of(examples.texts, letters)
+        counts[letters] = vocabulary, vocabulary.matrix(examples.texts)
         attempt(letters, (FEW_STRENGTH,))
         progress(number + 1, 4, "words: choosing")
+    best = min(options)[1]
+    del counts[not best]
     if strengths_too:
-        attempt(min(options)[1], STRENGTHS)
+        attempt(best, STRENGTHS)
         progress(3, 4, "words: choosing")
-    return min(options)
+    return min(options), counts[best]
 
 
 def _one_fold(rows: int, classes: int) -> bool:
