@@ -122,6 +122,32 @@ def test_a_key_whose_last_day_is_no_day(tmp_path: Path) -> None:
         signing.usable(private)
 
 
+def test_a_locked_key_signs_with_its_password_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(signing.PASSWORD, "a pässword")
+    private, public, name = signing.new_key(tmp_path / "k.pem")
+    assert "ENCRYPTED" in private.read_text("utf-8")
+    folder = released.copy_of(released.released(), tmp_path / "release")
+    signing.sign(folder, private)
+    assert signing.verify(folder, public).signed_by == name
+    for other in ("another", None):
+        monkeypatch.setenv(signing.PASSWORD, other) if other else monkeypatch.delenv(signing.PASSWORD)
+        with pytest.raises(InputError, match="no private key that can be used"):
+            signing.usable(private)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "secp256k1"])
+def test_a_key_of_a_kind_that_does_not_sign_is_refused_before_any_work(tmp_path: Path, kind: str) -> None:
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256K1())
+    (tmp_path / "k.pem").write_bytes(
+        key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    )
+    with pytest.raises(InputError, match="no key of the curves secp256r1"):
+        signing.usable(tmp_path / "k.pem")
+
+
 def test_keys_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("nothing")
     for key in (tmp_path / "no.pem", tmp_path / "missing.pem"):

@@ -25,6 +25,8 @@ from basewise.core.release import Release
 
 EXPIRES = re.compile(r"^Expires: (\d{4}-\d\d-\d\d)\s*$", re.MULTILINE)
 PASSWORD = "BASEWISE_KEY_PASSWORD"
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""What model-signing signs with."""
 MOST_SIGNATURE_BYTES = 16 * 2**20
 
 
@@ -93,8 +95,8 @@ def _short(public: Any) -> str:
 
 
 def fingerprint_of_private(private_key: Path) -> str:
-    """The fingerprint of the public half of a private key; InputError when it cannot be opened."""
-    _, serialization, _ = _cryptography()
+    """The fingerprint of the public half of a private key; InputError when it cannot be opened, or not sign a release."""
+    _, serialization, ec = _cryptography()
     secret = os.environ.get(PASSWORD, "").encode() or None
     try:
         key = serialization.load_pem_private_key(_read(Path(private_key)).encode(), secret)
@@ -103,6 +105,10 @@ def fingerprint_of_private(private_key: Path) -> str:
             f"{private_key} is no private key that can be used: {error}",
             f"make one with: basewise keys new (a locked one needs {PASSWORD})",
         ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
+        raise InputError(
+            f"{private_key} is no key of the curves {', '.join(CURVES)}", "make one with: basewise keys new"
+        )
     return _short(key.public_key())
 
 
@@ -127,7 +133,8 @@ def sign(folder: Path, private_key: Path, today: dt.date | None = None) -> None:
     usable(private_key, today)
     from model_signing import signing
 
-    secret = os.environ.get(PASSWORD) or None
+    # it says str and hands it on to where only bytes are taken
+    secret: Any = os.environ.get(PASSWORD, "").encode() or None
     config = signing.Config().use_elliptic_key_signer(private_key=private_key, password=secret)
     with _quiet():
         config.set_hashing_config(_hashing()).sign(folder, folder / SIGNATURE)
