@@ -73,7 +73,8 @@ def test_a_key_that_is_not_trusted_here_does_not_count(tmp_path: Path) -> None:
         bw.load(folder)
     _, other, _ = signing.new_key(tmp_path / "other.pem")
     signing.trust(other)
-    with pytest.raises(ReleaseChanged, match="does not hold"):
+    maker = signing.fingerprint(released.keys()[1])
+    with pytest.raises(ReleaseChanged, match=rf"signed by {maker}, but by no key .* here \(1 are\)"):
         bw.load(folder)
     with pytest.raises(ReleaseChanged, match="does not hold"):
         signing.verify(folder, other)
@@ -98,6 +99,22 @@ def test_an_expired_key_neither_signs_nor_verifies(tmp_path: Path) -> None:
     assert signing.verify(folder, public, today=dt.date(2020, 1, 2)).signed_by
     with pytest.raises(ReleaseChanged, match="expired"):
         signing.verify(folder, public)
+
+
+def test_of_several_trusted_keys_the_makers_tells_what_is_wrong(tmp_path: Path) -> None:
+    import datetime as dt
+
+    from basewise.steps.release import release
+
+    private, public, name = signing.new_key(tmp_path / "maker.pem", days=1)
+    options = released.signed_for()
+    folder = tmp_path / "release"
+    release(released.run_folder("words"), to=folder, key=private, options=options)
+    for key in (public, signing.new_key(tmp_path / "other.pem")[1]):
+        signing.trust(key)
+    assert signing.verify(folder).signed_by == name
+    with pytest.raises(ReleaseChanged, match="expired"):
+        signing.verify(folder, today=dt.date.today() + dt.timedelta(days=2))
 
 
 def test_an_unsigned_release_does_not_pass_for_a_signed_one() -> None:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basewise.core.errors import InputError, MissingExtra, ReleaseChanged
+from basewise.core.errors import InputError, MissingExtra, ReleaseChanged, RunError
 from basewise.core.files import home, write_text
 from basewise.core.manifest import AGAIN, SIGNATURE, check_manifest
-from basewise.core.release import Release
+from basewise.core.release import Release, is_release
 
 EXPIRES = re.compile(r"^Expires: (\d{4}-\d\d-\d\d)\s*$", re.MULTILINE)
 PASSWORD = "BASEWISE_KEY_PASSWORD"
@@ -148,6 +148,8 @@ def verify(folder: Path, key: Path | None = None, today: dt.date | None = None) 
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}", "give a release folder")
+    if not is_release(folder):
+        raise RunError(f"{folder} is no release", "make one with: basewise release RUN --to DIR")
     files = check_manifest(folder)
     signature = folder / SIGNATURE
     if not signature.exists():
@@ -158,19 +160,21 @@ def verify(folder: Path, key: Path | None = None, today: dt.date | None = None) 
         return Seal(files=files)
     if not signature.is_file() or signature.stat().st_size > MOST_SIGNATURE_BYTES:
         raise ReleaseChanged(f"{signature} is no signature", "copy the release again")
-    candidates = [Path(key)] if key is not None else trusted()
-    failures = []
-    for candidate in candidates:
+    failures: dict[str, ReleaseChanged] = {}
+    for candidate in [Path(key)] if key is not None else trusted():
+        name = fingerprint(candidate)
         try:
             _check_day(candidate, today)
             _verify(folder, candidate)
-            return Seal(files=files, signed_by=fingerprint(candidate))
+            return Seal(files=files, signed_by=name)
         except ReleaseChanged as error:
-            failures.append(error)
-    if len(failures) == 1:
-        raise failures[0]
+            failures[name] = error
+    said = Release.load(folder).signed_by
+    # of several trusted keys only the one that the release names can tell what is wrong
+    if failure := next(iter(failures.values())) if key is not None else failures.get(said):
+        raise failure
     raise ReleaseChanged(
-        f"{folder} is signed, but by no key that is trusted here ({len(candidates)} are)",
+        f"{folder} is signed by {said or 'a key'}, but by no key that is trusted here ({len(failures)} are)",
         "if you know whose it is: basewise keys trust PUBLIC.pem, or verify with --key PUBLIC.pem",
     )
 
