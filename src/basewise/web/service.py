@@ -54,6 +54,8 @@ class Service:
         self.room, self.buckets = Room(self.limits.waiting_rows), Buckets()
         self.about: dict[str, dict[str, Any]] = {}
         self.bases: dict[str, dict[str, Any]] = {}
+        self.named: set[str] = set()
+        """Bases that were named at the start: they are served without a task, too."""
         self.predict: Callable[[str, Request], Awaitable[Response]] | None = None
         self.using: Counter[str] = Counter()
         self.background: set[asyncio.Task[Any]] = set()
@@ -85,6 +87,7 @@ class Service:
             except WorkerError as error:
                 raise RunError(error.message if error.mendable else f"{name} cannot be opened", "") from error
             self.bases[found["key"]] = found
+            self.named.add(found["key"])
         self.watch.start()
 
     async def stop(self) -> None:
@@ -159,7 +162,7 @@ class Service:
     def _known(self, about: dict[str, Any]) -> dict[str, Any]:
         self.about[about["version"]] = about
         self.watch.refer(about)
-        if about["base"]:
+        if about["base"] and about["embeds"]:
             self.bases.setdefault(
                 about["base"], {"key": about["base"], "digest": about["base_digest"], "provides": ["embed"]}
             )
@@ -181,13 +184,15 @@ class Service:
             LOG.warning(json.dumps({"event": "evidence not kept", "task": task, "why": error.message}))
 
     async def forget_unused(self) -> None:
-        """Close versions that no lane names and no request uses any more."""
+        """Close versions that no lane names and no request uses any more, and bases that nothing else uses."""
         for version in set(self.about) - set(self.traffic.folders):
             if self.using[version]:
                 continue  # the next change closes it
             del self.about[version]
             self.metrics.forget(version)
             await self.link.close(version)
+        used = self.named | {about["base"] for about in self.about.values()}
+        self.bases = {name: found for name, found in self.bases.items() if name in used}
 
     def admit(self, request: Request, task: str | None = None, admin: bool = False) -> Key | None:
         """The key of a request. Refusal: 401 without a good one, 403 for another task or no admin, 429 too often."""
