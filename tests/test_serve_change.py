@@ -424,7 +424,8 @@ def test_a_watch_that_is_no_database_costs_no_answer(tmp_path: Path) -> None:
     service.watch.start()
     assert call(app, "POST", "/v1/tasks/tickets/predict", content=body("0")).status_code == 200
     answer = call(app, "POST", "/v1/tasks/tickets/labels", content=b'{"labels": [{"id": "x", "label": "a"}]}')
-    assert answer.status_code == 422
+    assert answer.status_code == 503  # a client must keep its labels and post them again
+    assert "Retry-After" in answer.headers
     assert call(app, "GET", "/v1/tasks/tickets/watch").status_code == 200
     service.watch.stop()
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from basewise import __version__
@@ -228,9 +229,11 @@ class Service:
     async def body(self, request: Request) -> bytes:
         """The body within the limits."""
         limits = self.limits
-        body = await read_body(
-            request.stream(), request.headers.get("content-length"), limits.body_bytes, limits.seconds
-        )
+        length = request.headers.get("content-length")
+        try:
+            body = await read_body(request.stream(), length, limits.body_bytes, limits.seconds)
+        except ClientDisconnect:
+            raise Refusal(499, "gone", "the client went away") from None
         check_depth(body, limits.depth)
         return body
 
