@@ -574,6 +574,26 @@ def test_changes_by_an_admin_key(tmp_path: Path) -> None:
     assert {"v1", "v3", "v4"} <= closed
 
 
+@pytest.mark.parametrize(
+    ("what", "code"), [({"classes": ["yes", "no"]}, "other_classes"), ({"inputs": ["body"]}, "other_inputs")]
+)
+def test_a_release_of_another_task_takes_no_place(tmp_path: Path, what: dict[str, Any], code: str) -> None:
+    service, app, worker = stood_in(tmp_path / "state")
+    headers = {"Authorization": f"Bearer {service.keys.add('boss', admin=True)}"}
+
+    async def other(folder: str, version: str = "") -> dict[str, Any]:
+        return {**about(Path(folder).name), **what}
+
+    worker.open = other  # type: ignore[method-assign]
+    for change in ("replace", "shadow", "canary"):
+        content = json.dumps({"folder": "/releases/v2"}).encode()
+        answer = call(app, "POST", f"/v1/admin/tasks/tickets/{change}", content=content, headers=headers)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["code"] == code
+    assert service.traffic.lane("tickets").versions == {"v1"}
+    assert "v2" not in service.about
+
+
 def test_a_slow_body_holds_up_no_other_change(tmp_path: Path) -> None:
     import asyncio
 
