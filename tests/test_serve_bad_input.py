@@ -15,6 +15,7 @@ import pytest
 
 from basewise.core.errors import InputError
 from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
+from basewise.steps.serve import authority, hold
 from basewise.web.link import Link, WorkerError
 from served import about, body, call, message, stood_in
 
@@ -466,6 +467,13 @@ def test_a_bucket_fills_steadily() -> None:
     buckets.take("a", 60, now=1.0)
     buckets.take("b", 60, now=0.0)
     buckets.take("a", 0, now=1.0)
+
+
+def test_an_address_that_holds_colons_is_told_as_one_that_can_be_opened() -> None:
+    assert httpx.URL(f"http://{authority('::1', 8000)}").host == "::1"
+    assert authority("127.0.0.1", 8000) == "127.0.0.1:8000"
+    with pytest.raises(InputError, match=r"cannot listen on \[::1\]:99999"):
+        hold("::1", 99_999)
 
 
 def test_an_empty_service_takes_a_request_of_any_allowed_size() -> None:

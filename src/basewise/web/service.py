@@ -27,7 +27,7 @@ from starlette.routing import Match
 from basewise import __version__
 from basewise.core.errors import BasewiseError, InputError, RunError
 from basewise.core.files import lock
-from basewise.steps.serve import ServeOptions
+from basewise.steps.serve import ServeOptions, authority
 from basewise.web import documents
 from basewise.web.keys import Key, Keys
 from basewise.web.limits import Buckets, Refusal, Room, check_depth, read_body
@@ -344,7 +344,7 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
             await service.stop()
             raise
         if options.announce is not None:
-            at = f"http://{options.host}:{held.getsockname()[1]}"
+            at = f"http://{authority(options.host, held.getsockname()[1])}"
             options.announce(f"serving on {at}, how to ask: {at}/docs")
 
     service.start = starting  # type: ignore[method-assign]
