@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from basewise.core.errors import InputError
-from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
 from basewise.steps.serve import authority, hold
+from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
 from basewise.web.link import Link, WorkerError
 from served import about, body, call, message, stood_in
 
