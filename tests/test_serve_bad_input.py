@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import httpx
 import pytest
 
 from basewise.core.errors import InputError
-from basewise.steps.serve import authority, hold
+from basewise.steps.serve import ServeOptions, authority, hold
 from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
 from basewise.web.link import Link, WorkerError
 from served import about, body, call, message, stood_in
@@ -474,6 +476,21 @@ def test_an_address_that_holds_colons_is_told_as_one_that_can_be_opened() -> Non
     assert authority("127.0.0.1", 8000) == "127.0.0.1:8000"
     with pytest.raises(InputError, match=r"cannot listen on \[::1\]:99999"):
         hold("::1", 99_999)
+
+
+def test_a_service_that_is_told_to_stop_while_it_opens_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.web import service
+
+    async def opening(_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(asyncio.Event().wait(), 10)
+        raise InputError("it was waited for", "")
+
+    monkeypatch.setattr(service.Service, "start", opening)
+    with hold("127.0.0.1", 0) as held:
+        service.run((), ServeOptions(state=tmp_path / "state", quiet=True), held)
 
 
 def test_an_empty_service_takes_a_request_of_any_allowed_size() -> None:

@@ -39,6 +39,8 @@ from basewise.web.watch import Watch
 
 T = TypeVar("T")
 MEND_SECONDS = 30.0
+STOP_LOOK_SECONDS = 0.1
+"""How often a service that is starting looks whether it was told to stop."""
 
 
 class Service:
@@ -337,8 +339,15 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
     start = service.start
 
     async def starting() -> None:
+        opening = asyncio.ensure_future(start())
+        while not opening.done() and not server.should_exit:
+            await asyncio.wait({opening}, timeout=STOP_LOOK_SECONDS)
+        if not opening.done():  # told to stop: what is still to be opened is not waited for
+            opening.cancel()
+            await service.stop()
+            raise asyncio.CancelledError
         try:
-            await start()
+            opening.result()
         except BasewiseError as error:
             failed.append(error)
             await service.stop()
@@ -364,6 +373,8 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
     except SystemExit:
         if failed:
             raise failed[0] from None
+        if server.should_exit:
+            return
         raise
     if failed:
         raise failed[0]
