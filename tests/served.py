@@ -180,6 +180,7 @@ def about(version: str, task: str = "tickets") -> dict[str, Any]:
         "method": "probe",
         "base": "tiny",
         "base_digest": "0" * 64,
+        "embeds": True,
         "classes": ["a", "b", "c"],
         "inputs": ["text"],
         "threshold": 0.5,

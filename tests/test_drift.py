@@ -119,6 +119,15 @@ def test_each_estimate_finds_the_truth_where_its_assumption_holds() -> None:
     assert close >= 37
 
 
+@pytest.mark.parametrize("confidence", [0.99, 0.01])
+def test_an_estimate_of_all_rows_or_none_is_not_certain(confidence: float) -> None:
+    rng = np.random.default_rng(0)
+    then = rng.random(400)
+    found = estimated_accuracy(then, then > 0.3, np.full(50, confidence), rng)
+    assert found.estimate == float(confidence > 0.5)
+    assert found.high - found.low == pytest.approx(1.96**2 / (50 + 1.96**2), abs=1e-3)
+
+
 def test_held_out_rows_in_groups_leave_more_open() -> None:
     """25 references of 20 groups of 20, some hard: counted one by one their accuracy was missed in a third."""
     clusters, missed, blind = np.repeat(np.arange(20), 20), 0, 0

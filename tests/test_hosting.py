@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tiny
-from basewise.core.errors import BasewiseError, PredictorChanged
+from basewise.core.errors import BasewiseError, InputError, PredictorChanged
 from basewise.steps.hosting import Host, Mixed, Part, version_of
 from basewise.steps.predict import load
 from served import run_folder
@@ -49,6 +49,23 @@ def test_tasks_on_one_base_share_one_pass(tmp_path: Path, monkeypatch: pytest.Mo
     host.hosted.clear()
     host.close("")
     assert host.bases.open == []
+
+
+def test_every_base_that_a_task_uses_can_be_asked_for_vectors_while_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.quick(monkeypatch)
+    base = tiny.base_folder(tmp_path / "base")
+    host = Host()
+    about = host.open(run_folder(tmp_path / "lora", "lora", base))
+    assert about["embeds"]
+    (found,) = host.answer([Part(host.embedder(about["base"]), TEXTS)])
+    assert found.error is None
+    assert np.allclose(np.linalg.norm(found.probabilities, axis=1), 1)
+    host.close(about["version"])
+    assert host.bases.open == []
+    with pytest.raises(InputError, match="no base"):
+        host.embedder(about["base"])
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["", "each with a pooler of its own"])

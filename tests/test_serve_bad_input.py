@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,9 @@ import httpx
 import pytest
 
 from basewise.core.errors import InputError
+from basewise.steps.serve import ServeOptions, authority, hold
 from basewise.web.limits import Buckets, Refusal, Room, check_depth, depth_of, read_body
+from basewise.web.link import Link, WorkerError
 from served import about, body, call, message, stood_in
 
 PATH = "/v1/tasks/tickets/predict"
@@ -331,37 +336,87 @@ def test_a_slow_client_is_not_waited_for(tmp_path: Path) -> None:
     assert not worker.asked
 
 
+async def asked(app: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is sent to a client from whom these messages come; it may be cancelled."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Any:
+        return messages.pop(0) if messages else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "query_string": b"",
+    }
+    scope |= {"headers": [], "http_version": "1.1", "scheme": "http", "root_path": "", "server": ("x", 1)}
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait_for(app(scope, receive, send), 20)
+    return sent
+
+
+WHOLE = {"type": "http.request", "body": body("a"), "more_body": False}
+
+
 def test_a_client_that_goes_away_frees_the_worker(made: Any) -> None:
     service, app, worker = made
     worker.seconds = 60
-    sent: list[Any] = []
-
-    async def one() -> None:
-        messages = [
-            {"type": "http.request", "body": body("a"), "more_body": False},
-            {"type": "http.disconnect"},
-        ]
-
-        async def receive() -> Any:
-            return messages.pop(0)
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": PATH,
-            "raw_path": PATH.encode(),
-            "query_string": b"",
-        }
-        scope |= {"headers": [], "http_version": "1.1", "scheme": "http", "root_path": "", "server": ("x", 1)}
-        await asyncio.wait_for(app(scope, receive, send), 20)
-
-    asyncio.run(one())
+    sent = asyncio.run(asked(app, [WHOLE, {"type": "http.disconnect"}]))
     assert sent[0]["status"] == 499
     assert worker.cancelled == 1
     assert service.room.rows == 0
+
+
+def test_a_client_that_goes_away_while_it_sends_is_no_error_of_the_service(
+    made: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, app, _ = made
+    part = {"type": "http.request", "body": b'{"rows', "more_body": True}
+    sent = asyncio.run(asked(app, [part, {"type": "http.disconnect"}]))
+    assert sent[0]["status"] == 499
+    assert not caplog.records
+
+
+def test_a_request_that_a_stop_cuts_off_is_told_so(made: Any) -> None:
+    _, app, worker = made
+    worker.seconds = 60
+
+    async def stopped() -> list[dict[str, Any]]:
+        task = asyncio.ensure_future(asked(app, [WHOLE]))
+        while not worker.asked:
+            await asyncio.sleep(0)
+        task.cancel()
+        return await task
+
+    start, content = asyncio.run(stopped())
+    assert start["status"] == 503
+    assert b"retry-after" in dict(start["headers"])
+    assert json.loads(content["body"])["error"]["code"] == "stopping"
+
+
+def test_no_answer_is_waited_for_beyond_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    timeout = asyncio.timeout
+    monkeypatch.setattr(asyncio, "timeout", lambda seconds: waited.append(seconds) or timeout(seconds))
+    with pytest.raises(WorkerError, match="deadline"):  # no worker is there to answer
+        asyncio.run(Link().rows({"version": "v1", "texts": ["a"]}, 0.02))
+    assert waited == [0.02]
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b'{"rows": [["a"]]}', "rows.0"),
+        (b'{"rows": [{"text": ["a"]}]}', "rows.0.text"),
+        (b'{"rows": "a", "top": "x"}', "top"),
+    ],
+)
+def test_what_is_wrong_is_told_where_it_is(made: Any, content: bytes, where: str) -> None:
+    assert message(call(made[1], "POST", PATH, content=content)).startswith(where)
 
 
 def test_an_error_inside_shows_nothing_of_the_inside(made: Any) -> None:
@@ -414,6 +469,28 @@ def test_a_bucket_fills_steadily() -> None:
     buckets.take("a", 60, now=1.0)
     buckets.take("b", 60, now=0.0)
     buckets.take("a", 0, now=1.0)
+
+
+def test_an_address_that_holds_colons_is_told_as_one_that_can_be_opened() -> None:
+    assert httpx.URL(f"http://{authority('::1', 8000)}").host == "::1"
+    assert authority("127.0.0.1", 8000) == "127.0.0.1:8000"
+    with pytest.raises(InputError, match=r"cannot listen on \[::1\]:99999"):
+        hold("::1", 99_999)
+
+
+def test_a_service_that_is_told_to_stop_while_it_opens_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.web import service
+
+    async def opening(_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(asyncio.Event().wait(), 10)
+        raise InputError("it was waited for", "")
+
+    monkeypatch.setattr(service.Service, "start", opening)
+    with hold("127.0.0.1", 0) as held:
+        service.run((), ServeOptions(state=tmp_path / "state", quiet=True), held)
 
 
 def test_an_empty_service_takes_a_request_of_any_allowed_size() -> None:

@@ -424,7 +424,8 @@ def test_a_watch_that_is_no_database_costs_no_answer(tmp_path: Path) -> None:
     service.watch.start()
     assert call(app, "POST", "/v1/tasks/tickets/predict", content=body("0")).status_code == 200
     answer = call(app, "POST", "/v1/tasks/tickets/labels", content=b'{"labels": [{"id": "x", "label": "a"}]}')
-    assert answer.status_code == 422
+    assert answer.status_code == 503  # a client must keep its labels and post them again
+    assert "Retry-After" in answer.headers
     assert call(app, "GET", "/v1/tasks/tickets/watch").status_code == 200
     service.watch.stop()
 
@@ -571,6 +572,26 @@ def test_changes_by_an_admin_key(tmp_path: Path) -> None:
     assert change("/tickets", method="DELETE") == {"removed": "tickets"}
     closed = {h["closed"] for h in worker.asked if "closed" in h}
     assert {"v1", "v3", "v4"} <= closed
+
+
+@pytest.mark.parametrize(
+    ("what", "code"), [({"classes": ["yes", "no"]}, "other_classes"), ({"inputs": ["body"]}, "other_inputs")]
+)
+def test_a_release_of_another_task_takes_no_place(tmp_path: Path, what: dict[str, Any], code: str) -> None:
+    service, app, worker = stood_in(tmp_path / "state")
+    headers = {"Authorization": f"Bearer {service.keys.add('boss', admin=True)}"}
+
+    async def other(folder: str, version: str = "") -> dict[str, Any]:
+        return {**about(Path(folder).name), **what}
+
+    worker.open = other  # type: ignore[method-assign]
+    for change in ("replace", "shadow", "canary"):
+        content = json.dumps({"folder": "/releases/v2"}).encode()
+        answer = call(app, "POST", f"/v1/admin/tasks/tickets/{change}", content=content, headers=headers)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["code"] == code
+    assert service.traffic.lane("tickets").versions == {"v1"}
+    assert "v2" not in service.about
 
 
 def test_a_slow_body_holds_up_no_other_change(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_a_key_that_is_not_trusted_here_does_not_count(tmp_path: Path) -> None:
         bw.load(folder)
     _, other, _ = signing.new_key(tmp_path / "other.pem")
     signing.trust(other)
-    with pytest.raises(ReleaseChanged, match="does not hold"):
+    maker = signing.fingerprint(released.keys()[1])
+    with pytest.raises(ReleaseChanged, match=rf"signed by {maker}, but by no key .* here \(1 are\)"):
         bw.load(folder)
     with pytest.raises(ReleaseChanged, match="does not hold"):
         signing.verify(folder, other)
@@ -100,6 +101,22 @@ def test_an_expired_key_neither_signs_nor_verifies(tmp_path: Path) -> None:
         signing.verify(folder, public)
 
 
+def test_of_several_trusted_keys_the_makers_tells_what_is_wrong(tmp_path: Path) -> None:
+    import datetime as dt
+
+    from basewise.steps.release import release
+
+    private, public, name = signing.new_key(tmp_path / "maker.pem", days=1)
+    options = released.signed_for()
+    folder = tmp_path / "release"
+    release(released.run_folder("words"), to=folder, key=private, options=options)
+    for key in (public, signing.new_key(tmp_path / "other.pem")[1]):
+        signing.trust(key)
+    assert signing.verify(folder).signed_by == name
+    with pytest.raises(ReleaseChanged, match="expired"):
+        signing.verify(folder, today=dt.date.today() + dt.timedelta(days=2))
+
+
 def test_an_unsigned_release_does_not_pass_for_a_signed_one() -> None:
     with pytest.raises(ReleaseChanged, match="unsigned"):
         signing.verify(released.released(), released.keys()[1])
@@ -120,6 +137,32 @@ def test_a_key_whose_last_day_is_no_day(tmp_path: Path) -> None:
     private.write_text(f"Expires: 2026-99-99\n{private.read_text('utf-8')}", "utf-8")
     with pytest.raises(InputError, match="the last day"):
         signing.usable(private)
+
+
+def test_a_locked_key_signs_with_its_password_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(signing.PASSWORD, "a pässword")
+    private, public, name = signing.new_key(tmp_path / "k.pem")
+    assert "ENCRYPTED" in private.read_text("utf-8")
+    folder = released.copy_of(released.released(), tmp_path / "release")
+    signing.sign(folder, private)
+    assert signing.verify(folder, public).signed_by == name
+    for other in ("another", None):
+        monkeypatch.setenv(signing.PASSWORD, other) if other else monkeypatch.delenv(signing.PASSWORD)
+        with pytest.raises(InputError, match="no private key that can be used"):
+            signing.usable(private)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "secp256k1"])
+def test_a_key_of_a_kind_that_does_not_sign_is_refused_before_any_work(tmp_path: Path, kind: str) -> None:
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256K1())
+    (tmp_path / "k.pem").write_bytes(
+        key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    )
+    with pytest.raises(InputError, match="no key of the curves secp256r1"):
+        signing.usable(tmp_path / "k.pem")
 
 
 def test_keys_that_are_none(tmp_path: Path) -> None:

@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basewise.core.errors import InputError, MissingExtra, ReleaseChanged
+from basewise.core.errors import InputError, MissingExtra, ReleaseChanged, RunError
 from basewise.core.files import home, write_text
 from basewise.core.manifest import AGAIN, SIGNATURE, check_manifest
-from basewise.core.release import Release
+from basewise.core.release import Release, is_release
 
 EXPIRES = re.compile(r"^Expires: (\d{4}-\d\d-\d\d)\s*$", re.MULTILINE)
 PASSWORD = "BASEWISE_KEY_PASSWORD"
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""What model-signing signs with."""
 MOST_SIGNATURE_BYTES = 16 * 2**20
 
 
@@ -93,8 +95,8 @@ def _short(public: Any) -> str:
 
 
 def fingerprint_of_private(private_key: Path) -> str:
-    """The fingerprint of the public half of a private key; InputError when it cannot be opened."""
-    _, serialization, _ = _cryptography()
+    """The fingerprint of the public half of a private key; InputError when it cannot be opened, or not sign a release."""
+    _, serialization, ec = _cryptography()
     secret = os.environ.get(PASSWORD, "").encode() or None
     try:
         key = serialization.load_pem_private_key(_read(Path(private_key)).encode(), secret)
@@ -103,6 +105,10 @@ def fingerprint_of_private(private_key: Path) -> str:
             f"{private_key} is no private key that can be used: {error}",
             f"make one with: basewise keys new (a locked one needs {PASSWORD})",
         ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
+        raise InputError(
+            f"{private_key} is no key of the curves {', '.join(CURVES)}", "make one with: basewise keys new"
+        )
     return _short(key.public_key())
 
 
@@ -127,7 +133,8 @@ def sign(folder: Path, private_key: Path, today: dt.date | None = None) -> None:
     usable(private_key, today)
     from model_signing import signing
 
-    secret = os.environ.get(PASSWORD) or None
+    # it says str and hands it on to where only bytes are taken
+    secret: Any = os.environ.get(PASSWORD, "").encode() or None
     config = signing.Config().use_elliptic_key_signer(private_key=private_key, password=secret)
     with _quiet():
         config.set_hashing_config(_hashing()).sign(folder, folder / SIGNATURE)
@@ -141,6 +148,8 @@ def verify(folder: Path, key: Path | None = None, today: dt.date | None = None) 
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}", "give a release folder")
+    if not is_release(folder):
+        raise RunError(f"{folder} is no release", "make one with: basewise release RUN --to DIR")
     files = check_manifest(folder)
     signature = folder / SIGNATURE
     if not signature.exists():
@@ -151,19 +160,21 @@ def verify(folder: Path, key: Path | None = None, today: dt.date | None = None) 
         return Seal(files=files)
     if not signature.is_file() or signature.stat().st_size > MOST_SIGNATURE_BYTES:
         raise ReleaseChanged(f"{signature} is no signature", "copy the release again")
-    candidates = [Path(key)] if key is not None else trusted()
-    failures = []
-    for candidate in candidates:
+    failures: dict[str, ReleaseChanged] = {}
+    for candidate in [Path(key)] if key is not None else trusted():
+        name = fingerprint(candidate)
         try:
             _check_day(candidate, today)
             _verify(folder, candidate)
-            return Seal(files=files, signed_by=fingerprint(candidate))
+            return Seal(files=files, signed_by=name)
         except ReleaseChanged as error:
-            failures.append(error)
-    if len(failures) == 1:
-        raise failures[0]
+            failures[name] = error
+    said = Release.load(folder).signed_by
+    # of several trusted keys only the one that the release names can tell what is wrong
+    if failure := next(iter(failures.values())) if key is not None else failures.get(said):
+        raise failure
     raise ReleaseChanged(
-        f"{folder} is signed, but by no key that is trusted here ({len(candidates)} are)",
+        f"{folder} is signed by {said or 'a key'}, but by no key that is trusted here ({len(failures)} are)",
         "if you know whose it is: basewise keys trust PUBLIC.pem, or verify with --key PUBLIC.pem",
     )
 

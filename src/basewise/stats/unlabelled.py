@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basewise.stats.intervals import bootstrap_counts, normal_quantile
+from basewise.stats.intervals import bootstrap_counts, normal_quantile, wilson
 
 DRAWS = 200
 LEVEL = 0.95
@@ -52,11 +52,13 @@ def estimated_accuracy(
         draws[i] = _atc(then[a], right[a], now[b])
     estimate = _atc(then, right, now)
     low, high = (float(end) for end in _ends(draws, np.asarray(estimate), groups))
+    # draws of rows that are all above the threshold are all alike, and the share of so many rows is not certain for that
+    share = wilson(estimate * len(now), len(now), LEVEL)
     by_confidence = float(np.clip(right.mean() + now.mean() - then.mean(), 0, 1))
     return Estimated(
         estimate=estimate,
-        low=min(low, estimate),
-        high=max(high, estimate),
+        low=min(low, share.low),
+        high=max(high, share.high),
         by_confidence=by_confidence,
         rows=len(now),
         reference=len(then),

@@ -24,6 +24,8 @@ from basewise.steps.predict import GOLDEN, Predictor, load, predictor_folder
 
 PROJECTED = 24
 """Numbers of a row that the watch keeps: a fixed random projection of its features, from which no text can be read."""
+OF_BASE = "base:"
+"""Before the name of a base: the version under which its own rows are asked for."""
 MIXED_BOUND = 1e-3
 """Largest change of a golden probability by mixing adapters: rounding of another shape of batch."""
 
@@ -139,6 +141,7 @@ class Host:
                     "least": least,
                     "rows": record.conformal["n"],
                 }
+        about["embeds"] = _pretrained(predictor) is not None
         about["shared"] = bool(reader.asked) or isinstance(predictor.fitted, Mixed)
         self.hosted[found] = Hosted(predictor, reader, base, about)
         return about
@@ -169,6 +172,9 @@ class Host:
     def close(self, version: str) -> None:
         """Forget a version, and bases that no other one reads."""
         self.hosted.pop(version, None)
+        for name in [name for name in list(self.hosted) if name.startswith(OF_BASE)]:
+            if self._known(name.removeprefix(OF_BASE)) is None:
+                del self.hosted[name]
         for digest, mixture in list(self.mixtures.items()):
             mixture.adapters.pop(version, None)
             if not mixture.adapters:
@@ -194,12 +200,18 @@ class Host:
 
     def base_named(self, name: str) -> Base:
         """A served base, or the base of a hosted predictor."""
+        if (base := self._known(name)) is not None:
+            return base
+        raise InputError(f"no base {name!r} is served", "name it when the service starts: --base NAME")
+
+    def _known(self, name: str) -> Base | None:
         if name in self.served:
             return self.served[name]
         for hosted in list(self.hosted.values()):  # another thread may open a version meanwhile
-            if hosted.base is not None and hosted.base.key == name:
-                return hosted.base
-        raise InputError(f"no base {name!r} is served", "name it when the service starts: --base NAME")
+            base = None if hosted.predictor is None else _pretrained(hosted.predictor)
+            if base is not None and base.key == name:
+                return base
+        return None
 
     def tokens(self, version: str, texts: Sequence[str]) -> tuple[Any, int]:
         """(tokens or None, how many tokens the rows will take), before any forward pass."""
@@ -220,7 +232,7 @@ class Host:
         from basewise.engine.frozen import name_layer
         from basewise.engine.shared import Reader, place_of
 
-        version = f"base:{name}"
+        version = f"{OF_BASE}{name}"
         if version not in self.hosted:
             base = self.base_named(name)
             if EMBED not in base.provides:
@@ -302,6 +314,12 @@ class Host:
         ):
             raise BasewiseError(f"version {part.version} gave no probabilities", "roll it back")
         return Answered(probabilities, _watched(part, hosted, made, probabilities) if part.watched else None)
+
+
+def _pretrained(predictor: Predictor) -> Base | None:
+    """The base of a predictor, where it embeds and is no network of random weights."""
+    base = predictor.base
+    return base if base is not None and base.random_seed is None and EMBED in base.provides else None
 
 
 def _mixed(known: Sequence[tuple[Part, Hosted | None]]) -> dict[int, np.ndarray]:

@@ -90,6 +90,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def authority(host: str, port: int) -> str:
+    """Host and port as they stand in an address: what holds colons itself is put in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def hold(host: str, port: int) -> socket.socket:
     """A socket with this address, which nobody else can take until it is closed; InputError where it cannot be had."""
     held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -100,7 +105,8 @@ def hold(host: str, port: int) -> socket.socket:
         held.close()
         said = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"cannot listen on {host}:{port}: {said}", "stop what listens there, or give another --port"
+            f"cannot listen on {authority(host, port)}: {said}",
+            "stop what listens there, or give another --port",
         ) from error
     return held
 

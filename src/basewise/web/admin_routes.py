@@ -35,6 +35,19 @@ async def _read(
     return key, asked
 
 
+def _other_task(about: dict[str, Any], live: dict[str, Any]) -> Refusal | None:
+    """Why a release cannot answer in the place of the live one; classes may come and go, but not all of them."""
+    if about["inputs"] != live["inputs"]:
+        return Refusal(
+            422, "other_inputs", "the release reads other columns than the live one; serve it as a task"
+        )
+    if not set(about["classes"]) & set(live["classes"]):
+        return Refusal(
+            422, "other_classes", "the release has no class of the live one; serve it as a task of its own"
+        )
+    return None
+
+
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add these routes. A release is opened beside the running ones first; only an opened one is put in place."""
     described = body(contract.Change)
@@ -45,11 +58,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
         if key is not None and not key.may(about["task"]):  # only the opened release says whose it is
             await service.forget_unused()
             service.permit(key, about["task"])
-        if live is not None and about["inputs"] != live["inputs"]:
+        if live is not None and (refusal := _other_task(about, live)) is not None:
             await service.forget_unused()
-            raise Refusal(
-                422, "other_inputs", "the release reads other columns than the live one; serve it as a task"
-            )
+            raise refusal
         return about
 
     async def done(name: str) -> dict[str, Any]:

@@ -130,8 +130,9 @@ def read(model: type[Body], body: bytes) -> Body:
         return model.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        # of what may be of several types the first error only says that it is none of the first
-        first = next((e for e in found if e["type"] == "finite_number"), found[0])
+        # of what may be of several types most errors only say that it is none of the others: that it is of the right type and wrong, or
+        # wrong deeper inside, says more
+        first = max(found, key=lambda e: (e["type"] == "finite_number", not _of_type(e), len(e["loc"])))
         if first["type"] == "json_invalid":
             raise Refusal(400, "not_json", "the body is no valid JSON in UTF-8; send a JSON object") from None
         where = ".".join(str(p) for p in first["loc"] if isinstance(p, int) or str(p).isidentifier())[:80]
@@ -139,6 +140,10 @@ def read(model: type[Body], body: bytes) -> Body:
         raise Refusal(
             422, "wrong_shape", f"{where or 'the body'}: {said}; see /docs for what is expected"
         ) from None
+
+
+def _of_type(error: Any) -> bool:
+    return str(error["type"]).endswith("_type")
 
 
 def schema_of(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ REASONS = {
     413: "More bytes, rows or tokens than allowed.",
     422: "JSON of another shape, or values that cannot be used.",
     429: "Too many requests for this key; see Retry-After.",
-    503: "Too much is waiting, or a worker is being started; see Retry-After.",
+    503: "Too much is waiting, a worker is being started, or nothing can be written; see Retry-After.",
     504: "The deadline passed.",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {

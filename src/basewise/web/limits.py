@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any
 
+from basewise.core.errors import RunError
+
 MOST_BUCKETS = 10_000
 _NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 """A string that never ends counts as one to the end: sought again from each of its quotes, it would take quadratic time."""
@@ -20,6 +22,10 @@ class Refusal(Exception):
     def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
         super().__init__(message)
+
+
+class NotKept(RunError):
+    """What the service cannot write, on a full or broken disk: nothing that whoever asks could mend."""
 
 
 def depth_of(body: bytes) -> int:

@@ -143,7 +143,7 @@ class Link:
         """One answer to one message."""
         number, waiting = self._send(header)
         try:
-            async with asyncio.timeout(None if seconds is None else seconds + 0.5):
+            async with asyncio.timeout(seconds):
                 answer, body = await waiting.answers.get()
         except TimeoutError:
             raise WorkerError("Late", "the deadline passed before an answer came", False) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -13,11 +14,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from basewise.core.errors import BasewiseError
-from basewise.web.limits import Refusal, headers_of
+from basewise.web.limits import NotKept, Refusal, headers_of
 from basewise.web.link import WorkerError
 
 LOG = logging.getLogger("basewise.serve")
 PREDICT = "/v1/tasks/{name}/predict"
+STOPPING = Refusal(503, "stopping", "the service is being stopped; send it again", 1.0)
 STATUS = {"Late": 504, "TooManyTokens": 413, "WorkerGone": 503, "OutOfMemory": 413, "NotOpen": 503}
 
 
@@ -29,6 +31,8 @@ def refusal_of(error: Exception) -> Refusal:
         status = STATUS.get(error.kind, 422 if error.mendable else 500)
         message = error.message if error.mendable or error.kind in STATUS else "internal error"
         return Refusal(status, error.kind.lower(), message, 1.0 if status == 503 else None)
+    if isinstance(error, NotKept):
+        return Refusal(503, "not_kept", str(error), 5.0)
     if isinstance(error, BasewiseError):
         status = 404 if type(error).__name__ == "UnknownName" else 422
         return Refusal(status, type(error).__name__.lower(), str(error))
@@ -75,16 +79,26 @@ class Outermost:
                 await self._predict(name, inner, receive, sending)
             else:
                 await self.app(inner, receive, sending)
+        except (
+            asyncio.CancelledError
+        ):  # the server stops, and has waited for this request for as long as it does
+            if not status:
+                await answer_of(STOPPING, request_id)(scope, receive, sending)
+            raise
         except Exception as error:  # noqa: BLE001 - a client gets an answer, the log the kind of error
             LOG.error(json.dumps({"event": "error", "request": request_id, "error": type(error).__name__}))
             if not status:
                 await answer_of(refusal_of(error), request_id)(scope, receive, sending)
-        spent = time.perf_counter() - began
-        route = state.get("route") or getattr(inner.get("route"), "path", "unknown")
-        self.service.metrics.seen(route, status, spent)
+        finally:
+            route = state.get("route") or getattr(inner.get("route"), "path", "unknown")
+            self._seen(scope["method"], route, status, time.perf_counter() - began, state)
+
+    def _seen(self, method: str, route: str, status: int, seconds: float, state: dict[str, Any]) -> None:
+        """Count a request and write its line."""
+        self.service.metrics.seen(route, status, seconds)
         if LOG.isEnabledFor(logging.INFO):
-            line = {"request": request_id, "method": scope["method"], "route": route, "status": status}
-            line |= {"ms": round(1000 * spent, 1)}
+            line = {"request": state["id"], "method": method, "route": route, "status": status}
+            line |= {"ms": round(1000 * seconds, 1)}
             line |= {k: state[k] for k in ("key", "task", "version", "rows", "tokens") if k in state}
             LOG.info(json.dumps(line))
 

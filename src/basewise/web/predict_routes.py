@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ class Predicting:
         if version == lane.canary and not service.is_open(version):
             version = lane.live
         about = service.opened(version)
+        until = time.monotonic() + seconds
         try:
             values, features, tokens = await self._rows(version, texts, seconds)
             service.answered(task, [(version, True)])
@@ -114,7 +116,7 @@ class Predicting:
                 raise
             live = service.traffic.lane(task).live
             about = service.opened(live)
-            values, features, tokens = await self._rows(live, texts, seconds)
+            values, features, tokens = await self._rows(live, texts, max(0.0, until - time.monotonic()))
             # a request that the live release cannot answer either says nothing of the canary
             service.answered(task, [(version, False), (live, True)])
             version = live

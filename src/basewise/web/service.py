@@ -21,12 +21,13 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from basewise import __version__
 from basewise.core.errors import BasewiseError, InputError, RunError
 from basewise.core.files import lock
-from basewise.steps.serve import ServeOptions
+from basewise.steps.serve import ServeOptions, authority
 from basewise.web import documents
 from basewise.web.keys import Key, Keys
 from basewise.web.limits import Buckets, Refusal, Room, check_depth, read_body
@@ -38,6 +39,8 @@ from basewise.web.watch import Watch
 
 T = TypeVar("T")
 MEND_SECONDS = 30.0
+STOP_LOOK_SECONDS = 0.1
+"""How often a service that is starting looks whether it was told to stop."""
 
 
 class Service:
@@ -54,6 +57,8 @@ class Service:
         self.room, self.buckets = Room(self.limits.waiting_rows), Buckets()
         self.about: dict[str, dict[str, Any]] = {}
         self.bases: dict[str, dict[str, Any]] = {}
+        self.named: set[str] = set()
+        """Bases that were named at the start: they are served without a task, too."""
         self.predict: Callable[[str, Request], Awaitable[Response]] | None = None
         self.using: Counter[str] = Counter()
         self.background: set[asyncio.Task[Any]] = set()
@@ -85,6 +90,7 @@ class Service:
             except WorkerError as error:
                 raise RunError(error.message if error.mendable else f"{name} cannot be opened", "") from error
             self.bases[found["key"]] = found
+            self.named.add(found["key"])
         self.watch.start()
 
     async def stop(self) -> None:
@@ -159,7 +165,7 @@ class Service:
     def _known(self, about: dict[str, Any]) -> dict[str, Any]:
         self.about[about["version"]] = about
         self.watch.refer(about)
-        if about["base"]:
+        if about["base"] and about["embeds"]:
             self.bases.setdefault(
                 about["base"], {"key": about["base"], "digest": about["base_digest"], "provides": ["embed"]}
             )
@@ -181,13 +187,15 @@ class Service:
             LOG.warning(json.dumps({"event": "evidence not kept", "task": task, "why": error.message}))
 
     async def forget_unused(self) -> None:
-        """Close versions that no lane names and no request uses any more."""
+        """Close versions that no lane names and no request uses any more, and bases that nothing else uses."""
         for version in set(self.about) - set(self.traffic.folders):
             if self.using[version]:
                 continue  # the next change closes it
             del self.about[version]
             self.metrics.forget(version)
             await self.link.close(version)
+        used = self.named | {about["base"] for about in self.about.values()}
+        self.bases = {name: found for name, found in self.bases.items() if name in used}
 
     def admit(self, request: Request, task: str | None = None, admin: bool = False) -> Key | None:
         """The key of a request. Refusal: 401 without a good one, 403 for another task or no admin, 429 too often."""
@@ -223,9 +231,11 @@ class Service:
     async def body(self, request: Request) -> bytes:
         """The body within the limits."""
         limits = self.limits
-        body = await read_body(
-            request.stream(), request.headers.get("content-length"), limits.body_bytes, limits.seconds
-        )
+        length = request.headers.get("content-length")
+        try:
+            body = await read_body(request.stream(), length, limits.body_bytes, limits.seconds)
+        except ClientDisconnect:
+            raise Refusal(499, "gone", "the client went away") from None
         check_depth(body, limits.depth)
         return body
 
@@ -329,14 +339,21 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
     start = service.start
 
     async def starting() -> None:
+        opening = asyncio.ensure_future(start())
+        while not opening.done() and not server.should_exit:
+            await asyncio.wait({opening}, timeout=STOP_LOOK_SECONDS)
+        if not opening.done():  # told to stop: what is still to be opened is not waited for
+            opening.cancel()
+            await service.stop()
+            raise asyncio.CancelledError
         try:
-            await start()
+            opening.result()
         except BasewiseError as error:
             failed.append(error)
             await service.stop()
             raise
         if options.announce is not None:
-            at = f"http://{options.host}:{held.getsockname()[1]}"
+            at = f"http://{authority(options.host, held.getsockname()[1])}"
             options.announce(f"serving on {at}, how to ask: {at}/docs")
 
     service.start = starting  # type: ignore[method-assign]
@@ -356,6 +373,8 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
     except SystemExit:
         if failed:
             raise failed[0] from None
+        if server.should_exit:
+            return
         raise
     if failed:
         raise failed[0]

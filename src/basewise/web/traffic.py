@@ -17,6 +17,7 @@ from typing import Any
 from basewise.core.errors import InputError, RunError, UnknownName
 from basewise.core.files import read_json, write_json
 from basewise.stats.harm import Canary, Shadow, proven
+from basewise.web.limits import NotKept
 
 STEPS = (1, 5, 25, 100)
 MOST_BEFORE = 5
@@ -264,7 +265,10 @@ class Traffic:
             events = [*events, {"at": time.time(), "task": task, "event": event, **about}][-MOST_EVENTS:]
         tasks = {name: x.to_dict() for name, x in lanes.items()}
         state = {"format": FORMAT, "tasks": tasks, "folders": known, "events": events, "given": self.given}
-        write_json(self.path, state)
+        try:
+            write_json(self.path, state)
+        except RunError as error:
+            raise NotKept(error.message, "nothing was changed: make room and ask again") from error
         self.lanes, self.folders, self.events = lanes, known, events
 
 

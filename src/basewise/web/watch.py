@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from basewise.core.errors import RunError
 from basewise.core.hashing import generator
-from basewise.web.limits import Refusal
+from basewise.web.limits import NotKept, Refusal
 from basewise.web.metrics import Metrics
 from basewise.web.windows import MOST_POOLED, WINDOW, Rows, look
 
@@ -185,9 +184,8 @@ class Watch:
                         agrees = beside[0] == _place(theirs, label)
                     found.append((row[0], row[1] == truth, agrees))
         except sqlite3.Error as error:
-            raise RunError(
-                f"the watch cannot keep labels: {error}", "free some space and post them again"
-            ) from error
+            said = f"the watch cannot keep labels: {error}"
+            raise NotKept(said, "its operator must free some space; post them again") from error
         return Truths(found, *(counts[name] for name in Truths._fields[1:]))
 
     def classes(self, version: str) -> list[str]:
