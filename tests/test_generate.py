@@ -102,6 +102,22 @@ def test_constraints_hold(kind: str, temperature: float, made: dict[str, Causal]
             )
 
 
+@pytest.mark.parametrize("pattern", [r"(- [a-z]{2}\n){2}", "yes ", " yes", r"\n\nyes", "yes"])
+def test_white_space_may_be_what_the_expression_asks_for(pattern: str, made: dict[str, Causal]) -> None:
+    (answer,) = made["llama"].answers(PROMPTS[:1], Sampling(most_tokens=20, pattern=pattern))
+    cuts = range(len(answer.text) - len(answer.text.lstrip()) + 1)
+    assert answer.ended == "constraint" and any(re.fullmatch(pattern, answer.text[cut:]) for cut in cuts)
+
+
+@pytest.mark.parametrize("drawn", [{"temperature": 1.0, "top_p": 0.01}, {"temperature": 0.001}])
+def test_a_constraint_holds_where_none_of_its_tokens_can_be_drawn(
+    drawn: dict[str, float], made: dict[str, Causal]
+) -> None:
+    for given in ({"choices": ("yes", "no")}, {"pattern": "yes|no"}):
+        (answer,) = made["llama"].answers(PROMPTS[:1], Sampling(most_tokens=20, **drawn, **given))  # type: ignore[arg-type]
+        assert answer.ended == "constraint" and answer.text.strip() in ("yes", "no")
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 @pytest.mark.parametrize("base", ["bytes for letters it lacks", "bytes throughout"])
 def test_constraints_hold_where_tokens_end_within_letters(
