@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.base import GENERATE, SCORE, Base
+from basewise.core.base import GENERATE, SCORE, UNSTATED_CONTEXT, Base
 from basewise.core.errors import InputError, OutOfMemory
 from basewise.core.files import Progress, silent
 from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS
@@ -28,7 +28,6 @@ from basewise.engine.ties import settled
 from basewise.engine.trie import build
 from basewise.engine.weights import load_tokenizer
 
-UNSTATED_CONTEXT = 2048
 MOST_OPEN = 2
 
 
