@@ -229,16 +229,19 @@ class Causal:
         """A text for each prompt, in their order."""
         return [answer.text for answer in self.answers(prompts, options, progress)]
 
-    def answers(self, prompts: Sequence[str], options: Sampling, progress: Progress = silent) -> list[Answer]:
-        """As `generate`, with the tokens that each text took and why it ended."""
-        rows = [self.prompt_tokens(prompt, options) for prompt in prompts]
-        return generate(self._generator(), rows, prompts, options, progress)
+    def answers(
+        self, prompts: Sequence[str], options: Sampling | Sequence[Sampling], progress: Progress = silent
+    ) -> list[Answer]:
+        """As `generate`, with the tokens that each text took and why it ended; `options` for all prompts or one for each."""
+        each = [options] * len(prompts) if isinstance(options, Sampling) else list(options)
+        rows = [self.prompt_tokens(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+        return generate(self._generator(), rows, prompts, each, progress)
 
     def stream(self, prompt: str, options: Sampling) -> Iterator[str]:
         """The text for one prompt in pieces as they come; joined they are what `generate` gives."""
         shown = ""
         tokens = self.prompt_tokens(prompt, options)
-        for _, text, answer in self._generator().run([tokens], options, [prompt]):
+        for _, text, answer in self._generator().run([tokens], [options], [prompt]):
             if piece := news(shown, text, answer is not None, options.stop):
                 yield piece
                 shown += piece

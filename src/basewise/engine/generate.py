@@ -102,9 +102,9 @@ class Generator:
         """Text without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    def batches(self, prompts: list[np.ndarray], options: Sampling) -> list[np.ndarray]:
+    def batches(self, prompts: list[np.ndarray], options: Sequence[Sampling]) -> list[np.ndarray]:
         """Prompts in batches that fit the buffers, those with a common beginning together."""
-        room = max(len(p) for p in prompts) + options.most_tokens
+        room = max(map(len, prompts)) + max(own.most_tokens for own in options)
         size = self.most_rows(room)
         order = sorted(range(len(prompts)), key=lambda i: prompts[i].astype(">u4").tobytes())
         return [np.array(order[i : i + size]) for i in range(0, len(order), size)]
@@ -116,13 +116,17 @@ class Generator:
         return int(np.clip(BUFFER_BYTES // (token * room), 1, MOST_ROWS))
 
     def run(
-        self, prompts: list[np.ndarray], options: Sampling, names: Sequence[str], watched: bool = True
+        self,
+        prompts: list[np.ndarray],
+        options: Sequence[Sampling],
+        names: Sequence[str],
+        watched: bool = True,
     ) -> Iterator[tuple[int, str, Answer | None]]:
         """(prompt, text so far, its answer once it has ended) after every token of one batch; `names` seed the draws.
 
         Not `watched`: the text so far may be empty, which saves decoding it after every token.
         """
-        live = [self.row(i, options, name) for i, name in enumerate(names)]
+        live = [self.row(i, own, name) for i, (own, name) in enumerate(zip(options, names, strict=True))]
         rows, found = self.begin(live, prompts)
         while True:
             self.extend(live, found, watched)
@@ -282,7 +286,7 @@ def generate(
     maker: Generator,
     prompts: list[np.ndarray],
     names: Sequence[str],
-    options: Sampling,
+    options: Sequence[Sampling],
     progress: Progress = silent,
 ) -> list[Answer]:
     """Answers in the order of the prompts; memory running out halves a batch, down to one prompt."""
@@ -291,8 +295,8 @@ def generate(
     while pending:
         batch = pending.pop()
         try:
-            chosen, called = [prompts[i] for i in batch], [names[i] for i in batch]
-            for place, _, answer in maker.run(chosen, options, called, watched=False):
+            chosen, own, called = ([held[i] for i in batch] for held in (prompts, options, names))
+            for place, _, answer in maker.run(chosen, own, called, watched=False):
                 if answer is not None:
                     answers[int(batch[place])] = answer
                     progress(len(answers), len(prompts), "generating")
