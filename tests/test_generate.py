@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,6 +101,26 @@ def test_constraints_hold(kind: str, temperature: float, made: dict[str, Causal]
             assert whole or (
                 answer.ended == "unmatched" and Matching(r"\d{2}-[a-f]+").begins(answer.text.strip())
             )
+
+
+def test_kept_states_go_by_the_name_that_the_network_has_for_them(
+    made: dict[str, Causal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers calls them `cache` from 5.24 on; a network that is handed another name swallows it and forgets the text."""
+    causal, options = made["bloom"], Sampling(most_tokens=6)
+    model, whole = causal.decoder.model, causal.generate(PROMPTS, options)
+    own, lengths = model.forward, []
+
+    def forward(
+        input_ids: torch.Tensor, cache: object = None, use_cache: bool = True, **more: object
+    ) -> object:
+        lengths.append(input_ids.shape[1])
+        found = own(input_ids, past_key_values=cache, use_cache=use_cache)
+        return SimpleNamespace(logits=found.logits, cache=found.past_key_values, past_key_values=1)
+
+    monkeypatch.setattr(model, "forward", forward)
+    assert causal.generate(PROMPTS, options) == whole
+    assert lengths.count(1) >= 20  # a token at a time
 
 
 @pytest.mark.parametrize("pattern", [r"(- [a-z]{2}\n){2}", "yes ", " yes", r"\n\nyes", "yes"])
