@@ -18,6 +18,7 @@ from basewise.engine.constraints import Matching, OneOf
 from basewise.engine.generate import Sampling, held_back
 from basewise.engine.letters import letters_from, whole_letters
 from basewise.steps.bases import pull
+from basewise.steps.prompt import Chat
 
 PROMPTS = ("the film was", "question: red?", "the film was good the", "x", "the film was")
 
@@ -235,6 +236,27 @@ def test_chat_templates(made: dict[str, Causal], tmp_path: Path) -> None:
     bare = Causal(tiny_decoders.decoder(tmp_path, "llama", chat=False), "fp32")
     with pytest.raises(InputError, match="no chat template"):
         bare.chat(said)
+
+
+@pytest.mark.parametrize("begins", ["", "<s>"])
+def test_a_chat_is_the_tokens_of_its_template_and_no_more(
+    begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer puts <s> before any text, and a template that wants it says so itself."""
+    causal = Causal(tiny_decoders.spm_decoder(tmp_path), "fp32")
+    causal.tokenizer.chat_template = begins + tiny_decoders.CHAT
+    said = [{"role": "user", "content": "yes"}]
+    theirs = causal.tokenizer.apply_chat_template(said, add_generation_prompt=True, return_dict=True)
+    asked: list[list[int]] = []
+    own = causal.prompt_tokens
+
+    def noted(*given: object) -> np.ndarray:
+        asked.append(own(*given).tolist())  # type: ignore[arg-type]
+        return np.array(asked[-1])
+
+    monkeypatch.setattr(causal, "prompt_tokens", noted)
+    list(Chat(causal, Sampling(most_tokens=4)).say("yes"))
+    assert asked == [list(theirs["input_ids"])]
 
 
 def test_sampling_follows_the_probabilities(made: dict[str, Causal]) -> None:

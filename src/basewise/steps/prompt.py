@@ -309,7 +309,7 @@ class Chat:
         options = fitted(self.causal, [prompt], self.options) if self.fit else self.options
         began, said = time.perf_counter(), ""
         try:
-            for piece in self.causal.stream(prompt, options):
+            for piece in self.causal.stream(prompt, options, special=False):
                 said += piece
                 yield piece
         except BasewiseError:  # such as a line that is too long: the conversation is what it was
@@ -322,4 +322,4 @@ class Chat:
     def _too_long(self, prompt: str) -> bool:
         most = self.options.most_tokens
         wanted = min(most, self.causal.context // 2) if self.fit else most
-        return len(self.causal.encode(prompt)) + wanted > self.causal.context
+        return len(self.causal.encode(prompt, special=False)) + wanted > self.causal.context
