@@ -13,6 +13,7 @@ import numpy as np
 
 from basewise.core.benchmark import Json, read_items
 from basewise.core.errors import RunError
+from basewise.core.suite import AUROC
 from basewise.stats import benchmarks as stat
 from basewise.stats.paired import holm
 from basewise.steps.bench import load_run
@@ -74,7 +75,7 @@ def _pair(here: dict[str, Any], there: dict[str, Any], task: Json) -> tuple[Json
         return None, missed  # such scores are made from all items of their own run
     left, right = (np.array([rows[item]["score"] for item in both]) for rows in (here, there))
     clusters = stat.own_clusters([here[item]["cluster"] for item in both])
-    found, p = stat.gap(left, right, clusters)
+    found, p = stat.gap(left, right, clusters, task["measure"] == AUROC)
     head = {"suite": task["suite"], "measure": task["measure"], "task": task["name"]}
     more = {
         "smallest_gap": stat.smallest_paired_gap([left - right], [clusters]),
