@@ -329,6 +329,23 @@ def test_two_runs_are_compared_item_by_item(world: dict[str, str], tmp_path: Pat
     assert json.loads((tmp_path / "c.json").read_text())["differences"]
 
 
+def test_runs_at_several_shots_are_compared_at_each(world: dict[str, str], tmp_path: Path) -> None:
+    """The same items with more demonstrations are no further items of a suite's mean."""
+    from basewise.steps.bench_compare import compare_runs
+
+    for name, base in (("one", "small"), ("two", "large")):
+        run(world, tmp_path / name, [base], ["piqa"], shots=[0, 1])
+    found = compare_runs(tmp_path / "one", tmp_path / "two")
+    whole, single = (
+        {d["shots"][0]: d for d in found["differences"] if bool(d["task"]) == kind} for kind in (False, True)
+    )
+    assert whole.keys() == single.keys() == {0, 1} and found["sentence"].startswith("1 tasks")
+    for shots, line in whole.items():
+        assert all(line[key] == single[shots][key] for key in ("estimate", "low", "high", "p", "n"))
+    said = tiny.command("bench", "--compare", tmp_path / "one", tmp_path / "two")
+    assert "1 shots" in said.out and "0 shots" in said.out
+
+
 def test_the_command_prints_tables_and_where_the_report_is(world: dict[str, str], tmp_path: Path) -> None:
     words = ["bench", world["small"], world["encoder"], "--suite", "classify/sst2,piqa", "--limit", "6"]
     said = tiny.command(*words, "--data", world["sets"], "--to", tmp_path / "run")

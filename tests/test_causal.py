@@ -15,6 +15,7 @@ from basewise.core.errors import InputError, OutOfMemory, UnknownName
 from basewise.engine import paths, scoring
 from basewise.engine.causal import Causal, rolling_windows
 from basewise.engine.trie import build, plan, stop_of
+from basewise.steps.bases import pull
 
 KINDS = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "olmo2", "gptneox")
 
@@ -123,6 +124,16 @@ def test_what_changes_beyond_a_length_is_not_packed(kind: str, tmp_path: Path) -
     sums, _ = one_by_one(causal, requests)
     np.testing.assert_allclose(causal.score_tokens(requests).log_probability, sums, atol=1e-4)
     np.testing.assert_allclose(causal.score_tokens(requests[::-1]).log_probability, sums[::-1], atol=1e-4)
+
+
+def test_a_window_that_only_the_mask_holds_is_not_packed(tmp_path: Path) -> None:
+    """Qwen2-MoE hands its window to the mask and not to the attention; the check's few tokens stay within it."""
+    causal, draw = Causal(tiny_decoders.decoder(tmp_path, "qwen2moe"), "fp32"), np.random.default_rng(7)
+    assert not causal.packed
+    stem = draw.integers(1, 90, 45).tolist()
+    requests = [(stem[:cut], draw.integers(1, 90, 3).tolist()) for cut in (8, 19, 21, 45)]
+    sums, _ = one_by_one(causal, requests)
+    np.testing.assert_allclose(causal.score_tokens(requests).log_probability, sums, atol=1e-4)
 
 
 SEQUENCES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=14), min_size=1, max_size=12)
@@ -324,6 +335,20 @@ def test_logits_are_asked_for_in_bounded_rows(
     whole = causal.score_tokens(requests).log_probability
     monkeypatch.setattr(scoring, "most_rows", lambda _vocabulary: 3)
     np.testing.assert_allclose(causal.score_tokens(requests).log_probability, whole, atol=1e-4)
+
+
+def test_an_encoder_that_was_saved_as_a_decoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="both directions; use a decoder"):
+        Causal(tiny_decoders.decoder(tmp_path, "bert"), "fp32")
+
+
+@pytest.mark.parametrize(("kind", "context"), [("mamba", 2048), ("mpt", 96), ("llama", 64)])
+def test_the_context_is_that_of_the_configuration_or_the_usual_one(
+    kind: str, context: int, tmp_path: Path
+) -> None:
+    tiny_decoders.decoder(tmp_path, kind)
+    base = pull(str(tmp_path))
+    assert base.card.context == context and Causal(base, "fp32").context == context
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from basewise.engine.constraints import Matching, OneOf
 from basewise.engine.generate import Sampling, held_back
 from basewise.engine.letters import letters_from, whole_letters
 from basewise.steps.bases import pull
+from basewise.steps.prompt import Chat
 
 PROMPTS = ("the film was", "question: red?", "the film was good the", "x", "the film was")
 
@@ -100,6 +102,42 @@ def test_constraints_hold(kind: str, temperature: float, made: dict[str, Causal]
             assert whole or (
                 answer.ended == "unmatched" and Matching(r"\d{2}-[a-f]+").begins(answer.text.strip())
             )
+
+
+def test_kept_states_go_by_the_name_that_the_network_has_for_them(
+    made: dict[str, Causal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers calls them `cache` from 5.24 on; a network that is handed another name swallows it and forgets the text."""
+    causal, options = made["bloom"], Sampling(most_tokens=6)
+    model, whole = causal.decoder.model, causal.generate(PROMPTS, options)
+    own, lengths = model.forward, []
+
+    def forward(
+        input_ids: torch.Tensor, cache: object = None, use_cache: bool = True, **more: object
+    ) -> object:
+        lengths.append(input_ids.shape[1])
+        found = own(input_ids, past_key_values=cache, use_cache=use_cache)
+        return SimpleNamespace(logits=found.logits, cache=found.past_key_values, past_key_values=1)
+
+    monkeypatch.setattr(model, "forward", forward)
+    assert causal.generate(PROMPTS, options) == whole
+    assert lengths.count(1) >= 20  # a token at a time
+
+
+@pytest.mark.parametrize("pattern", [r"(- [a-z]{2}\n){2}", "yes ", " yes", r"\n\nyes", "yes"])
+def test_white_space_may_be_what_the_expression_asks_for(pattern: str, made: dict[str, Causal]) -> None:
+    (answer,) = made["llama"].answers(PROMPTS[:1], Sampling(most_tokens=20, pattern=pattern))
+    cuts = range(len(answer.text) - len(answer.text.lstrip()) + 1)
+    assert answer.ended == "constraint" and any(re.fullmatch(pattern, answer.text[cut:]) for cut in cuts)
+
+
+@pytest.mark.parametrize("drawn", [{"temperature": 1.0, "top_p": 0.01}, {"temperature": 0.001}])
+def test_a_constraint_holds_where_none_of_its_tokens_can_be_drawn(
+    drawn: dict[str, float], made: dict[str, Causal]
+) -> None:
+    for given in ({"choices": ("yes", "no")}, {"pattern": "yes|no"}):
+        (answer,) = made["llama"].answers(PROMPTS[:1], Sampling(most_tokens=20, **drawn, **given))  # type: ignore[arg-type]
+        assert answer.ended == "constraint" and answer.text.strip() in ("yes", "no")
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
@@ -198,6 +236,27 @@ def test_chat_templates(made: dict[str, Causal], tmp_path: Path) -> None:
     bare = Causal(tiny_decoders.decoder(tmp_path, "llama", chat=False), "fp32")
     with pytest.raises(InputError, match="no chat template"):
         bare.chat(said)
+
+
+@pytest.mark.parametrize("begins", ["", "<s>"])
+def test_a_chat_is_the_tokens_of_its_template_and_no_more(
+    begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer puts <s> before any text, and a template that wants it says so itself."""
+    causal = Causal(tiny_decoders.spm_decoder(tmp_path), "fp32")
+    causal.tokenizer.chat_template = begins + tiny_decoders.CHAT
+    said = [{"role": "user", "content": "yes"}]
+    theirs = causal.tokenizer.apply_chat_template(said, add_generation_prompt=True, return_dict=True)
+    asked: list[list[int]] = []
+    own = causal.prompt_tokens
+
+    def noted(*given: object) -> np.ndarray:
+        asked.append(own(*given).tolist())  # type: ignore[arg-type]
+        return np.array(asked[-1])
+
+    monkeypatch.setattr(causal, "prompt_tokens", noted)
+    list(Chat(causal, Sampling(most_tokens=4)).say("yes"))
+    assert asked == [list(theirs["input_ids"])]
 
 
 def test_sampling_follows_the_probabilities(made: dict[str, Causal]) -> None:

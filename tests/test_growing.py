@@ -207,9 +207,9 @@ def test_prompts_that_wait_are_read_once_and_in_their_order(
     asked_for: list[int] = []
     tokens, fits = Causal.prompt_tokens, Growing.fits
 
-    def counted(self: Causal, prompt: str, options: Sampling) -> Any:
+    def counted(self: Causal, prompt: str, *more: Any) -> Any:
         read.append(prompt)
-        return tokens(self, prompt, options)
+        return tokens(self, prompt, *more)
 
     def one_at_a_time(self: Growing, prompt: Any, options: Sampling) -> bool:
         asked_for.append(len(prompt))

@@ -128,10 +128,19 @@ def test_answers_take_what_is_left_of_a_short_context(folder: Path) -> None:
     assert said.code == 0, said.err
     assert json.loads(said.out)["tokens"] <= 253
     causal = steps.open_base(str(folder))
-    assert steps.fitted(causal, ["x", "x" * 200], Sampling(), ()).most_tokens == 56
+    assert steps.fitted(causal, ["x", "x" * 200], Sampling()).most_tokens == 56
     tiny.refused(tiny.command("prompt", folder, "x" * 300), "the prompt has 300 tokens")
     talk = tiny.command("prompt", folder, stdin=b"good?\nbad?\n\n")
     assert talk.code == 0 and talk.err.count("a second") == 2, talk.err
+
+
+def test_a_long_prompt_of_a_file_cuts_no_other_answer_short(folder: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "p.txt"
+    lines.write_text("the film was\n" + "x" * 250 + "\n", "utf-8")
+    said = tiny.command("prompt", folder, "--file", lines, "--json")
+    alone = tiny.command("prompt", folder, "the film was", "--json")
+    first, second = (json.loads(line) for line in said.out.splitlines())
+    assert first["answer"] == json.loads(alone.out)["answer"] and first["tokens"] > 6 >= second["tokens"]
 
 
 def test_the_prompt_with_the_most_tokens_is_the_longest(folder: Path, tmp_path: Path) -> None:

@@ -74,11 +74,26 @@ def test_rows_of_few_authors_say_less(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapping", "told"), [("money", "cannot read 'money'"), ("money=bills", "did you mean 'billing'")]
+    ("mapping", "told"),
+    [
+        ("money", "cannot read 'money'"),
+        ("money=bills", "did you mean 'billing'"),
+        ("monie=billing,parcels=delivery", "did you mean 'money'"),
+    ],
 )
 def test_bad_mappings_are_one_line(run: Path, mapping: str, told: str) -> None:
     said = tiny.command("evaluate", run / "run", run / "there.csv", "--target", "kind", "--shift", mapping)
     tiny.refused(said, told)
+
+
+def test_labels_are_read_as_evaluate_reads_them_and_one_class_is_told(run: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = [r["text"] for r in tiny.rows(12)]
+    pq.write_table(pa.table({"text": texts, "kind": [1.0] * 6 + [2.0] * 6}), tmp_path / "n.parquet")
+    found = shift(run / "run", tmp_path / "n.parquet", {"1": "billing"}, target="kind")
+    assert found["n"] == found["left_out"] == 6 and "All rows are 'billing'" in found["notes"][0]
 
 
 def test_a_mapping_is_pairs() -> None:

@@ -172,3 +172,15 @@ def test_intervals_of_areas_ratios_and_suites_cover() -> None:
         found, _ = b.gap(effect, np.zeros(80), groups)
         hit["gap"] += found.low <= 0.3 <= found.high
     assert all(0.93 <= share / rounds <= 0.97 for share in hit.values()), hit
+
+
+def test_two_areas_are_at_most_one_apart() -> None:
+    """Six messages of a real run: the interval of the difference went to -1.28."""
+    positive = np.array([True, True, True, False, False, False])
+    low = b.auroc_parts(np.array([0.1, 0.2, 0.9, 0.3, 0.4, 0.5]), positive)
+    high = b.auroc_parts(np.array([0.9, 0.8, 0.7, 0.3, 0.4, 0.5]), positive)
+    plain, p = b.gap(low, high, np.arange(6))
+    found, same = b.gap(low, high, np.arange(6), share=True)
+    assert plain.low < -1 == found.low and found.high == plain.high and p == same
+    rows = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 0.0]), np.array([0, 0, 1, 1])
+    assert b.gap(*rows)[0].high == 1.0

@@ -87,9 +87,21 @@ def configuration(kind: str) -> Any:
             intermediate_size_mlp=48,
             interleave_moe_layer_step=2,
         ),
+        "qwen2moe": lambda: t.Qwen2MoeConfig(
+            **common,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+            use_sliding_window=True,
+            sliding_window=20,
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=16,
+        ),
+        "bert": lambda: t.BertConfig(**{k: v for k, v in common.items() if k != "num_key_value_heads"}),
         "mamba": lambda: t.MambaConfig(
             hidden_size=32, state_size=8, num_hidden_layers=2, pad_token_id=0, **old
         ),
+        "mpt": lambda: t.MptConfig(d_model=32, n_layers=2, n_heads=4, max_seq_len=96, **old),
         "openai": lambda: t.OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, **old),
     }
     return makers[kind]()

@@ -204,10 +204,12 @@ def gap_lines(gaps: list[dict[str, Any]]) -> Any:
     from rich.markup import escape
 
     table = _table(("", "left"), ("suite or task", "left"), ("difference", "left"), ("[95 %]", "right"), ("p (Holm)", "right"), ("n", "right"), ("sees", "right"))  # fmt: skip
-    for gap in gaps:
+    names = [(label(gap), gap["a"], gap["b"]) for gap in gaps]
+    for gap, name in zip(gaps, names, strict=True):
+        at = f", {gap['shots'][0]} shots" if names.count(name) > 1 else ""
         table.add_row(
             "*" if gap["p_holm"] <= 0.05 else "",
-            escape(label(gap)),
+            escape(name[0] + at),
             escape(f"{gap['a']} - {gap['b']}"),
             escape(figure(gap, gap["measure"], "+")),
             f"{gap['p_holm']:.3g}",

@@ -52,31 +52,29 @@ def prompt(
         typer.echo(causal.why, err=True)
     if not prompts and (shots or choices or as_json):
         raise InputError("no prompt came", "give one, or a file of prompts with --file")
-    if most_tokens is None and prompts:
-        options = steps.fitted(causal, prompts, options, shown)
+    fit = most_tokens is None
     try:
         if not prompts:
-            _chat(steps.Chat(causal, options, fit=most_tokens is None))
+            _chat(steps.Chat(causal, options, fit=fit))
         elif len(prompts) == 1 and not (options.choices or shown or as_json):
-            _stream(causal, prompts[0], options)
+            _stream(causal, prompts[0], steps.fitted(causal, prompts, options) if fit else options)
         else:
-            answer = steps.answer_file if file else steps.answer
-            _answer(answer, causal, prompts, options, shown, as_json)
+            way = steps.answer_file if file else steps.answer
+            with progress_bars(_errors()) as progress:
+                replies = way(causal, prompts, options=options, shots=shown, fit=fit, progress=progress)
+                _answer(replies, as_json, len(prompts) > 1, "scored" if options.choices else "generated")
     except KeyboardInterrupt:
         typer.echo("\nstopped; what was answered stands above", err=True)
         raise typer.Exit(130) from None
 
 
-def _answer(answer: Any, causal: Any, prompts: list[str], options: Any, shown: Any, as_json: bool) -> None:
+def _answer(replies: Any, as_json: bool, many: bool, done: str) -> None:
     """Every answer as its job ends, then the speed on standard error."""
-    from basewise.cli.terminal import progress_bars
-
     tokens = seconds = 0.0
-    with progress_bars(_errors()) as progress:
-        for reply in answer(causal, prompts, options=options, shots=shown, progress=progress):
-            tokens, seconds = tokens + reply.tokens, seconds + reply.seconds
-            _show(reply, as_json, len(prompts) > 1)
-    _speed(tokens, seconds, "scored" if options.choices else "generated")
+    for reply in replies:
+        tokens, seconds = tokens + reply.tokens, seconds + reply.seconds
+        _show(reply, as_json, many)
+    _speed(tokens, seconds, done)
 
 
 def _options(most_tokens: int | None, choices: str | None, temperature: str) -> Any:

@@ -18,12 +18,17 @@ OFFSET_POSITIONS = {
 """Kinds of networks that count positions from behind their padding token."""
 
 
+STATED_IN = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "context_length")
+UNSTATED_CONTEXT = 2048
+"""Tokens that a decoder reads where it states none (Mamba, some with linear biases), as lm-evaluation-harness takes it."""
+
+
 def positions_of(config: Mapping[str, Any], otherwise: int = 512) -> int:
     """How many tokens a network of this configuration reads; `otherwise` where it states none.
 
     RoBERTa and its kin have 514 positions for 512 tokens: those up to the padding token's number are never used.
     """
-    stated = int(config.get("max_position_embeddings") or config.get("n_positions") or 0)
+    stated = next((int(value) for name in STATED_IN if (value := config.get(name))), 0)
     if not stated:
         return otherwise
     padding = config.get("pad_token_id")

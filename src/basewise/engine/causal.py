@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.base import GENERATE, SCORE, Base
+from basewise.core.base import GENERATE, SCORE, UNSTATED_CONTEXT, Base
 from basewise.core.errors import InputError, OutOfMemory
 from basewise.core.files import Progress, silent
 from basewise.engine.batches import CPU_TOKENS, GPU_TOKENS
@@ -28,7 +28,6 @@ from basewise.engine.ties import settled
 from basewise.engine.trie import build
 from basewise.engine.weights import load_tokenizer
 
-UNSTATED_CONTEXT = 2048
 MOST_OPEN = 2
 
 
@@ -230,16 +229,19 @@ class Causal:
         """A text for each prompt, in their order."""
         return [answer.text for answer in self.answers(prompts, options, progress)]
 
-    def answers(self, prompts: Sequence[str], options: Sampling, progress: Progress = silent) -> list[Answer]:
-        """As `generate`, with the tokens that each text took and why it ended."""
-        rows = [self.prompt_tokens(prompt, options) for prompt in prompts]
-        return generate(self._generator(), rows, prompts, options, progress)
+    def answers(
+        self, prompts: Sequence[str], options: Sampling | Sequence[Sampling], progress: Progress = silent
+    ) -> list[Answer]:
+        """As `generate`, with the tokens that each text took and why it ended; `options` for all prompts or one for each."""
+        each = [options] * len(prompts) if isinstance(options, Sampling) else list(options)
+        rows = [self.prompt_tokens(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+        return generate(self._generator(), rows, prompts, each, progress)
 
-    def stream(self, prompt: str, options: Sampling) -> Iterator[str]:
-        """The text for one prompt in pieces as they come; joined they are what `generate` gives."""
+    def stream(self, prompt: str, options: Sampling, special: bool | None = None) -> Iterator[str]:
+        """The text for one prompt in pieces as they come; joined they are what `generate` gives. `special`: see `encode`."""
         shown = ""
-        tokens = self.prompt_tokens(prompt, options)
-        for _, text, answer in self._generator().run([tokens], options, [prompt]):
+        tokens = self.prompt_tokens(prompt, options, special)
+        for _, text, answer in self._generator().run([tokens], [options], [prompt]):
             if piece := news(shown, text, answer is not None, options.stop):
                 yield piece
                 shown += piece
@@ -249,7 +251,10 @@ class Causal:
         return Growing(self._generator())
 
     def chat(self, messages: Sequence[dict[str, str]]) -> str:
-        """The prompt of a conversation, [{"role", "content"}, …], in the base's own template; InputError without one."""
+        """The prompt of a conversation, [{"role", "content"}, …], in the base's own template; InputError without one.
+
+        A template holds all special tokens, so the prompt is to be encoded without others (`special=False`), as transformers does.
+        """
         if not getattr(self.tokenizer, "chat_template", None):
             raise InputError(
                 f"{self.base.key} has no chat template",
@@ -264,9 +269,9 @@ class Causal:
             raise InputError(f"{self.base.key} cannot generate", "use a decoder such as smollm2-135m")
         return Generator(self.decoder, self.tokenizer, self.budget)
 
-    def prompt_tokens(self, prompt: str, options: Sampling) -> np.ndarray:
-        """Token ids of a prompt with room for the answer."""
-        tokens = self.encode(prompt) or [self.prefix_token]
+    def prompt_tokens(self, prompt: str, options: Sampling, special: bool | None = None) -> np.ndarray:
+        """Token ids of a prompt with room for the answer; `special`: see `encode`."""
+        tokens = self.encode(prompt, special) or [self.prefix_token]
         most = self.context - options.most_tokens
         if len(tokens) > most:
             if not options.cut_left or most < 1:

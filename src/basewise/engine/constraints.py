@@ -1,13 +1,13 @@
 """What generated text may be: one of given choices, or text that a regular expression matches whole.
 
 A constraint answers two questions about the text so far: may it be the beginning of an allowed text, and is it one.
-A little white space before the first word is free, because tokens carry it.
+A little white space before the first word is free, because tokens carry it; an expression may also ask for some of it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from basewise.core.errors import InputError
@@ -64,6 +64,12 @@ class Matching:
 
     def complete(self, text: str) -> bool:
         return self.expression.fullmatch(text) is not None
+
+
+def readings(text: str) -> Iterator[str]:
+    """The text less all, some or none of the white space before its first word: how much of it is the constraint's own is open."""
+    spaces = len(text) - len(text.lstrip())
+    yield from (text[cut:] for cut in range(spaces, -1, -1))
 
 
 def checked_choices(choices: Sequence[str]) -> tuple[str, ...]:

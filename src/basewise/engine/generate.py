@@ -18,7 +18,7 @@ import torch
 from basewise.core.errors import InputError, OutOfMemory
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import generator
-from basewise.engine.constraints import Constraint, constraint_of
+from basewise.engine.constraints import Constraint, constraint_of, readings
 from basewise.engine.encoder import out_of_memory
 from basewise.engine.letters import bytes_of, whole_letters
 from basewise.engine.rows import Rows, fill
@@ -102,9 +102,9 @@ class Generator:
         """Text without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    def batches(self, prompts: list[np.ndarray], options: Sampling) -> list[np.ndarray]:
+    def batches(self, prompts: list[np.ndarray], options: Sequence[Sampling]) -> list[np.ndarray]:
         """Prompts in batches that fit the buffers, those with a common beginning together."""
-        room = max(len(p) for p in prompts) + options.most_tokens
+        room = max(map(len, prompts)) + max(own.most_tokens for own in options)
         size = self.most_rows(room)
         order = sorted(range(len(prompts)), key=lambda i: prompts[i].astype(">u4").tobytes())
         return [np.array(order[i : i + size]) for i in range(0, len(order), size)]
@@ -116,13 +116,17 @@ class Generator:
         return int(np.clip(BUFFER_BYTES // (token * room), 1, MOST_ROWS))
 
     def run(
-        self, prompts: list[np.ndarray], options: Sampling, names: Sequence[str], watched: bool = True
+        self,
+        prompts: list[np.ndarray],
+        options: Sequence[Sampling],
+        names: Sequence[str],
+        watched: bool = True,
     ) -> Iterator[tuple[int, str, Answer | None]]:
         """(prompt, text so far, its answer once it has ended) after every token of one batch; `names` seed the draws.
 
         Not `watched`: the text so far may be empty, which saves decoding it after every token.
         """
-        live = [self.row(i, options, name) for i, name in enumerate(names)]
+        live = [self.row(i, own, name) for i, (own, name) in enumerate(zip(options, names, strict=True))]
         rows, found = self.begin(live, prompts)
         while True:
             self.extend(live, found, watched)
@@ -191,7 +195,9 @@ class Generator:
     @staticmethod
     def _done(row: Row) -> bool:
         """Whether the text is what its constraint allows; without one it always is."""
-        return row.constraint is None or (not row.begun and row.constraint.complete(row.text.strip()))
+        if row.constraint is None or row.begun:
+            return row.constraint is None
+        return any(map(row.constraint.complete, (row.text.strip(), *readings(row.text))))
 
     def _pick(self, row: Row, logits: torch.Tensor) -> int | None:
         """The next token under temperature and constraint; None where the constraint ends the text."""
@@ -215,10 +221,10 @@ class Generator:
         found = self._spelt(row, token)
         if found is None or found == (row.text, row.begun):
             return False
-        shown = found[0].lstrip()
-        if not shown and not found[1]:
-            return len(found[0]) <= MOST_BLANK
-        return constraint.begins(shown, found[1])
+        text, begun = found
+        if not text.strip() and not begun:
+            return len(text) <= MOST_BLANK
+        return any(constraint.begins(reading, begun) for reading in readings(text))
 
     def _spelt(self, row: Row, token: int) -> tuple[str, bytes] | None:
         """(text of whole letters, the bytes of one that has begun) with one more token; None where the bytes are no letters."""
@@ -230,7 +236,8 @@ class Generator:
 
 
 def _order(logits: torch.Tensor, options: Sampling, random: np.random.Generator) -> Iterator[int]:
-    """Tokens in the order in which they are tried: by likelihood, or drawn without replacement."""
+    """Tokens in the order in which they are tried: by likelihood, or drawn without replacement and then, where a constraint
+    allows none of those that can be drawn, the others by likelihood."""
     if options.temperature == 0:
         yield from torch.topk(logits, min(FIRST_TRIED, len(logits))).indices.tolist()
         yield from torch.argsort(logits, descending=True)[FIRST_TRIED:].tolist()
@@ -241,12 +248,14 @@ def _order(logits: torch.Tensor, options: Sampling, random: np.random.Generator)
         order = np.argsort(-shares, kind="stable")
         kept = int(np.searchsorted(np.cumsum(shares[order]), options.top_p)) + 1
         order = order[:kept]
-    weights = shares[order]
+    weights, left = shares[order], np.ones(len(shares), bool)
     while len(order) and (total := weights.sum()) > 0:
         place = int(np.searchsorted(np.cumsum(weights), random.random() * total, side="right"))
         place = min(place, len(order) - 1)
+        left[order[place]] = False
         yield int(order[place])
         order, weights = np.delete(order, place), np.delete(weights, place)
+    yield from (int(token) for token in torch.argsort(logits, descending=True).tolist() if left[token])
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -277,7 +286,7 @@ def generate(
     maker: Generator,
     prompts: list[np.ndarray],
     names: Sequence[str],
-    options: Sampling,
+    options: Sequence[Sampling],
     progress: Progress = silent,
 ) -> list[Answer]:
     """Answers in the order of the prompts; memory running out halves a batch, down to one prompt."""
@@ -286,8 +295,8 @@ def generate(
     while pending:
         batch = pending.pop()
         try:
-            chosen, called = [prompts[i] for i in batch], [names[i] for i in batch]
-            for place, _, answer in maker.run(chosen, options, called, watched=False):
+            chosen, own, called = ([held[i] for i in batch] for held in (prompts, options, names))
+            for place, _, answer in maker.run(chosen, own, called, watched=False):
                 if answer is not None:
                     answers[int(batch[place])] = answer
                     progress(len(answers), len(prompts), "generating")

@@ -7,6 +7,7 @@ Shapes: B rows, K key heads, S room (tokens), D head width, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from typing import Any, Protocol
 
@@ -231,6 +232,10 @@ def _pass(
     return found[torch.from_numpy(place.reshape(-1)).to(found.device)], trie.query_request[where]
 
 
+CACHES = ("cache", "past_key_values")
+"""What transformers calls the states kept of a text: from version 5.24 on, and before. A network that names neither, as Mamba before, keeps none."""
+
+
 class PlainRows:
     """Rows with transformers' own cache each, for networks that cannot be packed; one without a cache reads its row anew."""
 
@@ -238,6 +243,8 @@ class PlainRows:
         self.decoder = decoder
         self.texts = [np.zeros(0, np.int64) for _ in prompts]
         self.caches: list[Any] = [None] * len(prompts)
+        known = inspect.signature(decoder.model.forward).parameters
+        self.cache_name = next((name for name in CACHES if name in known), "")
 
     @classmethod
     def of(cls, decoder: Decoder, prompts: list[np.ndarray]) -> tuple[PlainRows, torch.Tensor]:
@@ -260,11 +267,11 @@ class PlainRows:
             self.caches[row] = None  # what was kept has the positions of a shorter text
         cache = self.caches[row]
         new = self.texts[row] if cache is None else self.texts[row][known:]
-        more: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
+        more: dict[str, Any] = {} if cache is None else {self.cache_name: cache}
         ids = torch.from_numpy(new)[None].to(self.decoder.device)
         with torch.inference_mode():
             found = self.decoder.model(input_ids=ids, use_cache=True, **more)
-        self.caches[row] = getattr(found, "past_key_values", None)
+        self.caches[row] = getattr(found, self.cache_name, None) if self.cache_name else None
         return found.logits[0, -1].float()
 
     def drop(self, row: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -79,15 +80,21 @@ def _p_of_zero(values: np.ndarray, clusters: np.ndarray) -> float:
     return p_of_mean(values, _error(values, clusters), len(np.unique(clusters)) - 1)
 
 
-def gap(scores_a: np.ndarray, scores_b: np.ndarray, clusters: np.ndarray) -> tuple[Interval, float]:
-    """(mean of a minus b on the same items with its interval, two-sided p value)."""
+def gap(
+    scores_a: np.ndarray, scores_b: np.ndarray, clusters: np.ndarray, share: bool = False
+) -> tuple[Interval, float]:
+    """(mean of a minus b on the same items with its interval, two-sided p value). `share`: see `score_interval`; two shares
+    are at most 1 apart."""
     a, b = np.asarray(scores_a, float), np.asarray(scores_b, float)
     if a.shape != b.shape:
         raise ValueError(f"{a.shape} and {b.shape} items came, the same items were expected")
     if _binary(a) and _binary(b) and _alone(clusters):
         right_a, right_b = a.astype(bool), b.astype(bool)
         return paired_difference(right_a, right_b), mcnemar_midp(right_a, right_b)
-    return _mean(a - b, clusters), _p_of_zero(a - b, clusters)
+    found = _mean(a - b, clusters)
+    if (share or (_binary(a) and _binary(b))) and np.isfinite(found.low):
+        found = replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+    return found, _p_of_zero(a - b, clusters)
 
 
 def over_chance(scores: np.ndarray, chance: np.ndarray, clusters: np.ndarray) -> tuple[Interval, float]:

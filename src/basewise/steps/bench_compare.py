@@ -13,6 +13,7 @@ import numpy as np
 
 from basewise.core.benchmark import Json, read_items
 from basewise.core.errors import RunError
+from basewise.core.suite import AUROC
 from basewise.stats import benchmarks as stat
 from basewise.stats.paired import holm
 from basewise.steps.bench import load_run
@@ -74,7 +75,7 @@ def _pair(here: dict[str, Any], there: dict[str, Any], task: Json) -> tuple[Json
         return None, missed  # such scores are made from all items of their own run
     left, right = (np.array([rows[item]["score"] for item in both]) for rows in (here, there))
     clusters = stat.own_clusters([here[item]["cluster"] for item in both])
-    found, p = stat.gap(left, right, clusters)
+    found, p = stat.gap(left, right, clusters, task["measure"] == AUROC)
     head = {"suite": task["suite"], "measure": task["measure"], "task": task["name"]}
     more = {
         "smallest_gap": stat.smallest_paired_gap([left - right], [clusters]),
@@ -84,18 +85,22 @@ def _pair(here: dict[str, Any], there: dict[str, Any], task: Json) -> tuple[Json
 
 
 def _conclude(lines: list[Json], tasks: dict[str, Json], left_out: int) -> Json:
-    """Means of suites, Holm over the tasks and over the suites, one sentence."""
-    groups: dict[tuple[str, str, str, str], list[Json]] = {}
+    """Means of suites, Holm over the tasks and over the suites, one sentence.
+
+    A mean is over tasks with as many demonstrations: the same items with more of them are no further items.
+    """
+    groups: dict[tuple[str, str, str, str, int], list[Json]] = {}
     for line in lines:
-        groups.setdefault((line["a"], line["b"], line["suite"], line["measure"]), []).append(line)
+        key = (line["a"], line["b"], line["suite"], line["measure"], line["shots"][0])
+        groups.setdefault(key, []).append(line)
     whole = []
-    for (a, b, suite, measure), found in groups.items():
+    for (a, b, suite, measure, shots), found in groups.items():
         parts = [line["rows"] for line in found]
         gap, p = stat.suite_gap([d for d, _ in parts], [c for _, c in parts])
         mean = {**plain(gap), "p": p}
         if len(found) == 1:  # the mean of one task is the task's
             mean = {key: found[0][key] for key in mean}
-        head = {"a": a, "b": b, "suite": suite, "measure": measure, "task": None, "shots": None}
+        head = {"a": a, "b": b, "suite": suite, "measure": measure, "task": None, "shots": [shots] * 2}
         whole.append({**head, **mean, "smallest_gap": None})
     for entries in (lines, whole):
         for line, p in zip(entries, holm(np.array([x["p"] for x in entries])), strict=True):
@@ -104,10 +109,11 @@ def _conclude(lines: list[Json], tasks: dict[str, Json], left_out: int) -> Json:
     sure = [line for line in lines if line["p_holm"] <= ALPHA]
     first = sum(better_of(line, tasks[line["task"]]["better"]) == line["a"] for line in sure)
     second = sum(better_of(line, tasks[line["task"]]["better"]) == line["b"] for line in sure)
-    total = sum(line["n"] for line in lines)
+    total, asked = sum(line["n"] for line in lines), len({line["task"] for line in lines})
+    at = "" if len(lines) == asked else f" in {len(lines)} comparisons"
     notes = [f"{left_out:,} items stand in one run only and were left out."] if left_out else []
     return {
-        "sentence": f"{len(lines)} tasks, {total:,} items in common: the first is better on {first}, the second on {second}.",
+        "sentence": f"{asked} tasks, {total:,} items in common{at}: the first is better on {first}, the second on {second}.",
         "notes": notes,
         "differences": [*whole, *lines],
     }

@@ -228,18 +228,19 @@ def compare(pairs: Sequence[tuple[Cell, Cell]], head: Json) -> tuple[list[Json],
         gaps.append(gap)
         clusters.append(left.clusters)
         seen = stat.smallest_paired_gap([gap], [left.clusters])
+        found = stat.gap(left.scores, right.scores, left.clusters, left.task.measure == AUROC)
         shots = [left.answers.shots, right.answers.shots]
         lines.append(
             {
                 **head,
                 "task": left.task.name,
                 "shots": shots,
-                **_gap(stat.gap(left.scores, right.scores, left.clusters)),
+                **_gap(found),
                 "smallest_gap": seen if np.any(gap) else assumed_gap([left]),
             }
         )
-    found = stat.suite_gap(gaps, clusters) if len(gaps) > 1 else None
-    mean = _gap(found) if found else {k: lines[0][k] for k in ("estimate", "low", "high", "n", "p")}
+    several = stat.suite_gap(gaps, clusters) if len(gaps) > 1 else None
+    mean = _gap(several) if several else {k: lines[0][k] for k in ("estimate", "low", "high", "n", "p")}
     differ = any(np.any(gap) for gap in gaps)  # items that all agree say nothing of how far two bases differ
     seen = stat.smallest_paired_gap(gaps, clusters) if differ else assumed_gap([left for left, _ in pairs])
     return lines, {**head, "task": None, "shots": None, **mean, "smallest_gap": seen}

@@ -159,12 +159,16 @@ def answer(
     *,
     options: Sampling | None = None,
     shots: Sequence[tuple[str, str]] = (),
+    fit: bool = False,
     progress: Progress = silent,
 ) -> Iterator[Reply]:
-    """A Reply for each prompt, in order, as jobs of JOB_PROMPTS end. Choices in `options` are scored, not generated."""
+    """A Reply for each prompt, in order, as jobs of JOB_PROMPTS end. Choices in `options` are scored, not generated.
+
+    `fit`: an answer takes what its prompt leaves of the context where that is less than the most tokens.
+    """
     options = options or Sampling()
     asked = with_shots(prompts, shots)
-    _check_room(causal, asked, shots, options)
+    _check_room(causal, asked, shots, fitted(causal, asked, options) if fit else options)
     for start in range(0, len(prompts), JOB_PROMPTS):
         part_ = slice(start, start + JOB_PROMPTS)
         began = time.perf_counter()
@@ -172,14 +176,16 @@ def answer(
             replies = _choose(causal, prompts[part_], asked[part_], options.choices, progress)
         else:
             stop = options.stop or (("\n\n",) if shots else ())
-            found = causal.answers(asked[part_], replace(options, stop=stop), progress)
+            own = replace(options, stop=stop)
+            each = [fitted(causal, [one], own) if fit else own for one in asked[part_]]
+            found = causal.answers(asked[part_], each, progress)
             replies = [
                 Reply(prompt=p, text=a.text.strip() if shots else a.text, tokens=a.tokens, ended=a.ended)
                 for p, a in zip(prompts[part_], found, strict=True)
             ]
-        each = (time.perf_counter() - began) / len(replies)
+        seconds = (time.perf_counter() - began) / len(replies)
         for reply in replies:
-            yield replace(reply, seconds=each)
+            yield replace(reply, seconds=seconds)
 
 
 def answer_file(
@@ -188,14 +194,16 @@ def answer_file(
     *,
     options: Sampling,
     shots: Sequence[tuple[str, str]] = (),
+    fit: bool = False,
     progress: Progress = silent,
 ) -> Iterator[Reply]:
     """As `answer`, for many prompts: answers are kept in the user's cache until all are there, so the same job goes on after a kill.
 
     What is answered together depends on the job alone, so the answers are those of one go.
     """
-    _check_room(causal, with_shots(prompts, shots), shots, options)
-    job = [causal.digest, causal.precision, list(prompts), asdict(options), [list(shot) for shot in shots]]
+    asked = with_shots(prompts, shots)
+    _check_room(causal, asked, shots, fitted(causal, asked, options) if fit else options)
+    job = [causal.digest, causal.precision, list(prompts), asdict(options), [list(s) for s in shots], fit]
     identity = digest_json(job)
     folder = home() / "prompts" / identity[:24]
     with contextlib.ExitStack() as stack:
@@ -208,7 +216,7 @@ def answer_file(
                 yield from (Reply(**record) for record in saved[1]["replies"])
                 continue
             replies: list[Reply] = []
-            for reply in answer(causal, part_, options=options, shots=shots, progress=progress):
+            for reply in answer(causal, part_, options=options, shots=shots, fit=fit, progress=progress):
                 replies.append(reply)
                 yield reply  # at once: what is stopped in the middle has been shown
             if run is not None:
@@ -269,11 +277,9 @@ def _check_room(
     )
 
 
-def fitted(
-    causal: Any, prompts: Sequence[str], options: Sampling, shots: Sequence[tuple[str, str]] = ()
-) -> Sampling:
+def fitted(causal: Any, prompts: Sequence[str], options: Sampling) -> Sampling:
     """The options with as many tokens as the longest prompt leaves of the context, at most what they say and at least 1."""
-    longest = max((len(tokens) for tokens in causal.encode_all(with_shots(prompts, shots))), default=0)
+    longest = max((len(tokens) for tokens in causal.encode_all(prompts)), default=0)
     return replace(options, most_tokens=max(1, min(options.most_tokens, causal.context - longest)))
 
 
@@ -302,7 +308,7 @@ class Chat:
         options = fitted(self.causal, [prompt], self.options) if self.fit else self.options
         began, said = time.perf_counter(), ""
         try:
-            for piece in self.causal.stream(prompt, options):
+            for piece in self.causal.stream(prompt, options, special=False):
                 said += piece
                 yield piece
         except BasewiseError:  # such as a line that is too long: the conversation is what it was
@@ -315,4 +321,4 @@ class Chat:
     def _too_long(self, prompt: str) -> bool:
         most = self.options.most_tokens
         wanted = min(most, self.causal.context // 2) if self.fit else most
-        return len(self.causal.encode(prompt)) + wanted > self.causal.context
+        return len(self.causal.encode(prompt, special=False)) + wanted > self.causal.context

@@ -72,15 +72,16 @@ def shift(
             raise UnknownName.of("class", name, predictor.classes)
     records = read_table(rows).records()
     column = target or predictor.record.get("target") or _target(run)
-    renamed = [
-        {**r, column: mapping.get(str(r[column]).strip(), r[column])} if column in r else r for r in records
-    ]
+    renamed = mapped(records, column, mapping)
     texts, labels, kept = tables.labelled_rows(renamed, predictor, column, run)
     groups = tables.groups_in(renamed, kept, group) if group else None
     train = train_rows(run, tuple(predictor.classes))
     own = predictor.fitted.probabilities(texts)
     right = {"adapted": own.argmax(1) == labels}
-    notes: list[str] = []
+    notes = []
+    if len(only := np.unique(labels)) == 1:
+        name = predictor.classes[only[0]]
+        notes.append(f"All rows are {name!r}: a score is how often that was said, whatever the text.")
     asked = base or find_base(predictor.record["base"])
     for name, method, on in (("words", "words", None), ("prompted", "prompt", asked)):
         if method == "prompt" and (on is None or SCORE not in on.provides):
@@ -102,6 +103,18 @@ def shift(
     if to is not None:
         write_json(Path(to), result)
     return result
+
+
+def mapped(records: list[dict[str, Any]], column: str, mapping: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows with the mapped labels; UnknownName for a label of the mapping that no row has."""
+    own = [tables.label_in(record, column) if column in record else "" for record in records]
+    for name in mapping:
+        if records and column in records[0] and name not in own:
+            raise UnknownName.of(f"label in {column!r},", name, set(own) - {""})
+    return [
+        {**record, column: mapping[name]} if name in mapping else record
+        for record, name in zip(records, own, strict=True)
+    ]
 
 
 def compared(right: dict[str, np.ndarray], groups: np.ndarray | None = None) -> dict[str, Any]:

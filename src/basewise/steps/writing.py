@@ -118,10 +118,11 @@ class Texts:
         if text.tokens is None or text.sampling is None:
             header = text.header
             causal = opened(self._base_named(header["name"]))
-            text.prompt = causal.chat(header["messages"]) if "messages" in header else header["prompt"]
+            talk = "messages" in header
+            text.prompt = causal.chat(header["messages"]) if talk else header["prompt"]
             options = header["options"]
             text.sampling = Sampling(**{**options, "stop": tuple(options.get("stop", ()))})
-            text.tokens = causal.prompt_tokens(text.prompt, text.sampling)
+            text.tokens = causal.prompt_tokens(text.prompt, text.sampling, False if talk else None)
         return text.tokens, text.sampling
 
     def _step(self, name: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from basewise.core.base import Base, Card, positions_of
+from basewise.core.base import UNSTATED_CONTEXT, Base, Card, positions_of
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
 from basewise.core.files import Progress, lock, read_json, silent, write_json
 from basewise.core.hashing import digest_json, sha256_file
@@ -71,7 +71,7 @@ def card_of(folder: Path) -> Card:
         layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 0),
         width=int(config.get("hidden_size") or config.get("n_embd") or 0),
         download_bytes=0,
-        context=positions_of(config),
+        context=positions_of(config, UNSTATED_CONTEXT if decoder else 512),
         provides=frozenset({"embed"}) if static else provided(config),
         locator={"folder": str(folder)},
         note=f"{pickled[0].name} is a pickle: converted once, in a sandbox; parameters if fp32"

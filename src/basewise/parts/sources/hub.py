@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from basewise.core.base import Base, Card, positions_of
+from basewise.core.base import UNSTATED_CONTEXT, Base, Card, positions_of
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
 from basewise.core.files import Progress, silent
 from basewise.core.registry import part
@@ -87,7 +87,7 @@ def card_of(name: str) -> Card:
         layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 0),
         width=int(config.get("hidden_size") or config.get("n_embd") or 0),
         download_bytes=int(info.get("bytes") or 0),
-        context=positions_of(config),
+        context=positions_of(config, UNSTATED_CONTEXT if decoder else 512),
         provides=part("sources", "folder").provided(config),
         locator={"repository": repository, "revision": snapshot.name},
         hub=repository,
