@@ -22,6 +22,7 @@ from basewise.core.split import HOWS, TEST_WORDS, parse_times, split_rows
 from basewise.core.table import Table, read_table
 from basewise.core.task import Examples, Finding, Task
 from basewise.core.taskfile import load_task, save_task
+from basewise.steps.audit_findings import finding
 
 __all__ = ["AuditOptions", "audit", "join_inputs", "load_task", "save_task"]
 
@@ -173,7 +174,7 @@ def _usable(
         )
     if empty.any():
         findings.append(
-            _finding(
+            finding(
                 "empty",
                 "warn",
                 f"{empty.sum():,} rows have no text and are left out",
@@ -183,7 +184,7 @@ def _usable(
         )
     if (only := missing & ~empty).any():
         findings.append(
-            _finding(
+            finding(
                 "unlabelled",
                 "warn",
                 f"{only.sum():,} rows have no value in {target!r} and are left out",
@@ -197,18 +198,6 @@ def _usable(
             "no row has both a text and a label", "check the columns given as inputs and target"
         )
     return keep, findings
-
-
-def _finding(check: str, severity: str, message: str, advice: str, where: np.ndarray) -> Finding:
-    rows = np.flatnonzero(where) if where.dtype == bool else where
-    return Finding(
-        check=check,
-        severity=severity,
-        message=message,
-        advice=advice,
-        rows=tuple(int(r) for r in rows[:1000]),
-        numbers={"rows": len(rows)},
-    )
 
 
 def _labels(values: list[str | None], target: str) -> tuple[np.ndarray, tuple[str, ...], list[Finding]]:
@@ -285,7 +274,7 @@ def _groups(
 ) -> tuple[np.ndarray, np.ndarray, list[Finding]]:
     """(near-duplicate group ids (n,), groups for the split (n,), findings): near-duplicates, contrasts and given groups united."""
     from basewise.stats.duplicates import Sketch, contrasts, united
-    from basewise.steps.audit_checks import made_as_contrasts
+    from basewise.steps.audit_repeats import made_as_contrasts
 
     sketch = Sketch.of(texts)
     near = sketch.groups(options.near)
@@ -302,7 +291,7 @@ def _groups(
     findings = made_as_contrasts(made, row_ids)
     if largest > BIG_GROUP:
         findings.append(
-            _finding(
+            finding(
                 "big-group",
                 "fail",
                 f"{largest:.0%} of the rows hang together as one group",
@@ -373,7 +362,7 @@ def _marks(given: list[str | None], row_ids: np.ndarray, locked: np.ndarray) -> 
         "no row is marked as a test row: those marked " + ", ".join(sorted(words)) + " are the locked ones"
     )
     advice = "give another split where they were used to make choices before"
-    return [_finding("no-test-rows", "info", message, advice, row_ids[locked])]
+    return [finding("no-test-rows", "info", message, advice, row_ids[locked])]
 
 
 def _without_left_out(
@@ -385,7 +374,7 @@ def _without_left_out(
         return rows, sides, near, []
     message = f"{out.sum():,} older rows are left out: a near-duplicate of theirs or a row of their group is among the test rows"
     advice = "this keeps the test rows new; without a group only near-duplicates are left out"
-    found = _finding("left-out", "info", message, advice, rows.row_ids[out])
+    found = finding("left-out", "info", message, advice, rows.row_ids[out])
     return rows.take(~out), sides[~out], near[~out], [found]
 
 

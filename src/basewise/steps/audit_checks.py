@@ -16,8 +16,9 @@ from basewise.core.personal import personal_numbers, personal_rows
 from basewise.core.roles import Role, is_number
 from basewise.core.split import folds
 from basewise.core.task import Finding, Task
+from basewise.steps.audit_findings import count, finding
+from basewise.steps.audit_repeats import duplicates, header_among_rows
 
-ROWS_KEPT = 1000
 TINY = 8
 LEAK_FAIL, LEAK_WARN = 0.9, 0.6
 NOISE_ROWS = 20_000
@@ -43,123 +44,6 @@ def check_all(
     ]
     found += [*label_noise(task, near, seed), *personal_data(task, roles), *classes(task), *lengths(task)]
     return [*found, *language_mix(task), *power(task)]
-
-
-def _finding(
-    check: str,
-    severity: str,
-    message: str,
-    advice: str,
-    rows: Sequence[int] | np.ndarray = (),
-    **numbers: object,
-) -> Finding:
-    """A Finding with its rows cut to 1,000 and their full number kept."""
-    kept = tuple(int(r) for r in rows[:ROWS_KEPT])
-    return Finding(
-        check=check,
-        severity=severity,
-        message=message,
-        advice=advice,
-        rows=kept,
-        numbers={"rows": len(rows), **numbers},
-    )
-
-
-def count(n: int, one: str, many: str = "") -> str:
-    """ "1 row", "2 rows"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def header_among_rows(task: Task) -> list[Finding]:
-    """The name of the target's column among its values: the header line stands twice, or the first row was taken for it."""
-    if task.target not in task.classes:
-        return []
-    where = np.flatnonzero(task.rows.labels == task.classes.index(task.target))
-    name = join_names(task.inputs)
-    again = [i for i in where if task.rows.texts[i].strip() == name]
-    if again:
-        message = f"the header line stands again in {count(len(again), 'row')}"
-        return [_finding("header", "fail", message, "delete these rows", task.rows.row_ids[again])]
-    message = f"the name of the column {task.target!r} is one of its values, too: is the first line a row, and no header?"
-    advice = "write a line with the names of the columns above the rows"
-    return [_finding("header", "warn", message, advice, task.rows.row_ids[where])]
-
-
-def join_names(inputs: Sequence[str]) -> str:
-    """The text of a row that holds the names of its input columns."""
-    return inputs[0] if len(inputs) == 1 else "\n".join(f"{name}: {name}" for name in inputs)
-
-
-def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
-    """Exact and near-duplicates, those with conflicting labels, and those on both sides of a given or timed split."""
-    from basewise.stats.duplicates import exact_groups
-
-    ids = task.rows.row_ids
-    found = []
-    exact = np.asarray(exact_groups(task.rows.texts))
-    repeated = _in_groups(exact)
-    if repeated.any():
-        n = len(np.unique(exact[repeated]))
-        message = f"{count(int(repeated.sum()), 'row')} repeat the same text ({count(n, 'text')})"
-        found.append(
-            _finding(
-                "duplicates", "info", message, "they stay on one side of the split", ids[repeated], groups=n
-            )
-        )
-    alike = _in_groups(near) & ~_same_partition(near, exact)
-    if alike.any():
-        n = len(np.unique(near[alike]))
-        message = f"{count(int(alike.sum()), 'row')} in {count(n, 'group')} are near-duplicates"
-        found.append(
-            _finding(
-                "near-duplicates", "info", message, "they stay on one side of the split", ids[alike], groups=n
-            )
-        )
-    _, first = np.unique(near, return_inverse=True)
-    pairs = np.unique(np.stack([first, task.rows.labels]), axis=1)
-    torn = np.isin(first, np.flatnonzero(np.bincount(pairs[0]) > 1))
-    if torn.any():
-        message = f"{count(int(torn.sum()), 'row')} are (near-)duplicates of a row with another label"
-        found.append(
-            _finding(
-                "conflicting-labels", "warn", message, "read them together and settle the label", ids[torn]
-            )
-        )
-    sides = np.unique(np.stack([first, (task.split == "test").astype(int)]), axis=1)
-    crossing = np.isin(first, np.flatnonzero(np.bincount(sides[0]) > 1)) & (task.split == "test")
-    if crossing.any():
-        share = crossing.sum() / max(1, (task.split == "test").sum())
-        found.append(
-            _finding(
-                "test-in-train", "fail", f"{crossing.sum():,} test rows ({share:.1%}) have a (near-)duplicate in train",
-                "scores will be too good: split by chance or group instead, or delete them", ids[crossing],
-            )
-        )  # fmt: skip
-    return found
-
-
-def made_as_contrasts(made: np.ndarray, ids: np.ndarray) -> list[Finding]:
-    """The finding of rows (ids (n,)) that were made as contrasts; made (n,): group ids, every other row alone."""
-    paired = _in_groups(made)
-    if not paired.any():
-        return []
-    n = len(np.unique(made[paired]))
-    message = f"{paired.sum():,} rows in {n:,} groups read alike and have different labels, far oftener than by chance: they seem to be made as contrasts"
-    advice = "they stay on one side of the split, or a model would learn from one to answer the other wrongly"
-    return [_finding("contrasts", "info", message, advice, ids[paired], groups=n)]
-
-
-def _in_groups(groups: np.ndarray) -> np.ndarray:
-    """(n,) whether a row shares its group with another."""
-    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    return np.asarray(sizes[inverse] > 1)
-
-
-def _same_partition(near: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """(n,) whether a row's near-duplicates are all exact ones."""
-    _, a, sizes_a = np.unique(near, return_inverse=True, return_counts=True)
-    _, b, sizes_b = np.unique(exact, return_inverse=True, return_counts=True)
-    return np.asarray(sizes_a[a] == sizes_b[b])
 
 
 def leaking_columns(
@@ -200,7 +84,7 @@ def leaking_columns(
             message = f"the groups of column {name!r} have one class each: another row of its group gives a row's class in {share}"
             advice = f"keep it out of the inputs; if its names are made from {task.target!r}, give another group column"
         found.append(
-            _finding(check, severity, message, advice, column=name, accuracy=round(float(accuracy), 4), gain=round(float(gain), 4))
+            finding(check, severity, message, advice, numbers={"column": name, "accuracy": round(float(accuracy), 4), "gain": round(float(gain), 4)})
         )  # fmt: skip
     return found
 
@@ -254,7 +138,13 @@ def label_in_text(task: Task) -> list[Finding]:
         return []
     message = f"{share:.0%} of the texts contain the name of their own class, {rest:.0%} that of another"
     return [
-        _finding("label-in-text", "fail", message, "remove the label from the text", own=share, other=rest)
+        finding(
+            "label-in-text",
+            "fail",
+            message,
+            "remove the label from the text",
+            numbers={"own": share, "other": rest},
+        )
     ]
 
 
@@ -293,7 +183,7 @@ def label_noise(task: Task, near: np.ndarray, seed: int) -> list[Finding]:
         "warn" if accuracy >= 0.5 else "info",
         "read them from the first on and mend the labels",
     )
-    return [_finding("label-noise", severity, message, advice, rows, words_accuracy=round(accuracy, 4))]
+    return [finding("label-noise", severity, message, advice, rows, {"words_accuracy": round(accuracy, 4)})]
 
 
 def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
@@ -310,8 +200,13 @@ def personal_data(task: Task, roles: dict[str, Role]) -> list[Finding]:
             message = f"{PERSONAL_WORDS[kind]} stand in {count(len(positions), 'row')} of {place}"
             advice = "mask them, or make sure that you may use them; predictors and reports can carry texts"
             found.append(
-                _finding(
-                    f"personal-{kind}", "warn", message, advice, task.rows.row_ids[positions], place=place
+                finding(
+                    f"personal-{kind}",
+                    "warn",
+                    message,
+                    advice,
+                    task.rows.row_ids[positions],
+                    {"place": place},
                 )
             )
     return found
@@ -329,7 +224,7 @@ def classes(task: Task) -> list[Finding]:
         if few.any():
             which = ", ".join(map(str, names[few][:6])) + (" …" if few.sum() > 6 else "")
             found.append(
-                _finding(
+                finding(
                     "tiny-classes", "warn", f"{count(int(few.sum()), 'class', 'classes')} with {what}: {which}",
                     "label more of them or merge them; they hardly count in any score",
                     task.rows.row_ids[np.isin(task.rows.labels, np.flatnonzero(few))],
@@ -339,7 +234,7 @@ def classes(task: Task) -> list[Finding]:
     if len(unseen):
         which = ", ".join(str(names[c]) for c in unseen[:6])
         found.append(
-            _finding(
+            finding(
                 "untrained-classes",
                 "warn",
                 f"classes only in test: {which}",
@@ -349,7 +244,7 @@ def classes(task: Task) -> list[Finding]:
     share = counts.max() / counts.sum()
     if share > 0.9:
         message = f"the class {names[counts.argmax()]!r} holds {share:.1%} of the rows: always saying it is right that often"
-        found.append(_finding("imbalance", "warn", message, "read macro F1 beside accuracy"))
+        found.append(finding("imbalance", "warn", message, "read macro F1 beside accuracy"))
     return found
 
 
@@ -361,7 +256,7 @@ def lengths(task: Task) -> list[Finding]:
         return []
     message = f"{count(int(long.sum()), 'text')} over {limit:,.0f} characters, the longest {sizes.max():,} (median {np.median(sizes):,.0f})"
     return [
-        _finding(
+        finding(
             "long-texts",
             "warn",
             message,
@@ -386,7 +281,7 @@ def language_mix(task: Task) -> list[Finding]:
     spoken = ", ".join(f"{NAMES[c]} in {k:,}" for c, k in mixed.items())
     message = f"beside {NAMES[main]} ({counts[main]:,} rows) there is {spoken}"
     advice = "choose among bases that read these languages, or split the table by language"
-    return [_finding("languages", "warn", message, advice, rows, languages=dict(counts.most_common(8)))]
+    return [finding("languages", "warn", message, advice, rows, {"languages": dict(counts.most_common(8))})]
 
 
 def power(task: Task) -> list[Finding]:
@@ -404,5 +299,11 @@ def power(task: Task) -> list[Finding]:
     told = None if gap is None else round(gap, 4)
     message = f"with your {count(rows, 'test row')} {shown}"
     return [
-        _finding("power", severity, message, advice, smallest_gap=told, independent_rows=n, test_rows=rows)
+        finding(
+            "power",
+            severity,
+            message,
+            advice,
+            numbers={"smallest_gap": told, "independent_rows": n, "test_rows": rows},
+        )
     ]

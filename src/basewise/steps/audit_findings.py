@@ -1,0 +1,38 @@
+"""audit's findings: how one is made, and how rows are counted in its words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from basewise.core.task import Finding
+
+ROWS_KEPT = 1000
+
+
+def finding(
+    check: str,
+    severity: str,
+    message: str,
+    advice: str,
+    rows: Sequence[int] | np.ndarray = (),
+    numbers: Mapping[str, object] | None = None,
+) -> Finding:
+    """A Finding with its rows (their numbers, or which of all they are) cut to 1,000 and their full number kept."""
+    if isinstance(rows, np.ndarray) and rows.dtype == bool:
+        rows = np.flatnonzero(rows)
+    kept = tuple(int(r) for r in rows[:ROWS_KEPT])
+    return Finding(
+        check=check,
+        severity=severity,
+        message=message,
+        advice=advice,
+        rows=kept,
+        numbers={"rows": len(rows), **(numbers or {})},
+    )
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """ "1 row", "2 rows"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
