@@ -184,6 +184,7 @@ def test_ctrl_c_before_anything_is_answered_leaves_no_result(
     assert said.code == 130 and not (tmp_path / "r" / "bench.json").exists()
 
 
+@pytest.mark.slow
 def test_curves_are_paired_and_the_trend_over_size_has_an_interval(
     world: dict[str, str], tmp_path: Path
 ) -> None:
@@ -414,6 +415,7 @@ def test_measures_by_hand() -> None:
     assert plain_answer("  Nine  \n lives. ") == plain_answer("nine lives")
 
 
+@pytest.mark.slow
 def test_one_item_a_task_is_enough(world: dict[str, str], tmp_path: Path) -> None:
     result = run(world, tmp_path / "run", ["small", "encoder"], ["all"], limit=1)
     long = [line["task"] for line in result.skipped if line["base"] == "small"]

@@ -107,6 +107,7 @@ def test_the_journal_goes_on_and_runs_failures_again(tmp_path: Path, monkeypatch
     assert len(again.path.read_text(encoding="utf-8").splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_a_broken_worker_is_an_answer(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps({}), encoding="utf-8")
     answer = common.run_worker("peer_setfit.py", {"folder": "none"}, seconds=60)

@@ -105,6 +105,7 @@ def test_without_a_change_the_estimate_is_the_accuracy_then(seed: int, accuracy:
     assert found.low <= found.estimate <= found.high
 
 
+@pytest.mark.slow
 def test_each_estimate_finds_the_truth_where_its_assumption_holds() -> None:
     """ATC: rows above a threshold are right, those below are wrong. DoC: the confidence is calibrated then and now."""
     rng = np.random.default_rng(5)

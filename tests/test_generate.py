@@ -140,6 +140,7 @@ def test_a_constraint_holds_where_none_of_its_tokens_can_be_drawn(
         assert answer.ended == "constraint" and answer.text.strip() in ("yes", "no")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 @pytest.mark.parametrize("base", ["bytes for letters it lacks", "bytes throughout"])
 def test_constraints_hold_where_tokens_end_within_letters(
@@ -259,6 +260,7 @@ def test_a_chat_is_the_tokens_of_its_template_and_no_more(
     assert asked == [list(theirs["input_ids"])]
 
 
+@pytest.mark.slow
 def test_sampling_follows_the_probabilities(made: dict[str, Causal]) -> None:
     """First tokens drawn by many seeds come as often as their probability says."""
     causal = made["llama"]

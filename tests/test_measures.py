@@ -52,6 +52,7 @@ def test_the_mean_of_the_rows_is_the_metric(metric: str, seed: int, rows: int, c
     assert found.mean() == pytest.approx(GOLDEN[metric](probabilities, labels), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", GOLDEN)
 def test_the_spread_of_the_rows_is_the_metric_s_sampling_error(metric: str) -> None:
     """Held against the bootstrap of the metric itself: within a tenth."""

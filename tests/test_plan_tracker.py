@@ -17,6 +17,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "world", "rows", "recompute"), SMALL, ids=lambda x: getattr(x, "kind", str(x))
 )

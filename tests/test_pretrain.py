@@ -93,6 +93,7 @@ def test_a_run_goes_to_its_end_and_the_base_opens_in_plain_transformers(
     assert again.loss == result.loss, "a finished run is read, not run again"
 
 
+@pytest.mark.slow
 def test_a_sentence_encoder_on_top_of_a_mixed_base(tmp_path: Path) -> None:
     """Rows of six letters each: two spans of a row share its letters, so the pairs can be told, and better than before."""
     from transformers import AutoModel
@@ -125,6 +126,7 @@ def test_a_sentence_encoder_on_top_of_a_mixed_base(tmp_path: Path) -> None:
     assert not [line for line in said if "memory" in line], "a step is one piece, and nothing ran out"
 
 
+@pytest.mark.slow
 def test_images_are_learned_from_by_their_hidden_patches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,7 @@ def test_a_release_of_a_later_version_and_half_a_copy(tmp_path: Path) -> None:
         bw.load(half)
 
 
+@pytest.mark.slow
 def test_a_base_that_is_not_here(tmp_path: Path) -> None:
     folder = released.released("probe")
     shutil.move(released.place() / "probe-120" / "tiny-base", tmp_path / "away")

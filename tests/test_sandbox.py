@@ -80,6 +80,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_plain_tensors_come_through_equal(tmp_path: Path, zipped: bool) -> None:
     shared = torch.randn(3, 4)
@@ -262,6 +263,7 @@ def test_parts_become_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         convert_all([tmp_path / "2", tmp_path / "2"], tmp_path / "all.safetensors")
 
 
+@pytest.mark.slow
 def test_a_hub_snapshot_with_only_a_pickle_is_converted(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = part("sources", "hub")
     asked: list[list[str]] = []

@@ -290,6 +290,7 @@ def test_what_a_user_can_mend_is_one_line(made: dict[str, Path], tmp_path: Path)
     refused(command("access", "remove", "nobody", *state), "nobody")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served_ends_the_service_with_one_line(tmp_path: Path) -> None:
     def last_line(*words: str) -> str:
         code = ["-c", "from basewise.cli.main import main; main()", "serve", *words]
