@@ -80,3 +80,18 @@ def test_training_leaves_it_a_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not attends.query.weight.any() and not attends.key.weight.any()
     moved = attends.value.weight - torch.eye(len(attends.value.weight))
     assert moved.abs().max() > 0
+
+
+def test_with_many_rows_the_first_token_is_read_as_transformers_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.quick(monkeypatch)
+    full = part("methods", "full")
+    monkeypatch.setattr(full, "AVERAGED_ROWS", 11)
+    source = part("sources", "folder")
+    base = source.load(source.card_of(tiny.base_folder(tmp_path / "base")), None)
+    order = np.arange(12)
+    rows = Examples(tuple(row["text"] for row in tiny.rows(12)), order % 3, order, order, tuple(tiny.TOPICS))
+    assert full.fit(rows, base, Context()).network.model.config.num_hidden_layers == base.card.layers
+    fewer = rows.take(order < 11)
+    assert full.fit(fewer, base, Context()).network.model.config.num_hidden_layers == base.card.layers + 1
