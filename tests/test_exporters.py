@@ -17,11 +17,12 @@ import pytest
 import basewise as bw
 import released
 import tiny
+from basewise.core.cells import join_inputs
 from basewise.core.errors import InputError, PredictorChanged, ReleaseChanged, RunError, UnknownName
 from basewise.core.registry import keys, part
 from basewise.engine.onnx_answer import Answers, _of_line
 from basewise.steps.export import export
-from basewise.steps.predict import GOLDEN, join_inputs
+from basewise.steps.predict import GOLDEN
 from basewise.steps.release import release
 from basewise.web.predict_routes import answers_of
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,21 +71,9 @@ def keys(root: Path) -> list[str]:
     return [key.id for state in states for key in Keys(state / "keys.json").all()]
 
 
-@contextmanager
-def living(root: Path, port: int, said: str = "", **about: Any) -> Iterator[Path]:
-    """A job `serve.PORT` that lives: its lock is held here."""
-    folder = root / jobs.FOLDER / f"serve.{port}"
-    folder.mkdir(parents=True)
-    words = ["serve", "/releases/one", "--port", str(port), "--quiet"]
-    value = {"format": 1, "kind": "serve", "words": words, "about": about, "pid": 2**22 + 1, "started": time.time()}  # fmt: skip
-    (folder / "job.json").write_text(json.dumps(value))
-    (folder / "err.txt").write_text(said)
-    handle = os.open(folder / "alive", os.O_CREAT | os.O_RDWR)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield folder
-    finally:
-        os.close(handle)
+def alive(root: Path, port: int) -> Any:
+    """A job `serve.PORT` that lives."""
+    return ui_world.living(root, f"serve.{port}", ["serve", "/releases/one", "--port", str(port), "--quiet"])
 
 
 def start(root: Path, client: Any, port: int) -> Any:
@@ -145,7 +130,8 @@ def test_what_comes_up_is_shown_and_stopped_by_a_later_app(
 ) -> None:
     stopped: list[str] = []
     monkeypatch.setattr(jobs, "stop", lambda job: stopped.append(job.name))
-    with listening(SERVICE) as (port, heard), living(root, port, "opening\n") as folder:
+    with listening(SERVICE) as (port, heard), alive(root, port) as folder:
+        (folder / "err.txt").write_text("opening\n")
         client, told = ui_world.client(root), {"job": f"serve.{port}"}
         assert (
             "▶ starting" in client.get("/service").text

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import html
 import json
-import os
 import re
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +17,13 @@ import ui_world
 from basewise.web.ui import jobs, shell
 
 
-@contextmanager
-def living(root: Path, name: str, kind: str = "choose", **about: Any) -> Iterator[Path]:
-    """A job that lives: its lock is held here."""
-    folder = root / jobs.FOLDER / name
-    folder.mkdir(parents=True)
-    value = {"format": 1, "kind": kind, "words": [kind, "x.csv"], "about": about, "pid": 2**22 + 1, "started": time.time()}  # fmt: skip
-    (folder / "job.json").write_text(json.dumps(value))
-    handle = os.open(folder / "alive", os.O_CREAT | os.O_RDWR)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield folder
-    finally:
-        os.close(handle)
-
-
 def test_a_second_press_on_stop_does_not_throw_the_best_so_far_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
     monkeypatch.setattr(jobs, "stop", lambda job: sent.append(job.name))
     root = tmp_path / "runs"
-    with living(root, "queue", table="0" * 16):
+    with ui_world.living(root, "queue", ["choose", "x.csv"], table="0" * 16):
         client = ui_world.client(root)
         assert "Stop and keep the best so far" in client.get("/runs/queue").text
         for _ in range(3):  # a page that was not loaded anew, another tab, an impatient hand

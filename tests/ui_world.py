@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -35,6 +36,23 @@ def client(
     if let_in:
         made.cookies.set(f"basewise-{PORT}", TOKEN)
     return made
+
+
+@contextmanager
+def living(root: Path, name: str, words: list[str], **about: Any) -> Iterator[Path]:
+    """The folder of a job of these words that lives: its lock is held here."""
+    from basewise.web.ui import jobs
+
+    folder = root / jobs.FOLDER / name
+    folder.mkdir(parents=True)
+    value = {"format": 1, "kind": words[0], "words": words, "about": about, "pid": 2**22 + 1, "started": time.time()}  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(value))
+    handle = os.open(folder / "alive", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        os.close(handle)
 
 
 def own_base(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -49,6 +49,13 @@ def cell(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value)
+
+
+def join_inputs(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
+    """One text from a row's input columns: a single one as it is, several as "name: value" lines; a column that this row lacks is an empty cell."""
+    if len(inputs) == 1:
+        return cell(row.get(inputs[0])) or ""
+    return "\n".join(f"{name}: {cell(row.get(name)) or ''}" for name in inputs)
 
 
 def strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Array:

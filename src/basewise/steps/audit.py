@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from basewise.core.cells import join_inputs
 from basewise.core.errors import InputError, TableError, TargetError, UnknownName
 from basewise.core.files import Progress, silent
 from basewise.core.roles import ROLES, Role, guess_roles, is_number
@@ -24,7 +25,7 @@ from basewise.core.task import Examples, Finding, Task
 from basewise.core.taskfile import load_task, save_task
 from basewise.steps.audit_findings import finding
 
-__all__ = ["AuditOptions", "audit", "join_inputs", "load_task", "save_task"]
+__all__ = ["AuditOptions", "audit", "load_task", "save_task"]
 
 MISSING_LABELS = {"", "nan", "null", "n/a", "#n/a", "<na>"}
 DECIMAL_COMMA = re.compile(r"^([^,]*\d),(\d[^,]*)$")
@@ -74,7 +75,7 @@ def audit(
     by_role = {role: [n for n, r in roles.items() if r.role == role] for role in ROLES}
     names = tuple([inputs] if isinstance(inputs, str) else inputs or by_role["input"])
     target = by_role["target"][0]
-    texts = join_inputs(columns, names)
+    texts = texts_of(columns, names)
     keep, findings = _usable(columns, names, target, table)
     labels, classes, more = _labels([columns[target][i] for i in keep], target)
     findings += more
@@ -146,12 +147,10 @@ def _readable(table: Table, name: str) -> bool:
     return not pa.types.is_nested(table.data.schema.field(name).type)
 
 
-def join_inputs(columns: dict[str, list[str | None]], inputs: Sequence[str]) -> list[str]:
-    """One text a row: a single input as it is, several as "name: value" lines."""
-    if len(inputs) == 1:
-        return [value or "" for value in columns[inputs[0]]]
+def texts_of(columns: Mapping[str, Sequence[str | None]], inputs: Sequence[str]) -> list[str]:
+    """One text a row."""
     rows = zip(*(columns[name] for name in inputs), strict=True)
-    return ["\n".join(f"{n}: {v or ''}" for n, v in zip(inputs, row, strict=True)) for row in rows]
+    return [join_inputs(dict(zip(inputs, row, strict=True)), inputs) for row in rows]
 
 
 def _usable(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from basewise.core.cells import join_inputs
 from basewise.core.task import Finding, Task
 from basewise.steps.audit_findings import count, finding
 
@@ -15,8 +14,8 @@ def header_among_rows(task: Task) -> list[Finding]:
     if task.target not in task.classes:
         return []
     where = np.flatnonzero(task.rows.labels == task.classes.index(task.target))
-    name = join_names(task.inputs)
-    again = [i for i in where if task.rows.texts[i].strip() == name]
+    header = join_inputs({name: name for name in task.inputs}, task.inputs)
+    again = [i for i in where if task.rows.texts[i].strip() == header]
     if again:
         message = f"the header line stands again in {count(len(again), 'row')}"
         return [finding("header", "fail", message, "delete these rows", task.rows.row_ids[again])]
@@ -25,46 +24,17 @@ def header_among_rows(task: Task) -> list[Finding]:
     return [finding("header", "warn", message, advice, task.rows.row_ids[where])]
 
 
-def join_names(inputs: Sequence[str]) -> str:
-    """The text of a row that holds the names of its input columns."""
-    return inputs[0] if len(inputs) == 1 else "\n".join(f"{name}: {name}" for name in inputs)
-
-
 def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
     """Exact and near-duplicates, those with conflicting labels, and those on both sides of a given or timed split."""
     from basewise.stats.duplicates import exact_groups
 
     ids = task.rows.row_ids
-    found = []
     exact = np.asarray(exact_groups(task.rows.texts))
-    repeated = _in_groups(exact)
-    if repeated.any():
-        n = len(np.unique(exact[repeated]))
-        message = f"{count(int(repeated.sum()), 'row')} repeat the same text ({count(n, 'text')})"
-        found.append(
-            finding(
-                "duplicates",
-                "info",
-                message,
-                "they stay on one side of the split",
-                ids[repeated],
-                {"groups": n},
-            )
-        )
     alike = _in_groups(near) & ~_same_partition(near, exact)
-    if alike.any():
-        n = len(np.unique(near[alike]))
-        message = f"{count(int(alike.sum()), 'row')} in {count(n, 'group')} are near-duplicates"
-        found.append(
-            finding(
-                "near-duplicates",
-                "info",
-                message,
-                "they stay on one side of the split",
-                ids[alike],
-                {"groups": n},
-            )
-        )
+    found = [
+        *_together("duplicates", _in_groups(exact), exact, ids, "repeat the same text"),
+        *_together("near-duplicates", alike, near, ids, "are near-duplicates"),
+    ]
     _, first = np.unique(near, return_inverse=True)
     pairs = np.unique(np.stack([first, task.rows.labels]), axis=1)
     torn = np.isin(first, np.flatnonzero(np.bincount(pairs[0]) > 1))
@@ -90,13 +60,24 @@ def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
 
 def made_as_contrasts(made: np.ndarray, ids: np.ndarray) -> list[Finding]:
     """The finding of rows (ids (n,)) that were made as contrasts; made (n,): group ids, every other row alone."""
-    paired = _in_groups(made)
-    if not paired.any():
+    what = (
+        "read alike and have different labels, far oftener than by chance: they seem to be made as contrasts"
+    )
+    why = ", or a model would learn from one to answer the other wrongly"
+    return _together("contrasts", _in_groups(made), made, ids, what, why)
+
+
+def _together(
+    check: str, rows: np.ndarray, groups: np.ndarray, ids: np.ndarray, what: str, why: str = ""
+) -> list[Finding]:
+    """The finding of rows (n,) bool that stay together by their groups (n,); none where there is no such row."""
+    if not rows.any():
         return []
-    n = len(np.unique(made[paired]))
-    message = f"{paired.sum():,} rows in {n:,} groups read alike and have different labels, far oftener than by chance: they seem to be made as contrasts"
-    advice = "they stay on one side of the split, or a model would learn from one to answer the other wrongly"
-    return [finding("contrasts", "info", message, advice, ids[paired], {"groups": n})]
+    n = len(np.unique(groups[rows]))
+    message = f"{count(int(rows.sum()), 'row')} in {count(n, 'group')} {what}"
+    return [
+        finding(check, "info", message, f"they stay on one side of the split{why}", ids[rows], {"groups": n})
+    ]
 
 
 def _in_groups(groups: np.ndarray) -> np.ndarray:

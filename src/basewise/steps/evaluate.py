@@ -303,7 +303,8 @@ def labelled_rows(
     records: list[dict[str, Any]], predictor: Any, target: str | None, run: str | Path
 ) -> tuple[list[str], np.ndarray, list[int]]:
     """Texts and labels of the rows whose label the predictor knows, and where they stand among the records."""
-    from basewise.steps.predict import _check_columns, join_inputs
+    from basewise.core.cells import join_inputs
+    from basewise.steps.predict import _check_columns
 
     target = target_of(predictor, target, run)
     if not records:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.base import Base, Card
-from basewise.core.cells import cell, whole
+from basewise.core.cells import join_inputs, whole
 from basewise.core.errors import InputError, PredictorChanged, RunError, UnknownName
 from basewise.core.files import Progress, explain_os_error, home, read_json, silent, write_json
 from basewise.core.hashing import sha256_file
@@ -40,13 +40,6 @@ GOLDEN = (
 GOLDEN_BOUND = 0.02
 """Largest change of a golden probability on loading: room for another machine's rounding, none for another head."""
 FORMAT = 1
-
-
-def join_inputs(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
-    """One text from a row's input columns, exactly as the audit joins them; a column that this row lacks is an empty cell."""
-    if len(inputs) == 1:
-        return cell(row.get(inputs[0])) or ""
-    return "\n".join(f"{name}: {cell(row.get(name)) or ''}" for name in inputs)
 
 
 def texts_of(rows: Sequence[Any], inputs: tuple[str, ...]) -> list[str]:

@@ -74,7 +74,7 @@ def _task(
     source: Any, columns: dict[str, list[str]], target: str | None, names: tuple[str, ...], options: Any
 ) -> Task:
     from basewise.core.roles import guess_roles
-    from basewise.steps.audit import join_inputs
+    from basewise.steps.audit import texts_of
 
     free = {name: values for name, values in columns.items() if name != target}
     inputs = [options.inputs] if isinstance(options.inputs, str) else list(options.inputs or [])
@@ -84,7 +84,7 @@ def _task(
     for name in inputs:
         if name not in columns:
             raise UnknownName.of("column", name, columns)
-    texts = join_inputs({n: list(v) for n, v in columns.items()}, inputs)
+    texts = texts_of(columns, inputs)
     keep = [i for i, text in enumerate(texts) if text.strip()]
     if not keep:
         raise InputError(f"all texts are empty in {' and '.join(inputs)}", "give rows with a text")

@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from basewise.steps.predict import join_inputs
+from basewise.core.cells import join_inputs
 from basewise.web import contract
 from basewise.web.documents import ERRORS, body
 from basewise.web.limits import Refusal
