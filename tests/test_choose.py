@@ -465,7 +465,9 @@ def test_adapt_saves_what_was_asked_for(
     assert decision.sentence.startswith(f"Saved as asked, tiny-bert + {method}: right on ")
     assert decision.test["scores"][0]["name"] == decision.chosen
     if method == "prototype":
-        assert decision.verdict == "no base helps" and "no base helps here, for words" in decision.sentence
+        assert (
+            decision.verdict == "no base helps" and "no base tried helps here, for words" in decision.sentence
+        )
     interrupt_at(7, monkeypatch)
     stopped = tiny.command("adapt", *words, "--to", tmp_path / "stopped")
     assert stopped.code == 130 and "So far:" in stopped.out

@@ -350,6 +350,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     write(tmp_path, "tickets.csv", "a,b\n1,2\n")
     with pytest.raises(TableError, match=r"did you mean tickets\.csv"):
         read_table(tmp_path / "ticket.csv")
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(TableError, match="check the path"):
+        read_table(tmp_path / "dogs")
     with pytest.raises(TableError, match=r"folder, not a table.*tickets"):
         read_table(tmp_path)
     with pytest.raises(UnknownName, match="csv"):

@@ -149,7 +149,7 @@ def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[
         hint = f"name a file in it, such as {', '.join(inside)}" if inside else "give a table file"
         raise TableError(f"{path} is a folder, not a table", hint)
     if not path.exists():
-        beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        beside = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
         if "://" in str(source):
             raise TableError(f"{source} is an address, not a file", "download it first, and name the file")
         near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.5)

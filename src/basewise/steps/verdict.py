@@ -168,9 +168,7 @@ def sentence(standing: Standing, test: dict[str, Any], saved: dict[str, Any], un
     if standing.advised:
         return f"{start}Saved as asked, {name}: {quality}; {_advice(standing)}."
     if standing.verdict == "no base helps":
-        return (
-            f"{start}No base helps here: {name}, which needs none, {'is' if right else 'reaches'} {quality}."
-        )
+        return f"{start}No base tried helps here: {name}, which needs none, {'is' if right else 'reaches'} {quality}."
     if standing.verdict == "tie":
         others = len(standing.tied) - 1
         text = f"{start}Take {name}: {quality}; it is the cheapest of {others + 1} that these rows cannot tell apart"
@@ -198,7 +196,7 @@ def _measured(standing: Standing, test: dict[str, Any]) -> tuple[dict[str, Any],
 def _advice(standing: Standing) -> str:
     """What the rows say where another arm was asked for."""
     if standing.verdict == "no base helps":
-        return f"no base helps here, for {standing.advised}, which needs none, does as well or better"
+        return f"no base tried helps here, for {standing.advised}, which needs none, does as well or better"
     if standing.chosen.name in standing.tied:
         return f"{standing.advised} is cheaper, and these rows cannot tell them apart"
     return f"these rows speak for {standing.advised}"
