@@ -33,9 +33,11 @@ def _own_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _libraries_are_no_garbage() -> None:
-    """What was imported until now is not looked through again: with torch and transformers loaded a collection takes 0.3 s."""
+def _libraries_are_no_garbage() -> Iterator[None]:
+    """What was imported until now is not looked through again: with torch and transformers loaded a collection takes long."""
     gc.freeze()
+    yield
+    gc.unfreeze()  # at the end a library counts what it holds
 
 
 @pytest.fixture(scope="session")
