@@ -21,7 +21,7 @@ RUNGS = "rows"
 RECORD = "full.json"
 RECIPE = Recipe(rate=1e-4)
 AVERAGED_ROWS = 400
-"""Rows up to which averaging is better (measured on trec, tweet_emotion and sst2 with 24 to 5,452 rows, docs/log.md)."""
+"""Rows up to which averaging is better (benchmarks/averaging.py)."""
 
 
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
