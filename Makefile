@@ -46,16 +46,16 @@ $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	@touch $@
 
 # Weights are fetched before `choose`, whose budget is for computing. Without a network the run goes into a folder of its own:
-# a run folder holds one job, and with the other bases it is another one.
+# a run folder holds one job, and other bases make another one. So the bases are named: what `make test` installs opens one more.
 demo: $(VENV)/.installed  ## install, fetch real weights, choose on the embedded sample, print where the report is
-	@run=$(RUN); bases=(); \
+	@run=$(RUN); bases=(--base wordllama-256 --base minilm-l6); \
 	if ! test -e $(VENV)/.weights; then \
 	  if $(BASEWISE) bases pull wordllama-256 && $(BASEWISE) bases pull minilm-l6; then touch $(VENV)/.weights; else \
 	    run=$(RUN)-offline; bases=(--base basewise-tiny); \
 	    echo "No other base could be fetched: going on with basewise-tiny, which comes with this package, and the controls."; \
 	  fi; \
 	fi; \
-	$(BASEWISE) choose sample --budget $(BUDGET) --to "$$run" $${bases[@]+"$${bases[@]}"}; \
+	$(BASEWISE) choose sample --budget $(BUDGET) --to "$$run" "$${bases[@]}"; \
 	echo; echo "report: $$(cd "$$run" && pwd)/report.html"
 
 # Bytecode is kept: without it each process that a test starts compiles all of the package again.
