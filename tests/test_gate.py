@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import tiny
 from basewise import sample
+from basewise.core.cells import joined, split_inputs
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError
 from basewise.core.evidence import Trial
@@ -570,6 +571,30 @@ def test_swaps_change_the_person_and_nothing_else() -> None:
     assert swapped_pronouns("He said her bag is HIS.") == "She said him bag is HER."
     one, other = introduced("nationalities", ["a text", "b"])
     assert one[0].split(".")[1] == other[0].split(".")[1] and one[0] != other[0]
+
+
+def test_of_several_columns_the_values_change_and_the_names_stay() -> None:
+    inputs = ("question", "answer text")
+    text = joined(["what is the capital", "it is a big town"], inputs)
+    for name in CHANGES:
+        (other,) = changed(name, [text], inputs=inputs)
+        assert other.startswith("question: ") and "\nanswer text: " in other, name
+        assert other == joined(split_inputs(other, inputs), inputs), name
+    (one,), _ = introduced("nationalities", [text], inputs)
+    assert one.startswith("question: I am ") and split_inputs(one, inputs)[1] == "it is a big town"
+
+
+@given(st.lists(st.text(max_size=20).filter(lambda t: "\n" not in t), min_size=2, max_size=4))
+def test_a_joined_text_is_taken_apart_again(values: list[str]) -> None:
+    inputs = tuple(f"column {i}" for i in range(len(values)))
+    assert split_inputs(joined(values, inputs), inputs) == values
+
+
+def test_a_text_that_was_not_joined_is_its_first_column() -> None:
+    assert split_inputs("free text", ("a", "b", "c")) == ["free text", "", ""]
+    assert split_inputs("a: one\nb:", ("a", "b")) == ["one", ""]  # the end was stripped
+    assert split_inputs("one\nmore\nb: two\nlines", ("a", "b")) == ["one\nmore", "two\nlines"]
+    assert split_inputs("a: one", ("a",)) == ["a: one"]
 
 
 class TestOutliers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,21 @@ from basewise.core import registry
 from basewise.core.base import EMBED, FILL, SCORE, TRAIN, Base, Card
 from basewise.core.hashing import sha256_file
 from basewise.core.method import Context, Machine, compatible
-from basewise.core.task import Examples
+from basewise.core.task import COLUMNS, Examples
 
-METHODS = ("majority", "words", "prototype", "probe", "contrast", "full", "scratch", "lora", "prompt", "fill")
+METHODS = (
+    "majority",
+    "words",
+    "prototype",
+    "probe",
+    "pair",
+    "contrast",
+    "full",
+    "scratch",
+    "lora",
+    "prompt",
+    "fill",
+)
 MACHINE = Machine(cores=2, memory_bytes=8 << 30, fp32_peak=1.5e11, bf16_peak=3e11)
 WORDS = {
     "card_arrival": "when does my new card come in the post",
@@ -102,6 +115,8 @@ def base_for(method: str, tiny: Base) -> Base | None:
 
 def fit(method: str, examples: Examples, tiny: Base, seed: int = 0):
     part = registry.part("methods", method)
+    if COLUMNS in part.REQUIRES:
+        examples = replace(examples, inputs=("subject", "body"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return part.fit(examples, base_for(method, tiny), Context(seed=seed, precision="fp32"))
@@ -110,8 +125,6 @@ def fit(method: str, examples: Examples, tiny: Base, seed: int = 0):
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps: the contract is tested, not the quality."""
-    from dataclasses import replace
-
     from basewise.engine import device
 
     monkeypatch.setattr(device, "machine", lambda: MACHINE)
@@ -175,7 +188,7 @@ def test_estimate_is_finite_and_grows(method: str, tiny: Base) -> None:
     part = registry.part("methods", method)
     base = base_for(method, tiny)
     card = base.card if base else None
-    assert compatible(part.REQUIRES, card)
+    assert compatible(part.REQUIRES, card, frozenset({COLUMNS}))
     small, large = (part.estimate(rows(n), card, MACHINE) for n in (2, 2000))
     for cost in (small, large):
         for value in (cost.seconds, cost.memory_bytes, cost.predict_seconds_per_row):
@@ -230,8 +243,6 @@ def test_lora_opens_in_plain_peft(tiny: Base, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["without a pooler", "distilbert", "random"])
 def test_lora_keeps_every_layer_that_the_base_did_not_bring(kind: str, tmp_path: Path) -> None:
     """A masked language model has no pooler, a distilled one has its own name for it, and a random base has nothing of its own."""
-    from dataclasses import replace
-
     import torch
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForMaskedLM
@@ -274,3 +285,53 @@ def test_a_probe_that_runs_out_of_time_takes_the_usual_layers_and_says_so() -> N
     assert "shortened" not in whole.choices and short.choices["shortened"] is True
     assert short.choices["layers"] == ["layer2", "layer3"]  # the last beside a middle one
     assert (short.probe.probabilities(layers.__getitem__).argmax(1) == labels).mean() > 0.6
+
+
+def pairs(n: int, seed: int = 0) -> Examples:
+    """Two columns of words of one topic each, "same" where it is one topic for both: no word says so by itself."""
+    rng = np.random.default_rng(seed)
+    known = sorted({word for text in WORDS.values() for word in text.split()})
+    topics = [known[k : k + 3] for k in range(0, len(known) - 2, 3)]
+    texts, labels = [], []
+    for i in range(n):
+        a = int(rng.integers(len(topics)))
+        b = a if i % 2 else (a + int(rng.integers(1, len(topics)))) % len(topics)
+        one, two = (" ".join(rng.permutation(topics[k])[:2]) for k in (a, b))
+        texts.append(f"first: {one}\nsecond: {two}")
+        labels.append(i % 2)
+    order = np.arange(n)
+    return Examples(tuple(texts), np.array(labels), order, order, ("other", "same"), ("first", "second"))
+
+
+def test_pair_sees_how_columns_stand_to_each_other(tiny: Base, tmp_path: Path) -> None:
+    train, new = pairs(160), pairs(80, seed=1)
+    fitted = fit("pair", train, tiny)
+    right = (fitted.probabilities(new.texts).argmax(1) == new.labels).mean()
+    assert right > 0.85
+    assert fitted.choices["views"][0].partition(":")[0] in ("relation", "text and relation")
+    fitted.save(tmp_path)
+    again = registry.part("methods", "pair").load(tmp_path, tiny, Context(precision="fp32"))
+    np.testing.assert_allclose(again.probabilities(new.texts), fitted.probabilities(new.texts), atol=1e-6)
+
+
+def test_pair_reads_four_columns_and_empty_ones(tiny: Base) -> None:
+    names = ("a", "b", "c", "d")
+    examples = rows(6)
+    texts = tuple(f"a: {t}\nb: \nc: card\nd: {t[:9]}" for t in examples.texts)
+    fitted = fit("pair", replace(examples, texts=texts), tiny)  # the names of its columns are others
+    assert fitted.probabilities(texts).shape == (18, 3)
+    fitted = registry.part("methods", "pair").fit(
+        replace(examples, texts=texts, inputs=names), tiny, Context(precision="fp32")
+    )
+    assert (fitted.probabilities(texts).argmax(1) == examples.labels).mean() > 0.9
+
+
+def test_one_column_is_refused_by_what_compares_columns(tmp_path: Path) -> None:
+    import basewise as bw
+    from basewise.core.errors import InputError
+
+    table = {"text": [f"word{i % 2} number{i}" for i in range(40)], "label": ["a", "b"] * 20}
+    with pytest.raises(InputError, match="pair compares input columns, and one came"):
+        bw.choose(table, target="label", methods=("pair",), bases=(), to=tmp_path / "run")
+    with pytest.raises(InputError, match="pair compares input columns, and one came"):
+        bw.Classifier(base="minilm-l6", method="pair").fit(table["text"], table["label"])

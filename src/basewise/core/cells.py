@@ -53,9 +53,27 @@ def cell(value: Any) -> str | None:
 
 def join_inputs(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
     """One text from a row's input columns: a single one as it is, several as "name: value" lines; a column that this row lacks is an empty cell."""
-    if len(inputs) == 1:
-        return cell(row.get(inputs[0])) or ""
-    return "\n".join(f"{name}: {cell(row.get(name)) or ''}" for name in inputs)
+    return joined([cell(row.get(name)) or "" for name in inputs], inputs)
+
+
+def joined(values: Sequence[str], inputs: Sequence[str]) -> str:
+    """The text that `join_inputs` makes of one value a column."""
+    if len(inputs) < 2:
+        return values[0]
+    return "\n".join(f"{name}: {value}" for name, value in zip(inputs, values, strict=True))
+
+
+def split_inputs(text: str, inputs: Sequence[str]) -> list[str]:
+    """One value a column from a text that `join_inputs` made; what stands in no column goes to the one before it, and a column that is not named is empty."""
+    if len(inputs) < 2:
+        return [text]
+    rest, values = text.removeprefix(f"{inputs[0]}: "), []
+    for name in inputs[1:]:
+        # one more space, since that of an empty last value may have been stripped
+        value, found, after = f"{rest} ".partition(f"\n{name}: ")
+        values.append(value if found else rest)
+        rest = after[:-1]
+    return [*values, rest]
 
 
 def strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Array:

@@ -85,6 +85,11 @@ class Subject:
     shown: tuple[str, ...] | None = None
     seed: int = 0
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that the texts were joined from."""
+        return self.task.inputs if self.task else ()
+
     def texts(self, most: int) -> tuple[tuple[str, ...], np.ndarray, str]:
         """(texts, row ids, where from) of at most `most` rows the predictor did not learn from, else of train rows.
 

@@ -1,12 +1,12 @@
 """Method and Fitted: the waist between bases and tasks.
 
 A method is a module under parts/methods with
-    REQUIRES: frozenset[str]     what the base must provide; empty: no base is used
+    REQUIRES: frozenset[str]     what the base (and the rows: several columns) must provide; empty: no base is used
     RUNGS: "rows" | "none"       whether it is raced over growing row counts ("rows") or simply run ("none")
     estimate(examples, card, machine) -> Cost         before anything runs; card is None without a base
     fit(examples, base, context) -> Fitted            never mutates anything
     load(folder, base, context) -> Fitted             the inverse of Fitted.save
-`method.REQUIRES <= base.provides` is the whole compatibility test.
+`method.REQUIRES <= base.provides | examples.provides` is the whole compatibility test.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from basewise.core.base import Card
 from basewise.core.errors import InputError
 from basewise.core.files import Progress, silent
+from basewise.core.task import COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,16 +106,24 @@ class Writes(Protocol):
         """The texts that stand before every question, which a release carries."""
 
 
-def compatible(requires: frozenset[str], card: Card | None) -> bool:
-    """Whether a method can use a base: set inclusion; a method without requirements takes no base."""
-    return card is None if not requires else card is not None and requires <= card.provides
+def compatible(requires: frozenset[str], card: Card | None, rows: frozenset[str] = frozenset()) -> bool:
+    """Whether a method can use a base on rows that provide `rows`: set inclusion; a method without requirements takes no base."""
+    return card is None if not requires else card is not None and requires <= card.provides | rows
+
+
+def one_column(method: str) -> InputError:
+    """What a method (its key) that compares columns says of rows with one."""
+    return InputError(
+        f"the method {method} compares input columns, and one came",
+        "name two or more, as in --inputs question,answer, or use probe",
+    )
 
 
 def check_compatible(method: str, requires: frozenset[str], card: Card) -> None:
-    """InputError for a base (its card) that does not provide what a method (its key) requires."""
-    if not compatible(requires, card):
+    """InputError for a base (its card) that does not provide what a method (its key) requires of it."""
+    if not compatible(requires, card, frozenset({COLUMNS})):
         raise InputError(
-            f"the method {method} needs a base that can {', '.join(sorted(requires))}; "
+            f"the method {method} needs a base that can {', '.join(sorted(requires - {COLUMNS}))}; "
             f"{card.key} can {', '.join(sorted(card.provides))}",
             "list the bases with: basewise bases list",
         )

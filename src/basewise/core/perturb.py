@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from basewise.core.cells import joined, split_inputs
 from basewise.core.hashing import generator
 
 NEAR_KEYS = {
@@ -76,9 +77,15 @@ CHANGES: dict[str, Callable[[str, np.random.Generator], str]] = {
 }
 
 
-def changed(name: str, texts: Sequence[str], seed: int = 0) -> list[str]:
-    """The texts under one of CHANGES; the same for the same seed."""
-    return [CHANGES[name](text, generator("perturb", name, seed, text)) for text in texts]
+def changed(name: str, texts: Sequence[str], seed: int = 0, inputs: Sequence[str] = ()) -> list[str]:
+    """The texts under one of CHANGES; the same for the same seed. Of texts joined from the columns `inputs` each value, not the names."""
+
+    def change(text: str) -> str:
+        draw = generator("perturb", name, seed, text)
+        values = [CHANGES[name](value, draw) for value in split_inputs(text, inputs)]
+        return joined(values, inputs)
+
+    return [change(text) for text in texts]
 
 
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -117,8 +124,15 @@ def swapped_pronouns(text: str) -> str:
     return _PRONOUN.sub(other, text)
 
 
-def introduced(group: str, texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The texts with a person of one and of the other side put in front: nothing else differs between the two."""
+def introduced(group: str, texts: Sequence[str], inputs: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """The texts with a person of one and of the other side put in front: nothing else differs between the two. Of texts joined from the
+    columns `inputs` the first value begins with it."""
     one, other = GROUPS[group]
-    form = "I am {}. {}" if group == "nationalities" else "My name is {}. {}"
-    return tuple([form.format(side[i % len(side)], t) for i, t in enumerate(texts)] for side in (one, other))  # type: ignore[return-value]
+    form = "I am {}. " if group == "nationalities" else "My name is {}. "
+    head = f"{inputs[0]}: " if len(inputs) > 1 else ""
+
+    def before(person: str, text: str) -> str:
+        place = len(head) if text.startswith(head) else 0
+        return text[:place] + form.format(person) + text[place:]
+
+    return tuple([before(side[i % len(side)], t) for i, t in enumerate(texts)] for side in (one, other))  # type: ignore[return-value]

@@ -10,20 +10,27 @@ from typing import Any
 
 import numpy as np
 
+from basewise.core.cells import split_inputs
 from basewise.core.hashing import digest_json, digest_texts, text_key
 
 UNLABELLED = -1
+COLUMNS = "columns"
+"""What rows provide whose texts come from two columns or more."""
 
 
 @dataclass(frozen=True, repr=False)
 class Examples:
-    """n rows for a method. texts: n strings; labels (n,) int64 index into `classes`, -1 unknown; ids and groups (n,)."""
+    """n rows for a method. texts: n strings; labels (n,) int64 index into `classes`, -1 unknown; ids and groups (n,).
+
+    `inputs`: the columns that the texts were joined from, () where there was one.
+    """
 
     texts: tuple[str, ...]
     labels: np.ndarray
     row_ids: np.ndarray
     groups: np.ndarray
     classes: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -35,7 +42,21 @@ class Examples:
         """The rows at `index` (positions or a boolean mask), in that order."""
         index = np.flatnonzero(index) if index.dtype == bool else index
         texts = tuple(self.texts[i] for i in index)
-        return Examples(texts, self.labels[index], self.row_ids[index], self.groups[index], self.classes)
+        rest = (self.labels[index], self.row_ids[index], self.groups[index])
+        return Examples(texts, *rest, self.classes, self.inputs)
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What these rows have that a method may require: several columns."""
+        return frozenset({COLUMNS}) if len(self.inputs) > 1 else frozenset()
+
+    def apart(self) -> tuple[str, ...]:
+        """The n x k values of the k input columns, row after row."""
+        return tuple(value for text in self.texts for value in split_inputs(text, self.inputs))
+
+    def read_by(self, requires: frozenset[str]) -> tuple[str, ...]:
+        """The texts whose features a method with these requirements reads: the rows, and their columns apart where it compares them."""
+        return (*self.texts, *self.apart()) if COLUMNS in requires else self.texts
 
     @property
     def counts(self) -> np.ndarray:

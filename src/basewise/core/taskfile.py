@@ -80,6 +80,7 @@ def load_task(folder: Path | str) -> Task:
             row_ids=np.array(column["row_id"], np.int64),
             groups=np.array(column["group"], np.int64),
             classes=tuple(saved["classes"]),
+            inputs=tuple(saved["inputs"]),
         )
         return Task(
             name=saved["name"],

@@ -85,7 +85,7 @@ def audit(
     near, groups, more = _groups(kept, labels, keep, given_groups, options)
     findings += more
     options.progress(2, 4, "splitting")
-    rows = Examples(tuple(kept), labels, keep.astype(np.int64), groups, classes)
+    rows = Examples(tuple(kept), labels, keep.astype(np.int64), groups, classes, names)
     # a guess does not cost a split by time its rows
     tied = near if split == "time" and group is None else groups
     how, sides, more = _split(rows, tied, columns, by_role, split, options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from basewise.core.decision import Decision
 from basewise.core.errors import BudgetError, InputError, RunError
 from basewise.core.files import Progress, silent
 from basewise.core.hashing import digest_json
-from basewise.core.method import Machine, Wording, compatible
+from basewise.core.method import Machine, Wording, compatible, one_column
 from basewise.core.registry import keys, part
 from basewise.core.rundir import RunDir, check_place, free_folder
 from basewise.core.table import read_table
-from basewise.core.task import Task
+from basewise.core.task import COLUMNS, Task
 from basewise.engine.device import machine
 from basewise.steps.conclude import Setup, conclude
 from basewise.steps.elimination import drop_slow, rescue, stop
@@ -111,6 +112,7 @@ def choose(
         return zero_shot(unlabelled, (bases, methods), allowed, to, options)
     task = task_of(source, target, options, seed)
     check_words(options.wording, task.classes)
+    check_columns(methods or (), task)
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
         bases = ()  # nothing would use one, so none is fetched
     found, notes = get_bases(bases, allowed, options, task)
@@ -250,13 +252,15 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     usable: list[Base] = []
     sample = sample_rows(race.train)
+    compared = any(COLUMNS in part("methods", m).REQUIRES for m in frozen) and race.train.provides
+    texts = race.train.read_by(frozenset({COLUMNS})) if compared else race.train.texts
     for base in sorted(bases, key=lambda b: b.card.parameters):
-        predicted = forward_seconds(race.train.texts, base.card, race.machine_now(base.card))
+        predicted = forward_seconds(texts, base.card, race.machine_now(base.card))
         if short := race.memory_short(base.card):
             notes.append(f"{base.key} was left out: {short}.")
             continue
-        lacking = store.missing(base, race.train.texts)
-        if race.passes_too_slow(predicted / len(race.train), lacking, first=not usable):
+        lacking = store.missing(base, texts)
+        if race.passes_too_slow(predicted / len(texts), lacking, first=not usable):
             notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
             continue
         race.progress(0, 0, f"features of {base.key}")
@@ -266,16 +270,16 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
                 f"{base.key} was left out: measured, its forward pass does not fit into the time left."
             )
             continue
-        paid = store.features(base, race.train.texts, progress=race.progress)
+        paid = store.features(base, texts, progress=race.progress)
         race.precisions[base.key] = paid.precision
         line = rank_base(base, sample, store)
-        fresh = paid.forwarded >= 0.8 * len(set(race.train.texts))  # some were computed to measure the pass
+        fresh = paid.forwarded >= 0.8 * len(set(texts))  # some were computed to measure the pass
         line["forward_seconds"] = paid.seconds if fresh else None
         line["predicted_forward_seconds"] = predicted
         lines.append(line)
         usable.append(base)
         for method in frozen:
-            if compatible(part("methods", method).REQUIRES, base.card):
+            if compatible(part("methods", method).REQUIRES, base.card, race.train.provides):
                 race.enter(Arm(method=method, base=base))
         _run_plain(race, options, notes)
     ranks = order_lines(lines)
@@ -353,6 +357,13 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
         key=lambda a: first[a.method] + (encoders.index(a.base) if a.base in encoders else len(encoders))
     )
     return [race.enter(arm) for arm in arms]
+
+
+def check_columns(methods: Sequence[str], task: Task) -> None:
+    """InputError for a method that compares columns where one column is read."""
+    for method in methods:
+        if COLUMNS in part("methods", method).REQUIRES - task.rows.provides:
+            raise one_column(method)
 
 
 def check_workers(workers: int) -> None:

@@ -19,8 +19,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from basewise.core.cells import whole
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError
-from basewise.core.method import check_compatible
-from basewise.core.task import Examples, Task
+from basewise.core.method import check_compatible, one_column
+from basewise.core.task import COLUMNS, Examples, Task
 from basewise.steps.measures import check_metric
 
 
@@ -78,6 +78,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
         requires = part("methods", self.method).REQUIRES
         base = None
+        if COLUMNS in requires - rows.provides:
+            raise one_column(self.method)
         if requires:
             check_compatible(self.method, requires, find(self.base))
             base = pull(self.base)

@@ -8,6 +8,7 @@ it, words are taken away in the order of what they carry until it turns; that se
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,27 +38,39 @@ class Words:
 
 def carrying(predictor: Predictor, text: str) -> Words:
     """The words that carry a predictor's answer to a text."""
-    pieces = _pieces(text)
-    without = ["".join(p for j, p in enumerate(pieces) if j != i).strip() for i in range(len(pieces))]
-    asked = predictor.probabilities([text, *without])
+    pieces, stays = _pieces(text, predictor.inputs)
+    asked = predictor.probabilities([text, *(_without(pieces, stays, {i}) for i in range(len(pieces)))])
     top = int(asked[0].argmax())
     label, probability = predictor.classes[top], float(asked[0, top])
     changes = asked[1:, top] - probability
     then = [predictor.classes[int(row.argmax())] for row in asked[1:]]
-    turning, turned = _turning(predictor, pieces, changes, then, label)
+    turning, turned = _turning(predictor, (pieces, stays), changes, then, label)
     lines = tuple((p, float(c), t) for p, c, t in zip(pieces, changes, then, strict=True))
     return Words(label=label, probability=probability, pieces=lines, turning=turning, turned=turned)
 
 
-def _pieces(text: str) -> list[str]:
-    """Words with the space after them, joined to at most MOST_PIECES runs of about the same count."""
-    words = SPACE.findall(text)
+def _pieces(text: str, inputs: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Words with the space after them, joined to at most MOST_PIECES runs of about the same count; and what stays where one is left
+    out: of texts joined from several columns their names and the ends of their lines."""
+    if len(inputs) < 2:
+        words, stays = SPACE.findall(text), []
+    else:
+        names = "|".join(map(re.escape, inputs))
+        found = list(re.finditer(rf"((?<![^\n])(?:{names}): )?(\S+\s*|(?<= )\s*(?=\n|$)\n?)", text))
+        words = [m.group() for m in found if m.group()]
+        stays = [(m.group(1) or "") + "\n" * m.group().endswith("\n") for m in found if m.group()]
     size = max(1, -(-len(words) // MOST_PIECES))
-    return ["".join(words[i : i + size]) for i in range(0, len(words), size)]
+    runs = range(0, len(words), size)
+    return ["".join(words[i : i + size]) for i in runs], ["".join(stays[i : i + size]) for i in runs]
+
+
+def _without(pieces: list[str], stays: list[str], gone: Collection[int]) -> str:
+    """The text without some of its pieces."""
+    return "".join(stays[j] if j in gone else p for j, p in enumerate(pieces)).strip()
 
 
 def _turning(
-    predictor: Predictor, pieces: list[str], changes: np.ndarray, then: list[str], label: str
+    predictor: Predictor, parts: tuple[list[str], list[str]], changes: np.ndarray, then: list[str], label: str
 ) -> tuple[tuple[int, ...], str]:
     """The single piece that turns the answer most, else a growing set in the order of what the pieces carry."""
     single = [i for i, other in enumerate(then) if other != label]
@@ -65,10 +78,10 @@ def _turning(
         best = min(single, key=lambda i: changes[i])
         return (best,), then[best]
     order = [int(i) for i in np.argsort(changes, kind="stable")]
-    sets = [tuple(sorted(order[:n])) for n in range(2, len(pieces))]
+    sets = [tuple(sorted(order[:n])) for n in range(2, len(order))]
     if not sets:
         return (), ""
-    texts = ["".join(p for j, p in enumerate(pieces) if j not in gone).strip() for gone in sets]
+    texts = [_without(*parts, gone) for gone in sets]
     for gone, row in zip(sets, predictor.probabilities(texts), strict=True):
         if (other := predictor.classes[int(row.argmax())]) != label:
             return gone, other

@@ -20,7 +20,7 @@ from basewise.core.files import Progress, silent
 from basewise.core.method import Machine, Wording
 from basewise.core.registry import part
 from basewise.core.rundir import RunDir
-from basewise.core.task import Examples
+from basewise.core.task import COLUMNS, Examples
 from basewise.engine.costs import PROCESS_BYTES, encode_seconds, network_memory
 from basewise.engine.meter import resident_bytes
 from basewise.steps.elimination import LEAST_FOLDS, drop, give_way
@@ -71,11 +71,13 @@ class Race:
         on = self.machine_now(card) if self.network_runs(arm) else self.machine
         predicted = part("methods", arm.method).estimate(rows, card, on)
         if card is not None and self.stored(arm):
-            forward, each, _ = encode_seconds(rows.texts, card, on)
+            requires = part("methods", arm.method).REQUIRES
+            forward, _, _ = encode_seconds(rows.read_by(requires), card, on)
+            _, each, _ = encode_seconds(rows.texts, card, on)
             predicted = replace(
                 predicted,
                 seconds=max(predicted.seconds - forward, 0.01),
-                predict_seconds_per_row=self.forward.get(card.key, each),
+                predict_seconds_per_row=self.forward.get(card.key, each) * self.passes(arm),
             )
         elif self.network_runs(arm):  # a fold also answers its held-out rows
             answers = len(held_out) * predicted.predict_seconds_per_row
@@ -139,7 +141,12 @@ class Race:
     @staticmethod
     def network_runs(arm: Arm) -> bool:
         """Whether fitting the arm runs its network, beyond the forward pass that is stored for all arms."""
-        return arm.base is not None and {EMBED} != part("methods", arm.method).REQUIRES
+        return arm.base is not None and part("methods", arm.method).REQUIRES - {COLUMNS} != {EMBED}
+
+    @staticmethod
+    def passes(arm: Arm) -> int:
+        """Forward passes over the words of a row: one over the row, and one over its columns where they are compared."""
+        return 2 if COLUMNS in part("methods", arm.method).REQUIRES else 1
 
     @staticmethod
     def stored(arm: Arm) -> bool:
@@ -189,7 +196,9 @@ class Race:
             return entry.predicted.predict_seconds_per_row
         measured = float(np.median([o.cost.predict_seconds_per_row for o in entry.outcomes.values()]))
         base = entry.arm.base
-        return measured + (self.forward.get(base.key, 0.0) if base and self.stored(entry.arm) else 0.0)
+        if base is None or not self.stored(entry.arm):
+            return measured
+        return measured + self.passes(entry.arm) * self.forward.get(base.key, 0.0)
 
     def seconds_a_fold(self, entry: Entry) -> float:
         """Measured where it ran, predicted where it did not."""

@@ -54,7 +54,7 @@ def _swaps(subject: Subject, limits: dict[str, Any], evidence: list[Json]) -> li
     texts, _, _ = subject.texts(limits["rows"])
     if len(texts) < LEAST_ROWS:
         return []
-    pairs = {name: introduced(name, texts) for name in GROUPS}
+    pairs = {name: introduced(name, texts, subject.inputs) for name in GROUPS}
     own = [t for t in texts if swapped_pronouns(t) != t]
     if len(own) >= LEAST_ROWS:
         pairs["pronouns"] = (own, [swapped_pronouns(t) for t in own])

@@ -33,7 +33,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     any_flip = np.zeros(len(texts), bool)
     said: list[tuple[str, str]] = []
     for name in CHANGES:
-        flips = subject.answer(changed(name, texts, subject.seed)).argmax(1) != before
+        flips = subject.answer(changed(name, texts, subject.seed, subject.inputs)).argmax(1) != before
         any_flip |= flips
         rate = wilson(int(flips.sum()), len(flips))
         evidence.append(interval(name, rate))
