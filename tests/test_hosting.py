@@ -51,6 +51,37 @@ def test_tasks_on_one_base_share_one_pass(tmp_path: Path, monkeypatch: pytest.Mo
     assert host.bases.open == []
 
 
+def test_columns_are_read_in_the_same_pass_as_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.core.method import Context
+    from basewise.core.registry import part
+    from basewise.core.task import Examples
+    from basewise.engine.shared import Bases
+    from basewise.steps.bases import pull
+    from basewise.steps.predict import save_predictor
+
+    base, inputs, order = pull(str(tiny.base_folder(tmp_path / "base"))), ("one", "two"), np.arange(20)
+    texts = tuple(f"one: {a}\ntwo: {b}" for a, b in zip(TEXTS, TEXTS[1:] + TEXTS[:1], strict=True))
+    rows = Examples(texts, order % 2, order, order, ("a", "b"), inputs)
+    fitted = part("methods", "pair").fit(rows, base, Context())
+    save_predictor(
+        tmp_path / "run" / "predictor", fitted, method="pair", base=base, inputs=inputs, threshold=None
+    )
+    host = Host()
+    version = host.open(tmp_path / "run")["version"]
+    passes, compute = [], Bases.compute
+
+    def counted(self, base, precision, texts, tokens, wanted):  # type: ignore[no-untyped-def]
+        passes.append(len(texts))
+        return compute(self, base, precision, texts, tokens, wanted)
+
+    monkeypatch.setattr(Bases, "compute", counted)
+    (found,) = host.answer([Part(version, texts, host.tokens(version, texts)[0], True)])
+    assert found.error is None and passes == [len({*texts, *TEXTS})]
+    assert np.abs(found.probabilities - load(tmp_path / "run").fitted.probabilities(texts)).max() < 1e-5
+
+
 def test_every_base_that_a_task_uses_can_be_asked_for_vectors_while_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,14 @@ class Writes(Protocol):
         """The texts that stand before every question, which a release carries."""
 
 
+@runtime_checkable
+class ReadsApart(Protocol):
+    """What a Fitted that reads more than the rows can tell: a service computes their features in the same pass."""
+
+    def apart(self, texts: Sequence[str]) -> list[str]:
+        """The texts beside these rows whose features it reads."""
+
+
 def compatible(requires: frozenset[str], card: Card | None, rows: frozenset[str] = frozenset()) -> bool:
     """Whether a method can use a base on rows that provide `rows`: set inclusion; a method without requirements takes no base."""
     return card is None if not requires else card is not None and requires <= card.provides | rows

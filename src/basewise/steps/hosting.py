@@ -18,6 +18,7 @@ from basewise.core.base import EMBED, GENERATE, Base
 from basewise.core.errors import BasewiseError, InputError, PredictorChanged
 from basewise.core.files import read_json
 from basewise.core.hashing import seed_from, sha256_file
+from basewise.core.method import ReadsApart
 from basewise.core.release import Release, is_release
 from basewise.steps.described import address_of, describe
 from basewise.steps.predict import GOLDEN, Predictor, load, predictor_folder
@@ -255,7 +256,7 @@ class Host:
         from basewise.engine.shared import Asked, shared_passes
 
         known = [(part, self.hosted.get(part.version)) for part in batch]
-        asked = [Asked(h.reader, part.texts, part.tokens) for part, h in known if h is not None]
+        asked = [Asked(h.reader, *_read(part, h)) for part, h in known if h is not None]
         made = shared_passes(self.bases, asked)
         found: dict[int, Answered] = {}
         for place, given in _mixed(known).items():
@@ -335,6 +336,14 @@ def _mixed(known: Sequence[tuple[Part, Hosted | None]]) -> dict[int, np.ndarray]
             asked = [(f.name, known[i][0].texts) for i, f in zip(places, fitted, strict=True)]
             found.update(zip(places, fitted[0].mixture.probabilities(asked), strict=True))
     return found
+
+
+def _read(part: Part, hosted: Hosted) -> tuple[Sequence[str], Any]:
+    """(all texts whose features a part's predictor reads, their tokens where they are its rows alone)."""
+    fitted = hosted.predictor.fitted if hosted.predictor else None
+    if isinstance(fitted, ReadsApart):
+        return [*part.texts, *fitted.apart(part.texts)], None
+    return part.texts, part.tokens
 
 
 def _watched(part: Part, hosted: Hosted, made: dict[Any, Any], probabilities: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Logistic regression on how the texts of several columns stand to each other: the same question twice, an answer that fits or does not.
+"""Logistic regression on how the texts of several columns stand to each other: a question twice, an answer that fits.
 
 A text joined from its columns says little about that. Each column is embedded alone; with unit rows u and v of two columns the head
 reads |u - v|, u * v and their cosine (after InferSent, Conneau et al. 2017), or u and v side by side, or the joined text beside the
@@ -24,7 +24,7 @@ from basewise.core.task import COLUMNS, Examples
 from basewise.engine.costs import encode_seconds, network_memory, solving_rate
 from basewise.engine.frozen import name_layer, store_of
 from basewise.engine.heads import Head
-from basewise.engine.probe import Probe, fit_probe, unit
+from basewise.engine.probe import Matrix, Probe, fit_probe, unit
 from basewise.engine.probe_costs import fitting_memory, solving_seconds
 
 REQUIRES: frozenset[str] = frozenset({EMBED, COLUMNS})
@@ -46,10 +46,16 @@ class Views:
     precision: str
     inputs: tuple[str, ...]
 
-    def read(self, texts: Sequence[str], names: Sequence[str], context: Context | None = None) -> Any:
-        """(matrix of a name, rows that were cut, precision); only what the names need is computed."""
+    def apart(self, texts: Sequence[str]) -> list[str]:
+        """The n x k values of the columns, row after row."""
+        return [value for text in texts for value in split_inputs(text, self.inputs)]
+
+    def read(
+        self, texts: Sequence[str], names: Sequence[str], context: Context | None = None
+    ) -> tuple[Matrix, Any]:
+        """(matrix of a name, features of the columns); only what the names need is computed."""
         progress = {"progress": context.progress} if context else {}
-        values = [value for text in texts for value in split_inputs(text, self.inputs)]
+        values = self.apart(texts)
         layers = tuple(dict.fromkeys(name.partition(":")[2] for name in names))
         columns = self.store.features(self.base, values, layers=layers, precision=self.precision, **progress)
         whole = None
@@ -69,8 +75,7 @@ class Views:
             assert whole is not None
             return np.concatenate([unit(whole.matrix(layer)), between], axis=1)
 
-        cut = columns.cut.reshape(len(texts), -1).any(1)
-        return matrix, cut, columns.precision
+        return matrix, columns
 
 
 def relation(rows: np.ndarray) -> np.ndarray:
@@ -104,8 +109,12 @@ class Paired:
         """(n, C) of texts that were joined from the columns."""
         if not len(texts):
             return np.empty((0, len(self.classes)))
-        matrix, _, _ = self.views.read(texts, self.probe.names)
+        matrix, _ = self.views.read(texts, self.probe.names)
         return self.probe.probabilities(matrix)
+
+    def apart(self, texts: Sequence[str]) -> list[str]:
+        """The values of the columns, which it reads beside the rows."""
+        return self.views.apart(texts)
 
     def save(self, folder: Path) -> None:
         """pair.json and pair.safetensors."""
@@ -142,7 +151,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Paired:
     examples = examples.take(examples.labels >= 0)
     names = views_of(base.card)
     views = Views(base, store_of(context), context.precision, examples.inputs)
-    matrix, cut, precision = views.read(examples.texts, names, context)
+    matrix, columns = views.read(examples.texts, names, context)
     fitted = fit_probe(
         matrix,
         names,
@@ -154,8 +163,9 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Paired:
         examples.groups,
     )
     choices = dict(fitted.choices)
-    choices = {"views": choices.pop("layers"), **choices, "precision": precision, "cut_rows": int(cut.sum())}
-    settled = Views(base, views.store, precision, examples.inputs)
+    choices = {"views": choices.pop("layers"), **choices, "precision": columns.precision}
+    choices["cut_rows"] = int(columns.cut.reshape(len(examples), -1).any(1).sum())
+    settled = Views(base, views.store, columns.precision, examples.inputs)
     return Paired(examples.classes, fitted.probe, settled, choices)
 
 
