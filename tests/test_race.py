@@ -457,3 +457,28 @@ def test_a_base_that_time_ended_is_not_said_to_be_no_help(make: Any) -> None:
     prototype.out_of_time, prototype.why = False, "proven worse than words"
     trials = race.trials()
     assert (stand(trials).verdict, half_tried(trials)) == ("no base helps", []), "evidence ended it"
+
+
+def test_where_no_arm_fits_with_all_folds_the_likeliest_is_compared_on_fewer(make: Any) -> None:
+    race, ran = make(40.0, {"likely": (8.0, 0.9), "other": (8.0, 0.9)})  # five fits and a last one take 50 s
+    race.run_raced(race.entries)
+    assert ran == ["likely"] * 3 and status(race) == {"likely": "dropped", "other": "skipped"}
+    assert race.entries[0].out_of_time
+    race, ran = make(20.0, {"likely": (8.0, 0.9)})
+    race.run_raced(race.entries)
+    assert not ran, "one fold compares nothing"
+
+
+def test_what_only_the_first_fit_imports_is_not_charged_to_it(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds of imports, taken for the length of each fit, left no room for the others."""
+    from types import SimpleNamespace
+
+    from basewise.engine import weights
+
+    race, ran = make(100.0, {"contrast": (1.0, 0.9)})
+    race.entries[0].arm = Arm(method="contrast", base=SimpleNamespace(key="a", digest="d"))  # type: ignore[arg-type]
+    monkeypatch.setattr(weights, "import_network", lambda base: ran.append(f"import {base.key}"))
+    race.go(race.entries[0], 0)
+    assert ran == ["import a", "contrast"]
