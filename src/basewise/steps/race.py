@@ -266,7 +266,7 @@ class Race:
 
         An arm that is not run to its planned end cannot be chosen, so one is started only when its fits go beside
         those of the arms already started; each arm that falls makes room for the next. Where none fits at all, the likeliest that can be
-        compared on fewer folds is.
+        compared on fewer folds is; so is one whose first fit took longer than planned.
         """
         running: list[Entry] = []
         while True:
@@ -276,14 +276,14 @@ class Race:
                 if new and (self.fit_together([*running, entry]) or self.kept(entry)):
                     running.append(entry)
             if not running and not any(entry.outcomes for entry in entries):
-                running = self.shortened(entries)
+                running = next(([e] for e in entries if e.status == "waiting" and self.shorten(e)), [])
             if not running:
                 break
             give_way(self, running)
             for entry in sorted(running, key=lambda e: len(e.outcomes)):
                 if len(entry.outcomes) > min(len(e.outcomes) for e in running):
                     continue  # those who came later catch up first, so that all are compared on the same rows
-                if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry):
+                if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry) or self.shorten(entry):
                     self.go(entry, self.wanted[len(entry.outcomes)])
                 else:
                     self.skip(entry, len(self.wanted) - len(entry.outcomes))
@@ -292,15 +292,14 @@ class Race:
             if entry.status == "waiting":
                 self.skip(entry, len(self.wanted))
 
-    def shortened(self, entries: list[Entry]) -> list[Entry]:
-        """The likeliest arm that fits on fewer folds than planned, on as many as do, LEAST_FOLDS at least; none where none does."""
-        for entry in (e for e in entries if e.status == "waiting"):
-            for folds in range(self.planned(entry) - 1, LEAST_FOLDS - 1, -1):
+    def shorten(self, entry: Entry) -> bool:
+        """Plan as many folds of an arm as fit where all do not; False where that is fewer than LEAST_FOLDS, or it was scored on as many."""
+        done = len(entry.outcomes)
+        for folds in range(done + self.planned(entry) - 1, LEAST_FOLDS - 1, -1):
+            if done < LEAST_FOLDS and self.fits(entry, folds - done):
                 entry.folds = folds
-                if self.fit_together([entry]):
-                    return [entry]
-            entry.folds = None
-        return []
+                return True
+        return False
 
     def fit_together(self, entries: list[Entry]) -> bool:
         """Whether the fits that these arms still need, and the last steps of the slowest of them, fit into what is left."""
