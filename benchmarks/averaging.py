@@ -30,7 +30,7 @@ def fitted(train: common.Rows, test: common.Rows, seed: int, average: bool) -> d
     labels, true = (np.array([classes.index(v) for v in rows.labels], np.int64) for rows in (train, test))
     order = np.arange(len(labels))
     began = time.perf_counter()
-    network = new_classifier(pull("minilm-l6"), classes, seed, average=average)
+    network = new_classifier(pull("minilm-l6"), classes, seed, average="added" if average else "")
     finetune(network, Examples(tuple(train.texts), labels, order, order, classes), RECIPE, Context(seed=seed))
     seconds = time.perf_counter() - began
     return measured(np.log(np.maximum(network.probabilities(test.texts), 1e-300)), true, seconds)
@@ -46,7 +46,7 @@ def cell(name: str, size: str, number: int, o: Any) -> dict[str, Any]:
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean gain of the layer where the method has it and where it has not; both should speak for the method."""
-    from basewise.parts.methods.full import AVERAGED_ROWS
+    from basewise.engine.averaging import AVERAGED_ROWS
 
     met, gains = {}, {}
     for words, few in ((f"up to {AVERAGED_ROWS} rows", True), ("with more", False)):

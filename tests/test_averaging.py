@@ -95,3 +95,46 @@ def test_with_many_rows_the_first_token_is_read_as_transformers_has_it(
     assert full.fit(rows, base, Context()).network.model.config.num_hidden_layers == base.card.layers
     fewer = rows.take(order < 11)
     assert full.fit(fewer, base, Context()).network.model.config.num_hidden_layers == base.card.layers + 1
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_in_place_of_the_last_layer_the_network_keeps_its_depth(kind: str) -> None:
+    model = network(kind)
+    with torch.inference_mode():
+        before = model.base_model(IDS, MASK, output_hidden_states=True).hidden_states[-2]
+    names = add_average(model, instead=True)
+    assert names and all(not name.startswith("base_model") for name in names)
+    assert len(model.base_model.encoder.layer) == model.config.num_hidden_layers == 2
+    with torch.inference_mode():
+        after = model.base_model(IDS, MASK).last_hidden_state[:, 0]
+    means = (before * MASK[..., None]).sum(1) / MASK.sum(1, keepdim=True)
+    assert torch.cosine_similarity(after, means - means.mean(1, keepdim=True)).min() > 0.98
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_lora_of_few_rows_averages_and_opens_on_the_base_as_it_is(kind: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    folder = tiny.base_folder(tmp_path / "base")
+    if kind == "roberta":
+        size = len(tiny.vocabulary())
+        config = RobertaConfig(**(SIZES | {"vocab_size": size}), max_position_embeddings=80, pad_token_id=0)
+        RobertaForSequenceClassification(config).roberta.save_pretrained(folder)
+    source = part("sources", "folder")
+    base = source.load(source.card_of(folder), None)
+    rows, order = tiny.rows(12), np.arange(12)
+    texts = tuple(row["text"] for row in rows)
+    fitted = part("methods", "lora").fit(
+        Examples(texts, order % 3, order, order, tuple(tiny.TOPICS)), base, Context()
+    )
+    expected, tuned = fitted.probabilities(texts), fitted.network.model.get_base_model()
+    assert tuned.config.num_hidden_layers == base.card.layers
+    attends = tuned.base_model.encoder.layer[-1].modules_to_save["default"].attention
+    assert not attends.self.query.weight.any(), "it is a mean"
+    assert torch.equal(attends.self.value.weight, torch.eye(base.card.width)), "and training left it alone"
+    fitted.save(tmp_path / "saved")
+    plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
+    fitted.network.model = PeftModel.from_pretrained(plain, tmp_path / "saved").eval()
+    np.testing.assert_allclose(fitted.probabilities(texts), expected, atol=1e-5)

@@ -31,7 +31,7 @@ from basewise.core.rundir import count_look, looks_of
 from basewise.core.taskfile import load_task
 from basewise.stats.power import smallest_gap
 from basewise.steps import choose as choosing
-from basewise.steps import race
+from basewise.steps import passes, race
 from basewise.steps.choose import ChooseOptions
 
 METHODS = ("majority", "words", "probe", "full")
@@ -917,7 +917,7 @@ def test_bases_that_are_all_too_slow_leave_the_controls(
     world: World, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first base, too, is left out where its forward pass cannot fit; where there is no control it is tried all the same."""
-    monkeypatch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
+    monkeypatch.setattr(passes, "forward_seconds", lambda *_: 400.0)
     monkeypatch.setenv("BASEWISE_HOME", str(tmp_path / "home"))  # no features are stored there
     given: dict[str, Any] = {"bases": (str(world.base),)}
     decision = plain_choose(table, tmp_path / "run", **given, methods=("majority", "words", "prototype"))
@@ -933,7 +933,7 @@ def test_stored_features_are_not_paid_again(world: World, table: Path, tmp_path:
     given: dict[str, Any] = {"bases": (str(world.base),), "methods": ("majority", "prototype")}
     first = plain_choose(table, tmp_path / "first", **given)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
+        patch.setattr(passes, "forward_seconds", lambda *_: 400.0)
         second = plain_choose(table, tmp_path / "second", **given)
     assert second.chosen == first.chosen == "tiny-bert + prototype"
 

@@ -316,6 +316,33 @@ def test_fewer_folds_are_planned_where_labels_are_many(make: Any) -> None:
     assert status(race) == {"trained": "dropped"}, "alone it leads nobody"
 
 
+def test_on_few_rows_log_loss_tells_arms_apart_that_are_right_alike() -> None:
+    """Of 40 rows the second arm has one less right and is far surer of the right answers; the third is sure, and too often wrong."""
+    right = np.ones((3, 40), bool)
+    right[1, 0] = right[2, :9] = False
+    assert _tied(right, np.array([1.4, 1.0, 0.9]), 0.01) == [1]
+    assert _tied(right, np.array([1.4, 1.4, 0.9]), 0.01) == [0, 1], "a leader that is as sure is tied"
+
+
+def test_a_note_says_that_the_arm_that_was_right_more_often_was_not_taken(make: Any) -> None:
+    race, _ = make(1e9, {"unsure": (1.0, 0.8), "sure": (1.0, 0.8)})
+    race.train, race.folds = race.train.take(np.arange(40)), np.arange(40) // 8
+    for entry in race.entries:
+        for fold in race.wanted:
+            race.go(entry, fold)
+    unsure, sure = race.trials()
+    sharp = np.where(sure.probabilities > 0.5, 0.99, 0.01)
+    sharp[~sure.right] = 0.5 + 0.01 * (sharp[~sure.right] - 0.5)
+    first = int(np.flatnonzero(sure.right)[0])
+    sharp[first] = 0.5 - 0.01 * (sharp[first] - 0.5)  # one row less
+    standing = stand([unsure, replace(sure, probabilities=sharp)])
+    assert (standing.chosen.name, standing.leader.name, standing.verdict) == ("sure", "unsure", "winner")
+    assert standing.leads_by_luck() == [
+        "unsure is ahead on these 40 rows, by less than one standard error; on so few log-loss tells more, and it speaks for sure."
+    ]
+    assert replace(standing, leader=standing.chosen).leads_by_luck() == []
+
+
 @pytest.mark.parametrize(("rows", "tied"), [(40, [0]), (400, [0, 1])])
 def test_on_many_rows_an_arm_as_often_right_is_tied_whatever_its_log_loss(rows: int, tied: list[int]) -> None:
     right = np.ones((2, rows), bool)
@@ -457,3 +484,32 @@ def test_a_base_that_time_ended_is_not_said_to_be_no_help(make: Any) -> None:
     prototype.out_of_time, prototype.why = False, "proven worse than words"
     trials = race.trials()
     assert (stand(trials).verdict, half_tried(trials)) == ("no base helps", []), "evidence ended it"
+
+
+def test_where_no_arm_fits_with_all_folds_the_likeliest_is_compared_on_fewer(make: Any) -> None:
+    race, ran = make(40.0, {"likely": (8.0, 0.9), "other": (8.0, 0.9)})  # five fits and a last one take 50 s
+    race.run_raced(race.entries)
+    assert ran == ["likely"] * 3 and status(race) == {"likely": "dropped", "other": "skipped"}
+    assert race.entries[0].out_of_time
+    race, ran = make(20.0, {"likely": (8.0, 0.9)})
+    race.run_raced(race.entries)
+    assert not ran, "one fold compares nothing"
+    race, ran = make(50.0, {"likely": (8.0, 0.9)})
+    race.entries[0].predicted = Cost(seconds=5.0)  # it takes longer than it was told to
+    race.run_raced(race.entries)
+    assert ran == ["likely"] * 4
+
+
+def test_what_only_the_first_fit_imports_is_not_charged_to_it(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds of imports, taken for the length of each fit, left no room for the others."""
+    from types import SimpleNamespace
+
+    from basewise.engine import weights
+
+    race, ran = make(100.0, {"contrast": (1.0, 0.9)})
+    race.entries[0].arm = Arm(method="contrast", base=SimpleNamespace(key="a", digest="d"))  # type: ignore[arg-type]
+    monkeypatch.setattr(weights, "import_network", lambda base: ran.append(f"import {base.key}"))
+    race.go(race.entries[0], 0)
+    assert ran == ["import a", "contrast"]

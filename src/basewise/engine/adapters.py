@@ -79,8 +79,16 @@ class _Whole(torch.nn.Module):
         super().__init__()
         self.name, self.mixture = name, mixture
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = [adapter.whole[self.name](x[span]) for span, adapter in self.mixture.spans]
+    def forward(self, x: torch.Tensor, *beside: Any, **named: Any) -> torch.Tensor:
+        def cut(value: Any, span: slice) -> Any:  # a mask has a row for each row, too
+            return value[span] if isinstance(value, torch.Tensor) and len(value) == len(x) else value
+
+        parts = [
+            adapter.whole[self.name](
+                x[span], *(cut(v, span) for v in beside), **{k: cut(v, span) for k, v in named.items()}
+            )
+            for span, adapter in self.mixture.spans
+        ]
         widest = max(part.shape[-1] for part in parts)
         pad = torch.nn.functional.pad
         return torch.cat([pad(part, (0, widest - part.shape[-1]), value=-torch.inf) for part in parts])

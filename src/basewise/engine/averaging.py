@@ -17,17 +17,25 @@ from basewise.core.base import Card
 SHAPES = ("bert", "roberta", "xlm-roberta", "camembert")
 ENLARGED = 20.0
 SMALL = 0.1
+AVERAGED_ROWS = 400
+"""Rows up to which averaging is better (benchmarks/averaging.py)."""
 
 
-def add_average(model: Any) -> bool:
-    """Add the layer to a transformers sequence classifier, in place; False where the network has another shape."""
+def add_average(model: Any, instead: bool = False) -> tuple[str, ...]:
+    """Give a transformers sequence classifier the layer, in place; the names of the modules that are then not the base's, none where the
+    network has another shape.
+
+    `instead`: it takes the place of the last layer, so that the network keeps its depth; it has to have another layer then.
+    """
     import torch
 
     config = model.config
     if config.model_type not in SHAPES or getattr(config, "is_decoder", False):
-        return False
+        return ()
     blocks = model.base_model.encoder.layer
-    block = type(blocks[0])(config, layer_idx=len(blocks))
+    if instead and len(blocks) < 2:
+        return ()
+    block = type(blocks[0])(config, layer_idx=len(blocks) - instead)
     pooler = model.base_model.pooler.dense if config.model_type == "bert" else model.classifier.dense
     with torch.no_grad():
         for parameter in (*block.parameters(), *pooler.parameters()):
@@ -37,9 +45,13 @@ def add_average(model: Any) -> bool:
         block.attention.output.LayerNorm.weight.fill_(1.0)
         block.output.LayerNorm.weight.fill_(1.0)
         pooler.weight.fill_diagonal_(SMALL)
-    blocks.append(block.train(model.training))
+    block.train(model.training)
+    if instead:
+        blocks[-1] = block
+    else:
+        blocks.append(block)
     config.num_hidden_layers = len(blocks)
-    return True
+    return tuple(name for name, module in model.named_modules() if module is block or module is pooler)
 
 
 def averaged(card: Card) -> Card:

@@ -32,10 +32,13 @@ MOST_TOKENS = 256
 class Classifier:
     """A transformers model with a classification head, its tokeniser, and the head's last linear layer."""
 
-    def __init__(self, model: Any, tokeniser: Tokeniser, fresh: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: Any, tokeniser: Tokeniser, fresh: Sequence[str] = (), averaging: Sequence[str] = ()
+    ) -> None:
         self.model, self.tokenise = model, tokeniser
-        self.fresh = tuple(fresh)
-        """Names of the modules whose weights the base did not bring: the head, and for some bases a layer before it."""
+        self.fresh, self.averaging = tuple(fresh), tuple(averaging)
+        """Names of the modules whose weights the base did not bring: the head, and for some bases a layer before it; and of those that were
+        set so that tokens are averaged."""
         self.device = next(model.parameters()).device
         self.filler = int(getattr(model.config, "pad_token_id", None) or 0)
         self.layers = int(getattr(model.config, "num_hidden_layers", 1))
@@ -118,11 +121,11 @@ def _watching(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 def new_classifier(
-    base: Base, classes: Sequence[str], seed: int, scratch: bool = False, average: bool = False
+    base: Base, classes: Sequence[str], seed: int, scratch: bool = False, average: str = ""
 ) -> Classifier:
     """The base with a fresh head; with `scratch` (or a random base) all weights are random, from the seed alone.
 
-    `average`: pretrained weights of BERT's shape get a last layer that averages the tokens.
+    `average`: pretrained weights of BERT's shape get a layer that averages the tokens, "added" behind their last one or "instead" of it.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils import logging
@@ -144,6 +147,7 @@ def new_classifier(
     logging.set_verbosity_error()  # the head is new by design; transformers would warn
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    averaging: tuple[str, ...] = ()
     try:
         random = scratch or base.random_seed is not None
         with seeded(seed_from("classifier", seed, base.random_seed if random else "")):
@@ -155,13 +159,15 @@ def new_classifier(
                 )
                 fresh = {name.rpartition(".")[0] for name in found["missing_keys"]}
                 if average:
-                    add_average(model)
+                    averaging = add_average(model, instead=average == "instead")
     finally:
         logging.set_verbosity(before)
         if bar:
             logging.enable_progress_bar()
     model = train_attention(model.float().to(_device()).eval())
-    return Classifier(model, Tokeniser(tokenizer, min(base.card.context, MOST_TOKENS)), sorted(fresh))
+    return Classifier(
+        model, Tokeniser(tokenizer, min(base.card.context, MOST_TOKENS)), sorted(fresh), averaging
+    )
 
 
 def open_classifier(folder: Any, base: Base) -> Classifier:

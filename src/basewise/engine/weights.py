@@ -5,6 +5,7 @@ A base with a random seed is the same network before any training: its weights a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -65,6 +66,17 @@ def save_tokenizer(base: Base, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
     else:
         tokenizer.save(str(Path(folder) / "tokenizer.json"))
+
+
+def import_network(base: Base) -> None:
+    """Import what transformers runs this base with: seconds that only the first one in a process takes, and no fit should be charged with.
+
+    A base that cannot be opened says so when it is.
+    """
+    from transformers import MODEL_MAPPING
+
+    with contextlib.suppress(Exception):
+        MODEL_MAPPING[type(configuration(base))]
 
 
 def load_network(base: Base, dtype: torch.dtype = torch.float32) -> Any:

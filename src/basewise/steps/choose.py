@@ -31,9 +31,10 @@ from basewise.engine.device import machine
 from basewise.steps.conclude import Setup, conclude
 from basewise.steps.elimination import drop_slow, rescue, stop
 from basewise.steps.entries import Clock, Entry
-from basewise.steps.fetch import forward_seconds, get_bases
+from basewise.steps.fetch import get_bases
 from basewise.steps.jobs import Arm, feature_store
 from basewise.steps.measures import check_metric
+from basewise.steps.passes import pay
 from basewise.steps.predict import cache_folder
 from basewise.steps.race import Race
 from basewise.steps.shortlist import order_lines, rank_base, sample_rows
@@ -252,31 +253,12 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     usable: list[Base] = []
     sample = sample_rows(race.train)
-    compared = any(COLUMNS in part("methods", m).REQUIRES for m in frozen) and race.train.provides
-    texts = race.train.read_by(frozenset({COLUMNS})) if compared else race.train.texts
     for base in sorted(bases, key=lambda b: b.card.parameters):
-        predicted = forward_seconds(texts, base.card, race.machine_now(base.card))
-        if short := race.memory_short(base.card):
-            notes.append(f"{base.key} was left out: {short}.")
+        paid = pay(race, base, store, frozen, usable)
+        if isinstance(paid, str):
+            notes.append(f"{base.key} was left out: {paid}.")
             continue
-        lacking = store.missing(base, texts)
-        if race.passes_too_slow(predicted / len(texts), lacking, first=not usable):
-            notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
-            continue
-        race.progress(0, 0, f"features of {base.key}")
-        race.measured_forward(base, store.seconds_a_row(base, race.train.texts))
-        if race.passes_too_slow(race.forward[base.key], lacking, first=not usable):
-            notes.append(
-                f"{base.key} was left out: measured, its forward pass does not fit into the time left."
-            )
-            continue
-        paid = store.features(base, texts, progress=race.progress)
-        race.precisions[base.key] = paid.precision
-        line = rank_base(base, sample, store)
-        fresh = paid.forwarded >= 0.8 * len(set(texts))  # some were computed to measure the pass
-        line["forward_seconds"] = paid.seconds if fresh else None
-        line["predicted_forward_seconds"] = predicted
-        lines.append(line)
+        lines.append({**rank_base(base, sample, store), **paid})
         usable.append(base)
         for method in frozen:
             if compatible(part("methods", method).REQUIRES, base.card, race.train.provides):

@@ -277,6 +277,7 @@ def standing_notes(standing: Standing, test: dict[str, Any], trials: list[Trial]
     if on_bases and standing.chosen.base is None and (half := half_tried(trials)):
         were, they = ("was", "it") if len(half) == 1 else ("were", "they")
         notes.append(f"{', '.join(half)} {were} not tried in full, so whether {they} would help is open.")
+    notes += standing.leads_by_luck(by)
     if standing.aside:
         notes.append(
             f"{' and '.join(standing.aside)} gave every row the same label and came within a point{by}; {standing.chosen.name} is shown to tell"

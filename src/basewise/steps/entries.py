@@ -16,7 +16,8 @@ SPARE_SHARE = 0.5
 @dataclass
 class Entry:
     """An arm in the race: its prediction before, its outcomes so far by fold; `spare`: seconds beyond its estimate that a fit
-    of it was last given; `adds_bytes`: memory beyond what the process holds anyway."""
+    of it was last given; `adds_bytes`: memory beyond what the process holds anyway; `folds`: those that are planned for it, the race's
+    when None."""
 
     arm: Arm
     predicted: Cost
@@ -26,6 +27,7 @@ class Entry:
     out_of_time: bool = False
     spare: float = 0.0
     adds_bytes: float = 0.0
+    folds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from basewise.steps.jobs import run as run_job
 from basewise.steps.measures import scores_of
 
 FORWARD_SHARE = 1 / 3
-"""Of the time left, what one forward pass of a further base may take."""
+"""Of the time left, what the forward pass of a further network may take: the trained arms of the first one need some too."""
 
 
 @dataclass
@@ -129,14 +129,17 @@ class Race:
             bf16_peak=self.machine.bf16_peak / slower,
         )
 
-    def passes_too_slow(self, seconds_a_row: float, texts: int, first: bool = False) -> bool:
-        """Whether a forward pass over so many train texts, those that are not stored, and the test rows would take more than
-        FORWARD_SHARE of the time left; for the first base, more than all of it, and then only where a control has finished: without one
-        there would be nothing to choose. Where all are stored there is no pass to pay, and its arms state what the test rows cost."""
+    def passes_too_slow(
+        self, seconds_a_row: float, texts: int, first: bool = False, fits: float = 0.0
+    ) -> bool:
+        """Whether a forward pass over so many train texts, those that are not stored, and the test rows takes more than FORWARD_SHARE of the
+        time left, or with the fits that follow it more than all of it. For the first network the share does not count, and nothing does
+        unless a control has finished: without one there would be nothing to choose. Where all are stored there is no pass to pay, and its
+        arms state what the test rows cost."""
         if not texts or (first and not any(entry.status == "finished" for entry in self.entries)):
             return False
-        rows, share = texts + self.look_rows, 1.0 if first else FORWARD_SHARE
-        return rows * seconds_a_row > share * (self.clock.left - self.reserve())
+        seconds, left = (texts + self.look_rows) * seconds_a_row, self.clock.left - self.reserve()
+        return seconds + fits > left or (not first and seconds > FORWARD_SHARE * left)
 
     @staticmethod
     def network_runs(arm: Arm) -> bool:
@@ -217,6 +220,10 @@ class Race:
         else:
             self.progress(len(entry.outcomes), len(self.wanted), entry.arm.name)
             self.watch(self, entry)
+            if entry.arm.base and self.network_runs(entry.arm):
+                from basewise.engine.weights import import_network
+
+                import_network(entry.arm.base)
             outcome = run_job(job, self.progress)
             keep(self.run, job.name, outcome)
         self.take(entry, fold, outcome)
@@ -267,7 +274,8 @@ class Race:
         """Rung by rung (a rung is a fold) over the arms that fit together, the likeliest first; then drop by evidence.
 
         An arm that is not run to its planned end cannot be chosen, so one is started only when its fits go beside
-        those of the arms already started; each arm that falls makes room for the next.
+        those of the arms already started; each arm that falls makes room for the next. Where none fits at all, the likeliest that can be
+        compared on fewer folds is; so is one whose first fit took longer than planned.
         """
         running: list[Entry] = []
         while True:
@@ -276,13 +284,15 @@ class Race:
                 new = entry.status == "waiting" and entry not in running
                 if new and (self.fit_together([*running, entry]) or self.kept(entry)):
                     running.append(entry)
+            if not running and not any(entry.outcomes for entry in entries):
+                running = next(([e] for e in entries if e.status == "waiting" and self.shorten(e)), [])
             if not running:
                 break
             give_way(self, running)
             for entry in sorted(running, key=lambda e: len(e.outcomes)):
                 if len(entry.outcomes) > min(len(e.outcomes) for e in running):
                     continue  # those who came later catch up first, so that all are compared on the same rows
-                if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry):
+                if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry) or self.shorten(entry):
                     self.go(entry, self.wanted[len(entry.outcomes)])
                 else:
                     self.skip(entry, len(self.wanted) - len(entry.outcomes))
@@ -291,6 +301,15 @@ class Race:
             if entry.status == "waiting":
                 self.skip(entry, len(self.wanted))
 
+    def shorten(self, entry: Entry) -> bool:
+        """Plan as many folds of an arm as fit where all do not; False where that is fewer than LEAST_FOLDS, or it was scored on as many."""
+        done = len(entry.outcomes)
+        for folds in range(done + self.planned(entry) - 1, LEAST_FOLDS - 1, -1):
+            if done < LEAST_FOLDS and self.fits(entry, folds - done):
+                entry.folds = folds
+                return True
+        return False
+
     def fit_together(self, entries: list[Entry]) -> bool:
         """Whether the fits that these arms still need, and the last steps of the slowest of them, fit into what is left."""
         fits = sum(self.seconds_a_fold(e) * max(1, self.planned(e)) for e in entries)
@@ -298,7 +317,8 @@ class Race:
 
     def planned(self, entry: Entry) -> int:
         """Fits that this arm still needs before it may be compared at the end."""
-        return max(0, min(self.planned_folds or len(self.wanted), len(self.wanted)) - len(entry.outcomes))
+        folds = entry.folds or self.planned_folds or len(self.wanted)
+        return max(0, min(folds, len(self.wanted)) - len(entry.outcomes))
 
     def score(self, entry: Entry) -> float:
         """The metric on the rows this arm was scored on."""

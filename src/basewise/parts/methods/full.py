@@ -13,15 +13,13 @@ from basewise.core.base import TRAIN, Base, Card
 from basewise.core.budget import Cost
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
-from basewise.engine.averaging import averaged
+from basewise.engine.averaging import AVERAGED_ROWS, averaged
 from basewise.engine.finetune import FineTuned, Recipe, estimate_finetune, finetune
 
 REQUIRES: frozenset[str] = frozenset({TRAIN})
 RUNGS = "rows"
 RECORD = "full.json"
 RECIPE = Recipe(rate=1e-4)
-AVERAGED_ROWS = 400
-"""Rows up to which averaging is better (benchmarks/averaging.py)."""
 
 
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
@@ -41,7 +39,7 @@ def fit(examples: Examples, base: Base | None, context: Context) -> FineTuned:
 
     assert base is not None
     examples = examples.take(examples.labels >= 0)
-    network = new_classifier(base, examples.classes, context.seed, average=few(examples))
+    network = new_classifier(base, examples.classes, context.seed, average="added" if few(examples) else "")
     choices = finetune(network, examples, RECIPE, context)
     return FineTuned(RECORD, examples.classes, network, base, choices)
 

@@ -1,7 +1,9 @@
 """Trains low-rank additions to every linear layer (LoRA, peft), the head with them; opens in plain peft.
 
 Rank 8, 16 from a thousand rows on, alpha 32, ten times the rate of `full` (Hu et al. 2021; Schulman 2025): with the
-rate tuned, the variants are all alike. The head is solved first and saved among the adapter's weights.
+rate tuned, the variants are all alike. The head is solved first and saved among the adapter's weights. With few rows the last layer of a
+base of BERT's shape is exchanged for one that averages its tokens (engine/averaging.py) and saved whole as well: the depth stays
+the base's, so that the adapter opens on it as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from basewise.core.errors import BasewiseError, MissingExtra
 from basewise.core.files import read_json, write_json
 from basewise.core.method import Context, Machine
 from basewise.core.task import Examples
+from basewise.engine.averaging import AVERAGED_ROWS
 from basewise.engine.finetune import Recipe, estimate_finetune, finetune
 
 REQUIRES: frozenset[str] = frozenset({TRAIN})
@@ -68,7 +71,8 @@ def _old_names() -> Iterator[None]:
 def _wrapped(network: Any, rank: int, n_rows: int) -> Any:
     """The classifier with fresh adapters on all linear layers except the head, which is trained and saved whole.
 
-    So is any other layer that the base did not bring: it is drawn at random, and nobody could draw it again.
+    So is any other layer that the base did not bring: it is drawn at random, and nobody could draw it again. Layers that average are saved
+    whole and stay as they are: the rate that suits the adapters is far too high for them.
     """
     try:
         from peft import LoraConfig, TaskType, get_peft_model
@@ -80,7 +84,7 @@ def _wrapped(network: Any, rank: int, n_rows: int) -> Any:
     names = [name for name, module in network.model.named_modules() if isinstance(module, torch.nn.Linear)]
     head_name = next(name for name, module in network.model.named_modules() if module is head)
     whole = [head_name.split(".")[0]]
-    whole += [name for name in network.fresh if not _inside(name, whole)]
+    whole += [name for name in (*network.fresh, *network.averaging) if not _inside(name, whole)]
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=rank,
@@ -95,6 +99,8 @@ def _wrapped(network: Any, rank: int, n_rows: int) -> Any:
     except (TypeError, ValueError) as error:
         kind, reason = type(network.model).__name__, str(error).splitlines()[0][:200]
         raise BasewiseError(f"peft cannot adapt a {kind}: {reason}", "use method full or probe") from error
+    for name in set(network.averaging) & set(whole):
+        network.model.get_base_model().get_submodule(name).requires_grad_(False)
     return network
 
 
@@ -117,7 +123,8 @@ def fit(examples: Examples, base: Base | None, context: Context) -> LoraTuned:
 
     assert base is not None
     examples = examples.take(examples.labels >= 0)
-    network = new_classifier(base, examples.classes, context.seed)
+    average = "instead" if len(examples) <= AVERAGED_ROWS else ""
+    network = new_classifier(base, examples.classes, context.seed, average=average)
     rank = rank_for(len(examples))
     with seeded(context.seed):
         network = _wrapped(network, rank, len(examples))

@@ -1,0 +1,91 @@
+"""passes: the forward pass of a base over the train rows, paid once for all of its frozen arms; whether it fits into the time left.
+
+It is judged three times, from what costs nothing to what costs most: by its prediction, by a few rows, and where those were too slow by
+the pass itself, which is begun: a machine that was busy for a moment must not cost a base, and what is computed is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from basewise.core.base import Base
+from basewise.core.method import compatible
+from basewise.core.registry import part
+from basewise.core.task import COLUMNS
+from basewise.engine.costs import START_SECONDS, encode_seconds
+from basewise.steps.elimination import LEAST_FOLDS
+from basewise.steps.fetch import forward_seconds
+from basewise.steps.race import Race
+
+DOUBT = 1.5
+"""A base is left out unmeasured only where its prediction, made shorter by so much, still does not fit."""
+TRIED_SHARE = 0.1
+"""Of the time left, what a pass that was measured as too slow may take to show that it is not."""
+PIECE_ROWS = 64
+
+
+def pay(
+    race: Race, base: Base, store: Any, methods: Sequence[str], usable: Sequence[Base]
+) -> dict[str, Any] | str:
+    """Compute the features of the train rows; {"forward_seconds", "predicted_forward_seconds"}, or why the base is left out.
+
+    methods: the frozen ones, whose fits have to follow; usable: bases whose passes are paid.
+    """
+    card, texts, weight = base.card, race.train.texts, 1.0
+    if any(compatible(part("methods", m).REQUIRES, card, race.train.provides) for m in comparing(methods)):
+        texts = race.train.read_by(frozenset({COLUMNS}))
+        weight = 2.0 * len(race.train) / len(texts)  # the columns are the words of the rows once more
+    if short := race.memory_short(card):
+        return short
+    predicted = forward_seconds(texts, card, race.machine_now(card))
+    each = max(predicted - START_SECONDS, 0.0) / len(texts) / weight
+    fits = fits_after(race, base, methods)
+    first = not any(known.card.family != "static" for known in usable)
+
+    def too_slow(seconds_a_row: float) -> bool:
+        return race.passes_too_slow(weight * seconds_a_row, store.missing(base, texts), first, fits)
+
+    if too_slow(each / DOUBT):
+        return "its forward pass does not fit into the time left"
+    race.progress(0, 0, f"features of {base.key}")
+    race.measured_forward(base, store.seconds_a_row(base, race.train.texts))
+    if too_slow(race.forward[base.key]) and not _begun(race, base, store, too_slow):
+        return "measured, its forward pass does not fit into the time left"
+    paid = store.features(base, texts, progress=race.progress)
+    race.precisions[base.key] = paid.precision
+    fresh = paid.forwarded >= 0.8 * len(set(texts))  # some were computed to measure the pass
+    return {
+        "forward_seconds": paid.seconds if fresh else None,
+        "predicted_forward_seconds": predicted,
+    }
+
+
+def comparing(methods: Sequence[str]) -> list[str]:
+    """Those of the methods that compare columns, and so read each alone beside the rows."""
+    return [m for m in methods if COLUMNS in part("methods", m).REQUIRES]
+
+
+def _begun(race: Race, base: Base, store: Any, too_slow: Any) -> bool:
+    """Whether the pass is fast enough over its own first rows."""
+    texts, done = race.train.texts, 0
+    started, until = race.clock.used, race.clock.used + TRIED_SHARE * max(race.clock.left, 0.0)
+    while done < len(texts) and race.clock.used < until:
+        store.features(base, texts[done : done + PIECE_ROWS], progress=race.progress)
+        done = min(done + PIECE_ROWS, len(texts))
+        race.measured_forward(base, (race.clock.used - started) / done)
+        if not too_slow(race.forward[base.key]):
+            return True
+    return False
+
+
+def fits_after(race: Race, base: Base, methods: Sequence[str]) -> float:
+    """Seconds that the slowest of these methods needs beyond the pass to be compared and saved."""
+    rows, card = race.rows_of(race.wanted[0])[0], base.card
+    needed = [
+        method.estimate(rows, card, race.machine).seconds
+        - encode_seconds(rows.read_by(method.REQUIRES), card, race.machine)[0]
+        for method in (part("methods", m) for m in methods)
+        if compatible(method.REQUIRES, card, rows.provides)
+    ]
+    return (LEAST_FOLDS + 1.3) * max([0.0, *needed])
