@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +14,13 @@ from basewise.cli.access import app as access_app
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
 from basewise.cli.corpus import app as corpus_app
+from basewise.cli.ending import in_order, run_to_its_end
 from basewise.cli.plan import plan as plan_command
 from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.prompt import prompt as prompt_command
 from basewise.cli.release import register as register_release
 from basewise.cli.serve import serve as serve_command
 from basewise.cli.ui import ui as ui_command
-from basewise.core.errors import BasewiseError
-from basewise.core.files import explain_os_error
 
 
 class Verbs(typer.core.TyperGroup):
@@ -346,37 +343,8 @@ def show(
 
 def main() -> None:
     """Entry point: what a user can mend becomes one line and exit code 2, Ctrl-C a line and exit code 130."""
-    usage: Any = typer.BadParameter.__base__  # click's UsageError; typer may bring a click of its own
-    try:
-        sys.exit(app(standalone_mode=False))
-    except BasewiseError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except usage as error:
-        if said := " ".join(error.format_message().split()):  # none: the help was printed instead
-            typer.echo(f"error: {said.rstrip('.')}; see {_help_of(error)}", err=True)
-        sys.exit(2)
-    except MemoryError:
-        typer.echo("error: memory ran out; give fewer rows or a smaller base", err=True)
-        sys.exit(2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
-        sys.exit(0)
-    except OSError as error:
-        typer.echo(f"error: {_explain(error)}", err=True)
-        sys.exit(2)
-
-
-def _explain(error: OSError) -> str:
-    """An error of the system that no step has put into words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return str(explain_os_error(error, Path(error.filename or ".")))
-    return f"{error.strerror or error}: {error.filename or 'a file'}; check that it is there and may be used"
-
-
-def _help_of(error: Any) -> str:
-    """The command that explains what was used wrongly."""
-    return f"{error.ctx.command_path if error.ctx else 'basewise'} --help"
+    with in_order():
+        run_to_its_end(lambda: app(standalone_mode=False))
 
 
 if __name__ == "__main__":
