@@ -168,6 +168,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "{", '{"verdict": "winner", "sentence": "", "chosen": "", "of": 1}']
+)
+def test_a_decision_that_is_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / "decision.json").write_text(content, "utf-8")
+    tiny.refused(tiny.command("show", tmp_path), "decision.json")
+
+
+def test_a_base_to_prompt_needs_rows_of_another_origin(tmp_path: Path, run: Path) -> None:
+    table = tiny.write_csv(tmp_path / "new.csv", tiny.rows(20, seed=1))
+    said = tiny.command("evaluate", run, table, "--base", "smollm2-135m", "--to", tmp_path / "out.json")
+    tiny.refused(said, "--shift")
+    nothing_left(tmp_path, table)
+
+
 def test_rows_that_are_not_there_leave_no_header(run: Path, tmp_path: Path) -> None:
     tiny.refused(tiny.command("predict", run, tmp_path / "absent.csv"), "absent.csv")
 

@@ -189,6 +189,14 @@ def test_show_prints_the_decision_again(world: World) -> None:
     assert shown.code == 0
     assert shown.out == world.said.out
     assert world.decision.sentence.split(":")[0] in " ".join(shown.out.split())
+    known = json.loads(tiny.command("show", world.run, "--json").out)
+    assert known == json.loads((world.run / "decision.json").read_text("utf-8"))
+
+
+def test_show_names_a_moved_run_by_where_it_is(world: World, tmp_path: Path) -> None:
+    shutil.copy(world.run / "decision.json", tmp_path)
+    assert f"basewise predict {tmp_path} NEW_ROWS.csv" in tiny.command("show", tmp_path).out
+    assert json.loads(tiny.command("show", tmp_path, "--json").out)["folder"] == str(tmp_path)
 
 
 def test_the_same_command_again_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,8 +65,6 @@ Split = Annotated[
 ]
 Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLite file.")]
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
-WORST_SHOWN = 3
-"""Classes that `evaluate` prints, the ones answered worst."""
 
 
 def _version(asked: bool) -> None:
@@ -244,43 +243,21 @@ def evaluate(
     to: Annotated[Path | None, typer.Option(help="JSON file to write the result to.")] = None,
 ) -> None:
     """Score a saved predictor on new labelled rows, with intervals, and against another one row by row."""
+    from basewise.core.errors import InputError
+
     if shift is not None:
         from basewise.cli.bench import show_shift
 
         if against is not None:
-            from basewise.core.errors import InputError
-
             raise InputError("--against and --shift came together", "compare on one kind of rows at a time")
         show_shift(run, rows, shift, target, base, group, to)
         return
-    from basewise.cli.terminal import by_metric, class_line, own_lines, span
+    if base is not None:
+        raise InputError("--base came without --shift", "it names the base to prompt there; leave it out")
+    from basewise.cli.terminal import show_evaluation
     from basewise.steps.evaluate import evaluate as run_evaluate
 
-    result = run_evaluate(run, rows, target=target, against=against, group=group, to=to)
-    out, score = console(), result["score"]
-    together = f" in {result['groups']:,} groups" if result["groups"] < result["n"] else ""
-    out.print(
-        f"{run}: right on {span(score)} of {result['n']:,} rows{together};"
-        f" calibration error {span(result['calibration']['error'])}"
-    )
-    rest = {key: value for key, value in result["metrics"].items() if key != "accuracy"}
-    out.print(f"by every metric: {by_metric(rest)}", markup=False, soft_wrap=True)
-    for line in result["classes"][:WORST_SHOWN]:
-        out.print(f"answered worst: {class_line(line)}", markup=False, soft_wrap=True)
-    if result["unlabelled"]:
-        out.print(f"left out without a label: {result['unlabelled']:,} of the rows")
-    if result["unknown_labels"]:
-        out.print(
-            f"left out with labels that this predictor does not know: {result['unknown_labels']:,} of the rows"
-        )
-    for line in own_lines(result):
-        out.print(line, markup=False, soft_wrap=True)
-    if result["against"]:
-        other, gap = result["against"], result["against"]["difference"]
-        out.print(
-            f"{other['run']}: {span(other['score'])};"
-            f" difference {gap['estimate']:+.3f} \\[{gap['low']:+.3f}, {gap['high']:+.3f}], p = {gap['p']:.3g} (McNemar mid-p)"
-        )
+    show_evaluation(run_evaluate(run, rows, target=target, against=against, group=group, to=to), console())
 
 
 @app.command()
@@ -323,21 +300,30 @@ def show(
     live: Annotated[
         bool, typer.Option("--live", help="Serve the page of a pretraining run on this machine.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Everything that is known of the run, as JSON.")
+    ] = False,
 ) -> None:
     """Print the decision of a finished run again, or how a pretraining run stands."""
     from basewise.cli.pretrain import is_pretraining, show_run
 
     if live or is_pretraining(Path(run)):
-        show_run(Path(run), live, console())
+        show_run(Path(run), live, as_json, console())
         return
     from basewise.cli.terminal import show_decision
     from basewise.core.decision import Decision
     from basewise.core.errors import RunError
+    from basewise.core.files import json_text
 
     path = Path(run) / "decision.json"
     if not path.exists():
         raise RunError(f"{run} holds no decision", "give a run folder that `basewise choose` has finished")
-    show_decision(Decision.load(path), console())
+    # the run may stand elsewhere than where it was made
+    decision = replace(Decision.load(path), folder=run)
+    if as_json:
+        typer.echo(json_text(asdict(decision)), nl=False)
+        return
+    show_decision(decision, console())
     typer.echo(f"report: {Path(run) / 'report.html'}")
 
 
