@@ -279,6 +279,36 @@ def test_an_odd_file_gives_the_same_rows(tmp_path: Path, case: str, monkeypatch:
         assert rows_of(read_table("-")) == rows
 
 
+QUOTED = {
+    "marked by backslashes": ('"say \\"hi\\", you",x\n"two\n\\"lines\\", and\\\\\\n",y\n', ['say "hi", you', 'two\n"lines", and\\\\n']),
+    "a backslash at an end": ('"C:\\new\\",x\n"b",y\n', ["C:\\new\\", "b"]),
+    "behind blanks": (' "a, b", "x"\n "c",  "y"\n', ["a, b", "c"]),
+    "behind a blank, in a cell": (' "a" or "b", x\n c, y\n', [' "a" or "b"', " c"]),
+    "as they come": ('he said "hi" twice,x\n"b",y\n', ['he said "hi" twice', "b"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(QUOTED))
+def test_quotes_are_read_where_that_is_safe(tmp_path: Path, case: str) -> None:
+    content, texts = QUOTED[case]
+    path = write(tmp_path, "a.csv", "text,label\n" + content)
+    table = read_table(path)
+    assert table.column("text") == texts
+    assert [(label or "").strip() for label in table.column("label")] == ["x", "y"]
+    assert [row["text"] for batch in iter_batches(path) for row in batch.to_pylist()] == texts
+    assert bool(table.notes) == (case == "marked by backslashes")
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [('"say \\"hi\\", you",x', "marked by a backslash"), ('a, "b, c",x', "a blank stands between"), ("a,b,x", "put quotes around")],
+)  # fmt: skip
+def test_a_row_that_does_not_fit_is_told_with_its_cause(tmp_path: Path, line: str, cause: str) -> None:
+    path = write(tmp_path, "a.csv", "text,label\n" + '"C:\\",y\n' * 10_000 + line + "\n")
+    with pytest.raises(TableError, match=f"line 10002: . cells.*{cause}"):
+        read_table(path)
+
+
 def test_a_number_sign_can_be_a_name(tmp_path: Path) -> None:
     assert read_table(write(tmp_path, "a.csv", "#,text\n1,x\n2,y\n")).columns == ("#", "text")
 
