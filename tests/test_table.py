@@ -261,6 +261,11 @@ ODD = {
     "utf-32": ("a.csv", "text,label\nx,1\ny,2\n".encode("utf-32")),
     "columns": ("a.json", b'{"text": ["x", "y"], "label": [1, 2]}'),
     "columns by row": ("a.json", b'{"text": {"0": "x", "1": "y"}, "label": {"0": 1, "1": 2}}'),
+    "columns beside data": (
+        "a.json",
+        b'{"columns": ["text", "label"], "index": [0, 1], "data": [["x", 1], ["y", 2]]}',
+    ),
+    "rows by number": ("a.json", b'{"0": {"text": "x", "label": 1}, "1": {"text": "y", "label": 2}}'),
     "bzip2": ("a.csv.bz2", bz2.compress(b"text,label\nx,1\ny,2\n")),
     "xz": ("a.csv.xz", lzma.compress(b"text,label\nx,1\ny,2\n")),
     "zstd": ("a.csv.zst", pa.Codec("zstd").compress(b"text,label\nx,1\ny,2\n", asbytes=True)),

@@ -261,8 +261,21 @@ def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
 
 
 def _rows_of_columns(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of an object of columns, each a list or, as pandas writes it, an object by row; any other object is one row."""
+    """Rows of an object of columns, each a list or, as pandas writes it, an object by row; of rows by their number, and of "columns"
+    beside "data", as pandas writes them, too. Any other object is one row.
+    """
+    names, data = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(data, list) and all(_fits(row, names) for row in data):
+        return [dict(zip(map(str, names), row, strict=True)) for row in data]
+    rows = [v for v in value.values() if isinstance(v, dict)]
+    numbered = len(rows) == len(value) and all(map(str.isdecimal, value))
+    if numbered and not any(name.isdecimal() for row in rows for name in row):
+        return rows
     columns = {name: list(v.values()) if isinstance(v, dict) else v for name, v in value.items()}
     if not all(isinstance(v, list) for v in columns.values()) or len({len(v) for v in columns.values()}) != 1:
         return [value]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _fits(row: Any, names: list[Any]) -> bool:
+    return isinstance(row, list) and len(row) == len(names)
