@@ -348,6 +348,25 @@ def test_frames_with_ranges_periods_and_truths_are_read() -> None:
     half = pd.DataFrame({"text": pd.Series(["x\ud83d", "y"], dtype=object)})
     assert read_table(half).column("text") == ["x\ufffd", "y"]
     assert read_table({"label": np.array([True, False])}).column("label") == ["true", "false"]
+    assert read_table(pd.DataFrame({"number": [2**70, 1]})).column("number") == [str(2**70), "1"]
+
+
+def test_python_objects_in_a_polars_frame_are_read_as_themselves() -> None:
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"text": pl.Series(["a", None, 3], dtype=pl.Object), "label": ["x", "y", "z"]})
+    assert read_table(frame).column("text") == ["a", None, "3"]
+    with pytest.raises(InputError, match="Series came"):
+        read_table(frame["label"])
+    with pytest.raises(InputError, match="LazyFrame came; collect it first"):
+        read_table(frame.select("label").lazy())
+
+
+def test_columns_in_memory_are_told_from_a_row() -> None:
+    with pytest.raises(InputError, match="'text' is one value.*put the dict into a list"):
+        read_table({"text": "a row", "label": "x"})
+    twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    with pytest.raises(TableError, match="'text' occurs twice"):
+        read_table(twice)
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from basewise.core.cells import cell, cells, strings, whole
 from basewise.core.database import query_database
 from basewise.core.errors import InputError, TableError, UnknownName
 from basewise.core.hashing import sha256_file
+from basewise.core.objects import in_memory
 from basewise.core.rowfiles import (
     check_header,
     delimited_rows,
@@ -309,59 +310,9 @@ def _stated_names(data: pa.Table) -> dict[str, tuple[str, ...]]:
 
 
 def _from_object(source: Any) -> Table:
-    """Frames, datasets, Arrow values, rows and columns in memory, known by what they can do: nothing is imported."""
-    import pyarrow as pa
-
-    names: dict[str, tuple[str, ...]] = {}
-    notes: list[str] = []
-    what = type(source).__module__.partition(".")[0]
-    try:
-        if what == "datasets" and not hasattr(source, "__len__") and hasattr(source, "features"):
-            raise InputError("a dataset that is read once came", "load it whole, without streaming=True")
-        if isinstance(source, (pa.Table, pa.RecordBatch)):
-            data = source if isinstance(source, pa.Table) else pa.Table.from_batches([source])
-        elif isinstance(source, Mapping) and any(hasattr(v, "features") for v in source.values()):
-            raise InputError(f"a dict of datasets ({', '.join(map(str, source))}) came", "give one of them")
-        elif hasattr(source, "features") and hasattr(source, "with_format"):
-            data, what = source.with_format("arrow")[:], "datasets"
-            features = dict(source.features)
-            names = {k: tuple(v.names) for k, v in features.items() if getattr(v, "names", None)}
-        elif hasattr(source, "to_arrow"):
-            data = source.to_arrow()
-        elif hasattr(source, "iloc") and hasattr(source, "columns"):
-            check_header([str(c) for c in source.columns], "the frame")
-            data = _from_pandas(source, notes)
-        elif isinstance(source, Mapping):
-            data = pa.table({str(k): [cell(v) for v in values] for k, values in source.items()})
-        elif isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
-            keys = list(dict.fromkeys(str(k) for row in source for k in row))
-            data = pa.table({k: strings([cell(row.get(k)) for row in source], k, notes) for k in keys})
-        else:
-            raise InputError(
-                f"a table was expected, {type(source).__name__} came",
-                "give a path, a frame or a list of dicts",
-            )
-    except (pa.ArrowException, ValueError) as error:
-        raise TableError(f"the table cannot be read: {error}", "check its columns") from error
-    where = {"builtins": "rows in memory", "pyarrow": "an Arrow table"}.get(what, f"a {what} object")
+    data, where, notes, names = in_memory(source)
+    check_header(data.column_names, where)
     return Table(data, where, _content_digest(data), tuple(notes), names or _stated_names(data))
-
-
-def _from_pandas(frame: Any, notes: list[str]) -> pa.Table:
-    import pyarrow as pa
-
-    columns = {}
-    for place, name in enumerate(map(str, frame.columns)):
-        values = frame.iloc[:, place]
-        try:
-            column = pa.Array.from_pandas(values)
-            kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-            own = isinstance(kind, pa.BaseExtensionType)
-        except (pa.ArrowException, TypeError, UnicodeEncodeError):  # mixed types, halves of characters
-            own = True
-        # ranges and periods have an Arrow type that only pandas can read
-        columns[name] = strings([cell(v) for v in values], name, notes) if own else column
-    return pa.table(columns)
 
 
 def _content_digest(data: pa.Table) -> str:

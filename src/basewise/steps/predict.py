@@ -23,6 +23,7 @@ from basewise.core.errors import InputError, PredictorChanged, RunError, Unknown
 from basewise.core.files import Progress, explain_os_error, home, read_json, silent, write_json
 from basewise.core.hashing import sha256_file
 from basewise.core.method import Context, Fitted
+from basewise.core.objects import columns_of
 from basewise.core.registry import part
 from basewise.core.release import is_release
 from basewise.core.table import iter_records
@@ -290,13 +291,7 @@ def _is_frame(rows: Any) -> bool:
 def _lists(rows: Any) -> Iterator[list[Any]]:
     """Lists of rows, each read before the next: texts and dicts as they came, rows of a table as dicts."""
     if isinstance(rows, Mapping):
-        for name, values in rows.items():
-            if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-                raise InputError(
-                    f"a dict whose {str(name)!r} is one value came, a list of rows or a dict of columns was expected",
-                    "put the dict into a list",
-                )
-        rows = {name: list(values) for name, values in rows.items()}
+        rows = columns_of(rows)
         if rows and not any(rows.values()):
             return
     if isinstance(rows, (str, Path, Mapping)) or _is_frame(rows):
