@@ -502,6 +502,37 @@ def test_words_out_of_fold_give_probabilities() -> None:
     assert np.isfinite(odd).all()
 
 
+@pytest.mark.parametrize("kind", ["signs", "template", "copies", "signs alone"])
+def test_a_class_whose_rows_read_alike_is_tested_too(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    signs = ["".join(rng.choice(list("!?.,;:)("), 5)) for _ in range(40)]
+    of_kind = {
+        "signs": [f"thanks {sign}" for sign in signs],
+        "template": [
+            f"Your order {n} has been sent, our partner brings it within three days" for n in range(40)
+        ],
+        "copies": ["thanks a lot"] * 40,
+        "signs alone": signs[:10] * 4,
+    }[kind]
+    rows = [{"text": text, "label": "alike"} for text in of_kind]
+    rows += [
+        {"text": f"words {rng.integers(10**6)} of {rng.integers(10**6)}", "label": "ab"[i % 2]}
+        for i in range(120)
+    ]
+    task = audit(rows, target="label")
+    checks = {f.check for f in task.findings}
+    tested = np.count_nonzero((task.rows.labels == task.classes.index("alike")) & (task.split == "test"))
+    assert ("alike-classes" in checks, "untested-classes" in checks) == (
+        kind in ("signs", "template"),
+        kind == "copies",
+    )
+    assert (tested > 0) == (kind != "copies"), (
+        "copies stay on one side, and it is said that the class is not tested"
+    )
+    written = {sign: task.split[:40][[text == sign for text in of_kind]] for sign in set(of_kind)}
+    assert all(len(set(sides)) == 1 for sides in written.values())
+
+
 @pytest.mark.parametrize("made", ["contrasts", "chance", "alike"])
 def test_rows_made_as_contrasts_stay_on_one_side(made: str) -> None:
     """Pairs that differ in one word: a model that learns one of them as good answers the other wrongly."""

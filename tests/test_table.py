@@ -362,7 +362,7 @@ def test_python_objects_in_a_polars_frame_are_read_as_themselves() -> None:
 
 
 def test_columns_in_memory_are_told_from_a_row() -> None:
-    with pytest.raises(InputError, match="'text' is one value.*put the dict into a list"):
+    with pytest.raises(InputError, match=r"'text' is one value.*put the dict into a list"):
         read_table({"text": "a row", "label": "x"})
     twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     with pytest.raises(TableError, match="'text' occurs twice"):

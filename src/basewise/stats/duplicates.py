@@ -12,7 +12,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +40,29 @@ def normalise(text: str) -> str:
 
 
 def exact_groups(texts: Sequence[str]) -> np.ndarray:
-    """(n,) int64 group ids: equal for texts that are the same after normalising; empty texts stay apart."""
+    """(n,) int64 group ids: equal for texts that are the same after normalising, and for the same signs without a word; empty texts
+    stay apart."""
+    return _first_rows(normalise(text) or as_written(text) for text in texts)
+
+
+def written_groups(texts: Sequence[str]) -> np.ndarray:
+    """(n,) int64 group ids: equal for texts that differ in case and blanks at most, so that signs count; empty texts stay apart."""
+    return _first_rows(map(as_written, texts))
+
+
+def as_written(text: str) -> str:
+    """Lower case, one space in place of any blanks."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _first_rows(plain: Iterable[str]) -> np.ndarray:
+    """(n,) int64: the first row with the same text; the own one where there is none."""
     seen: dict[bytes, int] = {}
-    out = np.empty(len(texts), np.int64)
-    for i, text in enumerate(texts):
-        plain = normalise(text)
-        key = (
-            hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            if plain
-            else i.to_bytes(16)
-        )
-        out[i] = seen.setdefault(key, i)
-    return out
+    out = []
+    for i, text in enumerate(plain):
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        out.append(seen.setdefault(key, i) if text else i)
+    return np.array(out, np.int64)
 
 
 def _shingles(plain: str) -> np.ndarray:
