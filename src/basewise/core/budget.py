@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -23,8 +24,10 @@ def _quantity(text: str | float, units: dict[str, float], what: str, example: st
                 f"write it like {example}",
             )
         value, factor = float(found.group(1)), units[unit]
-    if value <= 0:
-        raise BudgetError(f"{what} must be above zero, {str(text)!r} came", f"write it like {example}")
+    if not 0 < value < math.inf:
+        raise BudgetError(
+            f"{what} must be a number above zero, {str(text)!r} came", f"write it like {example}"
+        )
     return value * factor
 
 

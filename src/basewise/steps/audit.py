@@ -19,7 +19,7 @@ from basewise.core.cells import join_inputs
 from basewise.core.errors import InputError, TableError, TargetError, UnknownName
 from basewise.core.files import Progress, silent
 from basewise.core.roles import ROLES, Role, guess_roles, is_number
-from basewise.core.split import HOWS, TEST_WORDS, parse_times, split_rows
+from basewise.core.split import HOWS, TEST_WORDS, asked_split, parse_times, split_rows
 from basewise.core.table import Table, read_table
 from basewise.core.task import Examples, Finding, Task
 from basewise.core.taskfile import load_task, save_task
@@ -61,19 +61,23 @@ def audit(
 ) -> Task:
     """The Task of a table: roles guessed where not given, duplicates grouped, split, and checked.
 
-    `split`: "chance" | "group" | "time" | the name of a column that holds train and test; by default what the roles
-    suggest. A split by "chance" unites no rows but near-duplicates and those of a given group. Raises TableError,
-    TargetError, UnknownName or InputError, each with its fix.
+    source: anything `read_table` reads; "sample" is the embedded one. split: "chance" | "group" | "time" | the name of a column that
+    holds train and test, or as on the command line, "group:customer"; by default what the roles suggest. A split by "chance"
+    unites no rows but near-duplicates and those of a given group. Raises TableError, TargetError, UnknownName or InputError, each with its fix.
     """
     options = options or AuditOptions()
+    if isinstance(source, str) and source == "sample":  # a frame compares cell by cell
+        from basewise.sample import path
+
+        source, target = path(), target or "queue"
+    given, split = _asked(inputs, target, group, time, split)
     table = read_table(source, query=query, format=options.format)
     columns = {name: table.column(name) for name in table.columns if _readable(table, name)}
     if split is not None and split not in HOWS and split not in columns:
         raise UnknownName.of("split or column", split, [*HOWS, *columns])
-    given = {"inputs": inputs, "target": target, "group": group, "time": time}
     roles = _roles(columns, given, split)
     by_role = {role: [n for n, r in roles.items() if r.role == role] for role in ROLES}
-    names = tuple([inputs] if isinstance(inputs, str) else inputs or by_role["input"])
+    names = tuple(given["inputs"] or by_role["input"])
     target = by_role["target"][0]
     texts = texts_of(columns, names)
     keep, findings = _usable(columns, names, target, table)
@@ -88,7 +92,7 @@ def audit(
     options.progress(2, 4, "splitting")
     rows = replace(rows, groups=groups)
     # a guess does not cost a split by time its rows
-    tied = repeats.near if split == "time" and group is None else groups
+    tied = repeats.near if split == "time" and given["group"] is None else groups
     how, sides, more = _split(rows, tied, columns, by_role, split, options)
     rows, sides, repeats, left = _without_left_out(rows, sides, repeats)
     findings += more + left
@@ -108,6 +112,22 @@ def audit(
         return task.with_findings(tuple(findings))
     options.progress(3, 4, "checking rows")
     return _checked(task, repeats, roles, columns, findings, options)
+
+
+def _asked(inputs: Any, target: Any, group: Any, time: Any, split: Any) -> tuple[dict[str, Any], str | None]:
+    """(the columns of each role as named, the split): a split that names its column names a role too."""
+    how, of_group, of_time = asked_split(_name_in(split))
+    several = [inputs] if isinstance(inputs, (str, int)) or inputs is None else inputs
+    given: dict[str, Any] = {"inputs": [name for name in map(_name_in, several) if name is not None]}
+    given |= {"target": _name_in(target), "group": _name_in(group) or of_group}
+    return {**given, "time": _name_in(time) or of_time}, how
+
+
+def _name_in(name: Any) -> str | None:
+    """A column's name as the table has it: a frame without a header numbers its columns."""
+    if name is not None and not isinstance(name, (str, int)):
+        raise InputError(f"a {type(name).__name__} came as the name of a column", "give one name")
+    return None if name is None else str(name)
 
 
 def _checked(
@@ -131,6 +151,8 @@ def _checked(
 def _roles(columns: dict[str, list[str | None]], given: dict[str, Any], split: str | None) -> dict[str, Role]:
     """Roles as given, else guessed. A column named as the split is one; a split by chance knows no group that was only guessed."""
     named = split if split not in HOWS else None
+    if named and named in [*given["inputs"], *(given[role] for role in ("target", "group", "time"))]:
+        raise InputError(f"the column {named!r} is given two roles", "give each column one role")
     roles = guess_roles({name: values for name, values in columns.items() if name != named}, **given)
     if named:
         other = Role("other", f"the split by {named!r} was asked for")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.cells import cell
+from basewise.core.decision import Decision
 from basewise.core.errors import InputError, RunError, TargetError, UnknownName
 from basewise.core.evidence import Trial
 from basewise.core.files import check_apart, write_json
@@ -168,13 +169,13 @@ def wrong_rows(
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Decision,
     rows: Any,
     *,
     target: str | None = None,
-    against: str | Path | None = None,
+    against: str | Path | Decision | None = None,
     group: str | None = None,
-    to: Path | None = None,
+    to: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score the predictor of a run on new labelled rows, and against another run's on the same rows, paired.
 
@@ -185,8 +186,9 @@ def evaluate(
     predictor, UnknownName for a column.
     """
     from basewise.core.table import read_table
-    from basewise.steps.predict import load
+    from basewise.steps.predict import folder_of, load
 
+    run, against = folder_of(run), None if against is None else folder_of(against)
     if to is not None:
         check_apart(rows, Path(to))
     predictor = load(run)

@@ -19,6 +19,7 @@ import numpy as np
 
 from basewise.core.base import Base, Card
 from basewise.core.cells import join_inputs, whole
+from basewise.core.decision import Decision
 from basewise.core.errors import InputError, PredictorChanged, RunError, UnknownName
 from basewise.core.files import Progress, explain_os_error, home, read_json, silent, write_json
 from basewise.core.hashing import sha256_file
@@ -140,6 +141,15 @@ def save_predictor(
         shutil.rmtree(building, ignore_errors=True)
 
 
+def folder_of(run: str | Path | Decision) -> Path:
+    """The folder that a run is named by; a decision knows its own. InputError for what is neither."""
+    if isinstance(run, Decision):
+        return Path(run.folder)
+    if not isinstance(run, (str, Path)):
+        raise InputError(f"a {type(run).__name__} came where a run was expected", "give the run's folder")
+    return Path(run)
+
+
 def predictor_folder(run: str | Path) -> Path:
     """The predictor inside a run folder, or the folder itself."""
     run = Path(run)
@@ -155,12 +165,13 @@ def predictor_folder(run: str | Path) -> Path:
     raise RunError(f"{run} holds no predictor", "give the folder that `basewise choose` or `adapt` wrote")
 
 
-def load(run: str | Path, features: Any = None) -> Predictor:
+def load(run: str | Path | Decision, features: Any = None) -> Predictor:
     """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
 
     A release is verified first: every byte against its manifest, and its signature against the keys trusted here.
     `features`: what it reads its base through; a store of its own that keeps nothing when left out.
     """
+    run = folder_of(run)
     if is_release(run):
         from basewise.core.release import Release
         from basewise.engine.signing import verify
@@ -246,7 +257,9 @@ def replay(fitted: Fitted, golden: np.ndarray, folder: Path) -> None:
         )
 
 
-def predict(run: str | Path | Predictor, rows: Any, progress: Progress = silent) -> Iterator[dict[str, Any]]:
+def predict(
+    run: str | Path | Decision | Predictor, rows: Any, progress: Progress = silent
+) -> Iterator[dict[str, Any]]:
     """Stream answers: {"row", "label", "probability", "abstained", "probabilities"} for texts, dicts, or a file's path.
 
     Any number of rows: a batch is read, answered and given out before the next is read.
