@@ -5,6 +5,7 @@ One run is made once and looked at by many tests; those that need a run of their
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -259,6 +260,23 @@ def test_predict_reads_and_writes_every_format(
     np.testing.assert_allclose([row["probability"] for row in rows], probabilities.max(1), atol=1e-6)
     below = probabilities.max(1) < (predictor.threshold or 0)
     assert [str(row["abstained"]) for row in rows] == [str(bool(b)) for b in below]
+
+
+def test_rows_of_a_database_are_answered_and_scored(world: World, tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "new.db"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("create table mail (body text, queue text)")
+        made.executemany("insert into mail values (?, ?)", [(r["text"], r["queue"]) for r in world.new])
+        made.commit()
+    query = "select body as text, queue from mail"
+    said = tiny.command("predict", world.run, path, "--query", query, "--to", tmp_path / "a.csv")
+    assert said.code == 0, said.err
+    assert [row["label"] for row in answers_in(tmp_path / "a.csv")] == bw.load(world.run).predict(world.new)
+    assert bw.evaluate(world.run, path, query=query)["n"] == 30
+    for verb in ("predict", "evaluate"):
+        tiny.refused(tiny.command(verb, world.run, path), "add a query, such as select * from mail")
 
 
 @pytest.mark.parametrize("name", ["answers.xlsx", "answers.json", "answers.csv.gz"])

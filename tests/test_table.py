@@ -222,6 +222,10 @@ def test_sql_over_sqlite_and_duckdb(tmp_path: Path) -> None:
     for name in ("a.db", "a.duckdb"):
         table = read_table(tmp_path / name, query="select text, label from rows order by label")
         assert rows_of(table) == [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]
+        streamed = list(iter_batches(tmp_path / name, rows=1, query="select text from rows order by label"))
+        assert [batch.to_pylist() for batch in streamed] == [[{"text": "x"}], [{"text": "y"}]]
+        none = iter_batches(tmp_path / name, query="select * from rows where label > 2")
+        assert next(none).num_rows == 0
         with pytest.raises(TableError, match="holds the tables rows"):
             read_table(tmp_path / name)
         with pytest.raises(TableError, match="query failed"):

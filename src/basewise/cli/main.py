@@ -269,6 +269,7 @@ def predict(
         str | None,
         typer.Option("--format", help="csv, jsonl or parquet; by the ending of --to when left out."),
     ] = None,
+    query: Query = None,
 ) -> None:
     """Answer new rows: label, probability, whether it abstains, and all probabilities; streams tables of any size."""
     from basewise.cli.answers import format_of, write_answers
@@ -277,12 +278,12 @@ def predict(
     from basewise.steps.predict import load
 
     if to is None:
-        write_answers(load(run), rows, to, form)
+        write_answers(load(run), rows, to, form, query)
         return
     from basewise.cli.terminal import progress_bars
 
     with progress_bars(console(stderr=True)) as progress:
-        write_answers(load(run), rows, to, form, progress)
+        write_answers(load(run), rows, to, form, query, progress)
 
 
 app.command("prompt")(prompt_command)

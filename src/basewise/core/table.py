@@ -85,6 +85,8 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
 
     Raises TableError (shape, encoding, broken file), InputError (a kind of source nobody reads), MissingExtra (duckdb).
     """
+    import pyarrow as pa
+
     if isinstance(source, Table):
         return source
     if not isinstance(source, (str, Path)):
@@ -92,13 +94,11 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
     notes: list[str] = []
     bytes_from, kind = _locate(source, format, query)
     if kind in ("sqlite", "duckdb") and bytes_from.path:
-        data = query_database(bytes_from.path, kind, query)
+        data = pa.Table.from_batches(list(query_database(bytes_from.path, kind, query, BLOCK_ROWS)))
         digest = _content_digest(data)
     else:
         if bytes_from.once:  # a pipe: keep its bytes, since decoding may need two looks
             bytes_from = ByteSource.of_bytes(bytes_from.name, bytes_from.open().read())
-        import pyarrow as pa
-
         batches = list(_batches(bytes_from, kind, BLOCK_ROWS, notes))
         data = (
             pa.Table.from_batches(batches) if kind in ("csv", "tsv", "parquet", "arrow") else _union(batches)
@@ -111,24 +111,31 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
     return _checked(Table(data, bytes_from.name, digest, tuple(notes), _stated_names(data)))
 
 
-def iter_batches(source: Any, rows: int = 4096, *, format: str | None = None) -> Iterator[pa.RecordBatch]:
+def iter_batches(
+    source: Any, rows: int = 4096, *, query: str | None = None, format: str | None = None
+) -> Iterator[pa.RecordBatch]:
     """Arrow record batches of at most `rows` rows; memory does not grow with the source's length.
 
-    CSV, TSV, JSON lines, Parquet and Arrow files, gzip and "-" stream; frames and rows in memory are cut into pieces.
+    CSV, TSV, JSON lines, Parquet and Arrow files, gzip, "-" and queries stream; frames and rows in memory are cut into pieces.
     """
     if isinstance(source, (str, Path)):
-        bytes_from, kind = _locate(source, format, None)
+        bytes_from, kind = _locate(source, format, query)
+        if kind in ("sqlite", "duckdb") and bytes_from.path:
+            yield from query_database(bytes_from.path, kind, query, rows)
+            return
         yield from _batches(bytes_from, kind, rows, [])
     else:
         yield from read_table(source).data.to_batches(max_chunksize=rows)
 
 
-def iter_records(source: Any, rows: int = 4096) -> Iterator[list[dict[str, str | None]]]:
+def iter_records(
+    source: Any, rows: int = 4096, query: str | None = None
+) -> Iterator[list[dict[str, str | None]]]:
     """Lists of at most `rows` rows as `Table.records` has them, from the sources of `iter_batches` and in as flat a memory."""
     import pyarrow as pa
 
     if isinstance(source, (str, Path)):
-        for batch in iter_batches(source, rows):
+        for batch in iter_batches(source, rows, query=query):
             data = pa.Table.from_batches([batch])
             yield Table(data, str(source), "", (), _stated_names(data)).records()
         return

@@ -7,6 +7,7 @@ all rows, since they change nothing. Row ids are positions in the table as it ca
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,8 @@ import numpy as np
 from basewise.core.cells import join_inputs
 from basewise.core.errors import InputError, TableError, TargetError, UnknownName
 from basewise.core.files import Progress, silent
-from basewise.core.roles import ROLES, Role, guess_roles, is_number
-from basewise.core.split import HOWS, TEST_WORDS, asked_split, parse_times, split_rows
+from basewise.core.roles import ROLES, Role, asked_roles, guess_roles, is_number
+from basewise.core.split import HOWS, TEST_WORDS, parse_times, split_rows
 from basewise.core.table import Table, read_table
 from basewise.core.task import Examples, Finding, Task
 from basewise.core.taskfile import load_task, save_task
@@ -66,11 +67,8 @@ def audit(
     unites no rows but near-duplicates and those of a given group. Raises TableError, TargetError, UnknownName or InputError, each with its fix.
     """
     options = options or AuditOptions()
-    if isinstance(source, str) and source == "sample":  # a frame compares cell by cell
-        from basewise.sample import path
-
-        source, target = path(), target or "queue"
-    given, split = _asked(inputs, target, group, time, split)
+    source, target = _source(source, target)
+    given, split = asked_roles(inputs, target, group, time, split)
     table = read_table(source, query=query, format=options.format)
     columns = {name: table.column(name) for name in table.columns if _readable(table, name)}
     if split is not None and split not in HOWS and split not in columns:
@@ -114,20 +112,13 @@ def audit(
     return _checked(task, repeats, roles, columns, findings, options)
 
 
-def _asked(inputs: Any, target: Any, group: Any, time: Any, split: Any) -> tuple[dict[str, Any], str | None]:
-    """(the columns of each role as named, the split): a split that names its column names a role too."""
-    how, of_group, of_time = asked_split(_name_in(split))
-    several = [inputs] if isinstance(inputs, (str, int)) or inputs is None else inputs
-    given: dict[str, Any] = {"inputs": [name for name in map(_name_in, several) if name is not None]}
-    given |= {"target": _name_in(target), "group": _name_in(group) or of_group}
-    return {**given, "time": _name_in(time) or of_time}, how
+def _source(source: Any, target: Any) -> tuple[Any, Any]:
+    """Source and target as given; those of the embedded sample by its name."""
+    if not isinstance(source, str) or source != "sample":  # a frame compares cell by cell
+        return source, target
+    from basewise.sample import path
 
-
-def _name_in(name: Any) -> str | None:
-    """A column's name as the table has it: a frame without a header numbers its columns."""
-    if name is not None and not isinstance(name, (str, int)):
-        raise InputError(f"a {type(name).__name__} came as the name of a column", "give one name")
-    return None if name is None else str(name)
+    return path(), target or "queue"
 
 
 def _checked(
@@ -274,12 +265,13 @@ def _looks_continuous(counts: Counter[str]) -> bool:
 def _odd_names(classes: tuple[str, ...]) -> list[Finding]:
     folded: dict[str, list[str]] = {}
     for name in classes:
-        folded.setdefault("".join(ch for ch in name.casefold() if ch.isalnum()) or name, []).append(name)
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        folded.setdefault("".join(ch for ch in plain if ch.isalnum()) or name, []).append(name)
     return [
         Finding(
             check="class-names",
             severity="warn",
-            message=f"the classes {' and '.join(map(repr, same))} differ only in case, spaces or signs",
+            message=f"the classes {' and '.join(map(repr, same))} differ only in case, spaces, signs or the form of a letter",
             advice="give them one name",
         )
         for same in folded.values()

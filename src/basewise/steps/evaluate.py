@@ -175,11 +175,12 @@ def evaluate(
     target: str | None = None,
     against: str | Path | Decision | None = None,
     group: str | None = None,
+    query: str | None = None,
     to: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score the predictor of a run on new labelled rows, and against another run's on the same rows, paired.
 
-    rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
+    rows: anything `read_table` reads, with the input columns and the target; of a database those of a query. group: column whose rows belong together (a customer) and
     count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
     "calibration", "confusion", "against": {...}, "unknown_labels": rows left out for their label, "unlabelled": rows left out since they
     have none, "own": as `own_rows` has it, in "against" too}; written to `to` as JSON if given. Raises TargetError where no label is a class of the
@@ -192,7 +193,7 @@ def evaluate(
     if to is not None:
         check_apart(rows, Path(to))
     predictor = load(run)
-    records = read_table(rows).records()
+    records = read_table(rows, query=query).records()
     target = target_of(predictor, target, run)
     texts, labels, kept = labelled_rows(records, predictor, target, run)
     empty = sum(label_in(record, target).lower() in MISSING_LABELS for record in records)

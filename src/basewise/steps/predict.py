@@ -258,15 +258,15 @@ def replay(fitted: Fitted, golden: np.ndarray, folder: Path) -> None:
 
 
 def predict(
-    run: str | Path | Decision | Predictor, rows: Any, progress: Progress = silent
+    run: str | Path | Decision | Predictor, rows: Any, progress: Progress = silent, query: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Stream answers: {"row", "label", "probability", "abstained", "probabilities"} for texts, dicts, or a file's path.
 
-    Any number of rows: a batch is read, answered and given out before the next is read.
+    query: SQL, where rows are those of a database. Any number of rows: a batch is read, answered and given out before the next is read.
     """
     predictor = run if isinstance(run, Predictor) else load(run)
     done = 0
-    for batch in _batches(rows, predictor):
+    for batch in _batches(rows, predictor, query):
         probabilities = predictor.probabilities(batch)
         top = probabilities.argmax(1) if len(batch) else []
         for i, c in enumerate(top):
@@ -286,10 +286,10 @@ def predict(
 BATCH_ROWS = 4_096
 
 
-def _batches(rows: Any, predictor: Predictor) -> Iterator[list[str]]:
+def _batches(rows: Any, predictor: Predictor, query: str | None = None) -> Iterator[list[str]]:
     """Lists of texts, from a path, "-", a table, or any iterable of texts and dicts; columns are looked for in the first list."""
     checked = False
-    for batch in _lists(rows):
+    for batch in _lists(rows, query):
         if batch and not checked:
             _check_columns(batch, predictor.inputs)
             checked = True
@@ -301,7 +301,7 @@ def _is_frame(rows: Any) -> bool:
     return (hasattr(rows, "columns") or hasattr(rows, "column_names")) and hasattr(rows, "__len__")
 
 
-def _lists(rows: Any) -> Iterator[list[Any]]:
+def _lists(rows: Any, query: str | None = None) -> Iterator[list[Any]]:
     """Lists of rows, each read before the next: texts and dicts as they came, rows of a table as dicts."""
     if isinstance(rows, Mapping):
         rows = columns_of(rows)
@@ -310,7 +310,7 @@ def _lists(rows: Any) -> Iterator[list[Any]]:
     if isinstance(rows, (str, Path, Mapping)) or _is_frame(rows):
         # A frame without rows has no answers, where a table to learn from is an error.
         if isinstance(rows, (str, Path)) or len(rows) > 0:
-            yield from iter_records(rows, BATCH_ROWS)
+            yield from iter_records(rows, BATCH_ROWS, query)
         return
     if not isinstance(rows, Iterable):
         raise InputError(
