@@ -82,9 +82,8 @@ def audit(
     labels, classes, more = _labels([columns[target][i] for i in keep], target)
     findings += more
     options.progress(1, 4, "finding duplicates")
-    kept = [texts[i] for i in keep]
     given_groups = next((columns[n] for n in by_role["group"]), None)
-    rows = Examples(tuple(kept), labels, keep.astype(np.int64), keep, classes)
+    rows = Examples(tuple(texts[i] for i in keep), labels, keep.astype(np.int64), keep, classes)
     repeats, groups, more = _groups(rows, given_groups, options)
     findings += more
     options.progress(2, 4, "splitting")
