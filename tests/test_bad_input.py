@@ -232,6 +232,10 @@ def test_told_to_end_it_leaves_no_half_of_its_answers(
     assert (said.code, said.out, said.err) == (128 + signal.SIGTERM, "", "")
     nothing_left(tmp_path, table)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    monkeypatch.setattr(answers, "_write_text", lambda *_: signal.default_int_handler(signal.SIGINT, None))
+    said = tiny.command("predict", run, table, "--to", tmp_path / "out.csv")
+    assert (said.code, said.err) == (130, "stopped\n")
+    nothing_left(tmp_path, table)
 
 
 @pytest.mark.parametrize("words", [["predict", "new.csv"], ["show"]])

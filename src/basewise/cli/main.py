@@ -23,6 +23,9 @@ from basewise.cli.release import register as register_release
 from basewise.cli.serve import serve as serve_command
 from basewise.cli.ui import ui as ui_command
 
+GO_ON = ("adapt", "bench", "choose", "corpus", "pretrain")
+"""Commands that begin where they were stopped."""
+
 
 class Verbs(typer.core.TyperGroup):
     """The commands; Ctrl-C in one of them is a line and exit code 130, not a silent end."""
@@ -31,7 +34,8 @@ class Verbs(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("stopped; the same command goes on from here", err=True)
+            more = "; the same command goes on from here" if ctx.invoked_subcommand in GO_ON else ""
+            typer.echo(f"stopped{more}", err=True)
             raise typer.Exit(130) from None
 
 
