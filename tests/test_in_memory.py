@@ -86,8 +86,8 @@ def test_evaluate_and_predict_read_it(kind: str, run: Path) -> None:
 
 @pytest.mark.parametrize(
     "of",
-    [iter, tuple, np.array, pd.Series, pl.Series, lambda texts: (t for t in texts), lambda texts: {"text": np.array(texts)}],
-    ids=["iterator", "tuple", "array", "pandas column", "polars column", "generator", "array in a column"],
+    [iter, tuple, np.array, pd.Series, pl.Series, pa.array, lambda texts: (t for t in texts), lambda texts: {"text": np.array(texts)}],
+    ids=["iterator", "tuple", "array", "pandas column", "polars column", "arrow column", "generator", "array in a column"],
 )  # fmt: skip
 def test_texts_of_any_kind_are_rows(of: Callable[[list[str]], Any], run: Path) -> None:
     texts, predictor = [row["text"] for row in NEW], bw.load(run)

@@ -317,7 +317,8 @@ def _lists(rows: Any, query: str | None = None) -> Iterator[list[Any]]:
             f"{type(rows).__name__} came, rows were expected",
             "give a path, a table, or a list of texts or dicts",
         )
-    stream = iter(rows)
+    # an Arrow column gives values of its own kind
+    stream = iter(rows.to_pylist() if hasattr(rows, "to_pylist") else rows)
     while batch := list(itertools.islice(stream, BATCH_ROWS)):
         yield batch
 
