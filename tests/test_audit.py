@@ -433,6 +433,8 @@ PERSONAL = {
     "GB82 WEST 1234 5698 7654 33": [], "2001:db8::1": ["ip"], "version 1.2.3.4": [], "am 23.11.2026 um 10:20:30": [],
     "IBAN DE89 3704 0044 0532 0130 00 BIC COBADEFFXXX": ["iban"], "fe80::1ff:fe23:4567:890a": ["ip"], "v10.15.7.1": [],
     "open 0900-1700": [], "case 0123/2024": [], "100 200 3000": [], "from 01-02-2025 03-04-2025": [],
+    "0815 4711": [], "010-020-030": [], "001-002-003": [], "sizes 36 38 40 42": [], "call the order 9876543210": [], "612 345 678 €": [],
+    "call me on 9876543210": ["phone"], "tlf 22 12 34 56": ["phone"], "Mobile: 09876543210": ["phone"], "móvil 612345678": ["phone"],
     "2026-11-23 12:30": [], "order 1234567890123456": [], "invoice 2023-0001": [], "127.0.0.1": [], "300.1.1.10": [],
 }  # fmt: skip
 
@@ -452,6 +454,7 @@ PHONES = [
     "01 23 45 67 89", "06.12.34.56.78", "06-12-34-56-78", "0171/1234567", "030 123 45 67", "030/1234567", "089-123456", "020 7946 0958",
     "(020) 7946 0958", "+44 20 7946 0958", "+33 6 12 34 56 78", "+49 (0)30 123456", "0049 30 123456", "+1-202-555-0143", "555-123-4567",
     "1-800-555-0199", "1 (555) 123-4567", "01711234567", "07911123456", "(555) 123-4567", "555.123.4567", "555-0123", "+39 06 1234 5678", "+81 3-1234-5678", "+41 44 668 18 00", "02/12 34 567",
+    "+919876543210", "98765 43210", "91-98765-43210", "612 34 56 78", "612 345 678", "91 123 45 67", "912 34 567", "+47 22 12 34 56",
 ]  # fmt: skip
 
 
@@ -500,6 +503,37 @@ def test_words_out_of_fold_give_probabilities() -> None:
     assert (p.argmax(1) == labels).mean() > 0.9
     odd = words_out_of_fold(["", "a", "b", "c"], np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
     assert np.isfinite(odd).all()
+
+
+@pytest.mark.parametrize("kind", ["signs", "template", "copies", "signs alone"])
+def test_a_class_whose_rows_read_alike_is_tested_too(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    signs = ["".join(rng.choice(list("!?.,;:)("), 5)) for _ in range(40)]
+    of_kind = {
+        "signs": [f"thanks {sign}" for sign in signs],
+        "template": [
+            f"Your order {n} has been sent, our partner brings it within three days" for n in range(40)
+        ],
+        "copies": ["thanks a lot"] * 40,
+        "signs alone": signs[:10] * 4,
+    }[kind]
+    rows = [{"text": text, "label": "alike"} for text in of_kind]
+    rows += [
+        {"text": f"words {rng.integers(10**6)} of {rng.integers(10**6)}", "label": "ab"[i % 2]}
+        for i in range(120)
+    ]
+    task = audit(rows, target="label")
+    checks = {f.check for f in task.findings}
+    tested = np.count_nonzero((task.rows.labels == task.classes.index("alike")) & (task.split == "test"))
+    assert ("alike-classes" in checks, "untested-classes" in checks) == (
+        kind in ("signs", "template"),
+        kind == "copies",
+    )
+    assert (tested > 0) == (kind != "copies"), (
+        "copies stay on one side, and it is said that the class is not tested"
+    )
+    written = {sign: task.split[:40][[text == sign for text in of_kind]] for sign in set(of_kind)}
+    assert all(len(set(sides)) == 1 for sides in written.values())
 
 
 @pytest.mark.parametrize("made", ["contrasts", "chance", "alike"])

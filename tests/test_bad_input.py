@@ -6,6 +6,8 @@ The readers' and the store's own tests hold the finer cases; here every kind of 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,6 +168,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "{", '{"verdict": "winner", "sentence": "", "chosen": "", "of": 1}']
+)
+def test_a_decision_that_is_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / "decision.json").write_text(content, "utf-8")
+    tiny.refused(tiny.command("show", tmp_path), "decision.json")
+
+
+def test_a_base_to_prompt_needs_rows_of_another_origin(tmp_path: Path, run: Path) -> None:
+    table = tiny.write_csv(tmp_path / "new.csv", tiny.rows(20, seed=1))
+    said = tiny.command("evaluate", run, table, "--base", "smollm2-135m", "--to", tmp_path / "out.json")
+    tiny.refused(said, "--shift")
+    nothing_left(tmp_path, table)
+
+
 def test_rows_that_are_not_there_leave_no_header(run: Path, tmp_path: Path) -> None:
     tiny.refused(tiny.command("predict", run, tmp_path / "absent.csv"), "absent.csv")
 
@@ -202,6 +219,41 @@ def test_answers_are_whole_or_absent(tmp_path: Path, run: Path, monkeypatch: pyt
     monkeypatch.setattr(files.os, "replace", full)
     tiny.refused(tiny.command("predict", run, table, "--to", tmp_path / "out.csv"), "disk")
     nothing_left(tmp_path, table)
+
+
+def test_told_to_end_it_leaves_no_half_of_its_answers(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.cli import answers
+
+    table = tiny.write_csv(tmp_path / "new.csv", tiny.rows(20, seed=1))
+    monkeypatch.setattr(answers, "_write_text", lambda *_: signal.raise_signal(signal.SIGTERM))
+    said = tiny.command("predict", run, table, "--to", tmp_path / "out.csv")
+    assert (said.code, said.out, said.err) == (128 + signal.SIGTERM, "", "")
+    nothing_left(tmp_path, table)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    monkeypatch.setattr(answers, "_write_text", lambda *_: signal.default_int_handler(signal.SIGINT, None))
+    said = tiny.command("predict", run, table, "--to", tmp_path / "out.csv")
+    assert (said.code, said.err) == (130, "stopped\n")
+    nothing_left(tmp_path, table)
+
+
+@pytest.mark.parametrize("words", [["predict", "new.csv"], ["show"]])
+def test_a_reader_that_has_read_enough_is_no_error(
+    words: list[str], tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.cli.main import main
+
+    tiny.write_csv(tmp_path / "new.csv", tiny.rows(20, seed=1))
+    monkeypatch.chdir(tmp_path)
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(sys, "argv", ["basewise", words[0], str(run), *words[1:]])
+    with open(write, "w", encoding="utf-8") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 0
 
 
 def test_a_folder_is_no_file_to_write(tmp_path: Path, run: Path) -> None:

@@ -5,6 +5,7 @@ One run is made once and looked at by many tests; those that need a run of their
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -189,6 +190,14 @@ def test_show_prints_the_decision_again(world: World) -> None:
     assert shown.code == 0
     assert shown.out == world.said.out
     assert world.decision.sentence.split(":")[0] in " ".join(shown.out.split())
+    known = json.loads(tiny.command("show", world.run, "--json").out)
+    assert known == json.loads((world.run / "decision.json").read_text("utf-8"))
+
+
+def test_show_names_a_moved_run_by_where_it_is(world: World, tmp_path: Path) -> None:
+    shutil.copy(world.run / "decision.json", tmp_path)
+    assert f"basewise predict {tmp_path} NEW_ROWS.csv" in tiny.command("show", tmp_path).out
+    assert json.loads(tiny.command("show", tmp_path, "--json").out)["folder"] == str(tmp_path)
 
 
 def test_the_same_command_again_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +260,23 @@ def test_predict_reads_and_writes_every_format(
     np.testing.assert_allclose([row["probability"] for row in rows], probabilities.max(1), atol=1e-6)
     below = probabilities.max(1) < (predictor.threshold or 0)
     assert [str(row["abstained"]) for row in rows] == [str(bool(b)) for b in below]
+
+
+def test_rows_of_a_database_are_answered_and_scored(world: World, tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "new.db"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("create table mail (body text, queue text)")
+        made.executemany("insert into mail values (?, ?)", [(r["text"], r["queue"]) for r in world.new])
+        made.commit()
+    query = "select body as text, queue from mail"
+    said = tiny.command("predict", world.run, path, "--query", query, "--to", tmp_path / "a.csv")
+    assert said.code == 0, said.err
+    assert [row["label"] for row in answers_in(tmp_path / "a.csv")] == bw.load(world.run).predict(world.new)
+    assert bw.evaluate(world.run, path, query=query)["n"] == 30
+    for verb in ("predict", "evaluate"):
+        tiny.refused(tiny.command(verb, world.run, path), "add a query, such as select * from mail")
 
 
 @pytest.mark.parametrize("name", ["answers.xlsx", "answers.json", "answers.csv.gz"])

@@ -14,7 +14,7 @@ import pytest
 
 import basewise as bw
 import tiny
-from basewise.core.errors import InputError, UnknownName
+from basewise.core.errors import BudgetError, InputError, UnknownName
 from basewise.core.method import Wording
 from basewise.steps.choose import ChooseOptions
 
@@ -86,8 +86,8 @@ def test_evaluate_and_predict_read_it(kind: str, run: Path) -> None:
 
 @pytest.mark.parametrize(
     "of",
-    [iter, tuple, np.array, pd.Series, pl.Series, lambda texts: (t for t in texts), lambda texts: {"text": np.array(texts)}],
-    ids=["iterator", "tuple", "array", "pandas column", "polars column", "generator", "array in a column"],
+    [iter, tuple, np.array, pd.Series, pl.Series, pa.array, lambda texts: (t for t in texts), lambda texts: {"text": np.array(texts)}],
+    ids=["iterator", "tuple", "array", "pandas column", "polars column", "arrow column", "generator", "array in a column"],
 )  # fmt: skip
 def test_texts_of_any_kind_are_rows(of: Callable[[list[str]], Any], run: Path) -> None:
     texts, predictor = [row["text"] for row in NEW], bw.load(run)
@@ -119,3 +119,33 @@ def test_what_is_no_list_of_rows_is_refused(run: Path) -> None:
     for one_text in ("where is my parcel", b"where", Path("rows.csv")):
         with pytest.raises(InputError, match="put it into a list"):
             predictor.predict(one_text)
+
+
+def test_columns_may_be_numbered_and_splits_written_as_on_the_command_line() -> None:
+    rows = [(row["text"], row["queue"], f"c{i % 25}") for i, row in enumerate(ROWS)]
+    numbered = bw.audit(pd.DataFrame(rows), inputs=0, target=1, group=2)
+    assert (numbered.inputs, numbered.target, numbered.split_said) == (("0",), "1", "group by 2")
+    named = bw.audit(pd.DataFrame(rows, columns=["text", "queue", "who"]), target="queue", split="group:who")
+    assert named.split.tolist() == numbered.split.tolist()
+    with pytest.raises(InputError, match="'queue' is given two roles"):
+        bw.audit(ROWS, target="queue", split="queue")
+    with pytest.raises(InputError, match="a list came as the name of a column"):
+        bw.audit(ROWS, target="queue", group=["channel"])  # type: ignore[arg-type]
+
+
+def test_one_name_is_a_name_and_a_decision_a_run(tmp_path: Path) -> None:
+    options = ChooseOptions(curves=False)
+    decision = bw.choose(
+        ROWS, target="queue", bases=(), methods="words", to=tmp_path / "run", options=options
+    )
+    assert bw.load(decision).predict(NEW) == [answer["label"] for answer in bw.predict(decision, NEW)]
+    scored = bw.evaluate(decision, NEW, against=decision)
+    assert scored["run"] == scored["against"]["run"] == str(tmp_path / "run")
+    with pytest.raises(InputError, match="a Predictor came where a run was expected"):
+        bw.evaluate(bw.load(decision), NEW)  # type: ignore[arg-type]
+    with pytest.raises(BudgetError, match="above zero, 'nan' came"):
+        bw.choose(ROWS, target="queue", budget=float("nan"))
+
+
+def test_the_sample_has_its_name_everywhere() -> None:
+    assert len(bw.audit("sample").rows) == 1000

@@ -363,6 +363,8 @@ def test_a_run_whose_last_loss_is_not_finite_is_shown(tmp_path: Path) -> None:
     answered = tiny.command("show", tmp_path)
     assert answered.code == 0, answered.err
     assert "step 7 of 9, 896 tokens, loss not finite" in answered.out
+    assert json.loads(tiny.command("show", tmp_path, "--json").out) == line
+    tiny.refused(tiny.command("show", tmp_path, "--json", "--live"), "--live and --json")
 
 
 @pytest.mark.slow

@@ -220,6 +220,9 @@ def test_times_are_read() -> None:
     assert b - a == c - b == 86400
     assert np.diff(parse_times(["31.01.2026", "01.02.2026"])).tolist() == [86400]
     assert np.diff(parse_times(["01/31/2026", "02/01/2026"])).tolist() == [86400]
+    assert np.diff(parse_times(["1/31/2026 11:30:05 PM", "2/1/2026 12:30:05 AM"])).tolist() == [3600]
+    assert np.diff(parse_times(["31 Jan 2026", "1 Feb 2026"])).tolist() == [86400]
+    assert np.diff(parse_times(["2026-01", "2026-02"])).tolist() == [31 * 86400]
     with pytest.raises(InputError, match="'soon'"):
         parse_times(["2026-01-01", "soon"], "when")
     with pytest.raises(InputError, match="no time in 1 rows"):

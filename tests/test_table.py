@@ -222,6 +222,10 @@ def test_sql_over_sqlite_and_duckdb(tmp_path: Path) -> None:
     for name in ("a.db", "a.duckdb"):
         table = read_table(tmp_path / name, query="select text, label from rows order by label")
         assert rows_of(table) == [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]
+        streamed = list(iter_batches(tmp_path / name, rows=1, query="select text from rows order by label"))
+        assert [batch.to_pylist() for batch in streamed] == [[{"text": "x"}], [{"text": "y"}]]
+        none = iter_batches(tmp_path / name, query="select * from rows where label > 2")
+        assert next(none).num_rows == 0
         with pytest.raises(TableError, match="holds the tables rows"):
             read_table(tmp_path / name)
         with pytest.raises(TableError, match="query failed"):
@@ -261,6 +265,11 @@ ODD = {
     "utf-32": ("a.csv", "text,label\nx,1\ny,2\n".encode("utf-32")),
     "columns": ("a.json", b'{"text": ["x", "y"], "label": [1, 2]}'),
     "columns by row": ("a.json", b'{"text": {"0": "x", "1": "y"}, "label": {"0": 1, "1": 2}}'),
+    "columns beside data": (
+        "a.json",
+        b'{"columns": ["text", "label"], "index": [0, 1], "data": [["x", 1], ["y", 2]]}',
+    ),
+    "rows by number": ("a.json", b'{"0": {"text": "x", "label": 1}, "1": {"text": "y", "label": 2}}'),
     "bzip2": ("a.csv.bz2", bz2.compress(b"text,label\nx,1\ny,2\n")),
     "xz": ("a.csv.xz", lzma.compress(b"text,label\nx,1\ny,2\n")),
     "zstd": ("a.csv.zst", pa.Codec("zstd").compress(b"text,label\nx,1\ny,2\n", asbytes=True)),
@@ -277,6 +286,36 @@ def test_an_odd_file_gives_the_same_rows(tmp_path: Path, case: str, monkeypatch:
     if not name.endswith((".json", ".tsv")):
         monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": io.BytesIO(content)}))
         assert rows_of(read_table("-")) == rows
+
+
+QUOTED = {
+    "marked by backslashes": ('"say \\"hi\\", you",x\n"two\n\\"lines\\", and\\\\\\n",y\n', ['say "hi", you', 'two\n"lines", and\\\\n']),
+    "a backslash at an end": ('"C:\\new\\",x\n"b",y\n', ["C:\\new\\", "b"]),
+    "behind blanks": (' "a, b", "x"\n "c",  "y"\n', ["a, b", "c"]),
+    "behind a blank, in a cell": (' "a" or "b", x\n c, y\n', [' "a" or "b"', " c"]),
+    "as they come": ('he said "hi" twice,x\n"b",y\n', ['he said "hi" twice', "b"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(QUOTED))
+def test_quotes_are_read_where_that_is_safe(tmp_path: Path, case: str) -> None:
+    content, texts = QUOTED[case]
+    path = write(tmp_path, "a.csv", "text,label\n" + content)
+    table = read_table(path)
+    assert table.column("text") == texts
+    assert [(label or "").strip() for label in table.column("label")] == ["x", "y"]
+    assert [row["text"] for batch in iter_batches(path) for row in batch.to_pylist()] == texts
+    assert bool(table.notes) == (case == "marked by backslashes")
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [('"say \\"hi\\", you",x', "marked by a backslash"), ('a, "b, c",x', "a blank stands between"), ("a,b,x", "put quotes around")],
+)  # fmt: skip
+def test_a_row_that_does_not_fit_is_told_with_its_cause(tmp_path: Path, line: str, cause: str) -> None:
+    path = write(tmp_path, "a.csv", "text,label\n" + '"C:\\",y\n' * 10_000 + line + "\n")
+    with pytest.raises(TableError, match=f"line 10002: . cells.*{cause}"):
+        read_table(path)
 
 
 def test_a_number_sign_can_be_a_name(tmp_path: Path) -> None:
@@ -313,6 +352,25 @@ def test_frames_with_ranges_periods_and_truths_are_read() -> None:
     half = pd.DataFrame({"text": pd.Series(["x\ud83d", "y"], dtype=object)})
     assert read_table(half).column("text") == ["x\ufffd", "y"]
     assert read_table({"label": np.array([True, False])}).column("label") == ["true", "false"]
+    assert read_table(pd.DataFrame({"number": [2**70, 1]})).column("number") == [str(2**70), "1"]
+
+
+def test_python_objects_in_a_polars_frame_are_read_as_themselves() -> None:
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"text": pl.Series(["a", None, 3], dtype=pl.Object), "label": ["x", "y", "z"]})
+    assert read_table(frame).column("text") == ["a", None, "3"]
+    with pytest.raises(InputError, match="Series came"):
+        read_table(frame["label"])
+    with pytest.raises(InputError, match="LazyFrame came; collect it first"):
+        read_table(frame.select("label").lazy())
+
+
+def test_columns_in_memory_are_told_from_a_row() -> None:
+    with pytest.raises(InputError, match=r"'text' is one value.*put the dict into a list"):
+        read_table({"text": "a row", "label": "x"})
+    twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    with pytest.raises(TableError, match="'text' occurs twice"):
+        read_table(twice)
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {

@@ -44,13 +44,20 @@ def format_of(form: str | None, to: Path | None) -> str:
     return form
 
 
-def write_answers(predictor: Any, rows: str, to: Path | None, form: str, progress: Progress = silent) -> None:
-    """Answer `rows` (a path or "-") into `to`, whole or not at all, or to standard output as they come."""
+def write_answers(
+    predictor: Any,
+    rows: str,
+    to: Path | None,
+    form: str,
+    query: str | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Answer `rows` (a path or "-", of a database those of a query) into `to`, whole or not at all, or to standard output as they come."""
     from basewise.steps.predict import predict
 
     if to is not None:
         check_apart(rows, to)
-    answers = predict(predictor, rows, progress)
+    answers = predict(predictor, rows, progress, query)
     # The first answer before anything is written: rows that cannot be read leave no header behind and no blame on `to`.
     head = list(itertools.islice(answers, 1))
     answers = itertools.chain(head, answers)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +15,16 @@ from basewise.cli.access import app as access_app
 from basewise.cli.bases import app as bases_app
 from basewise.cli.bench import bench as bench_command
 from basewise.cli.corpus import app as corpus_app
+from basewise.cli.ending import in_order, run_to_its_end
 from basewise.cli.plan import plan as plan_command
 from basewise.cli.pretrain import pretrain as pretrain_command
 from basewise.cli.prompt import prompt as prompt_command
 from basewise.cli.release import register as register_release
 from basewise.cli.serve import serve as serve_command
 from basewise.cli.ui import ui as ui_command
-from basewise.core.errors import BasewiseError
-from basewise.core.files import explain_os_error
+
+GO_ON = ("adapt", "bench", "choose", "corpus", "pretrain")
+"""Commands that begin where they were stopped."""
 
 
 class Verbs(typer.core.TyperGroup):
@@ -33,7 +34,8 @@ class Verbs(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("stopped; the same command goes on from here", err=True)
+            more = "; the same command goes on from here" if ctx.invoked_subcommand in GO_ON else ""
+            typer.echo(f"stopped{more}", err=True)
             raise typer.Exit(130) from None
 
 
@@ -67,8 +69,6 @@ Split = Annotated[
 ]
 Query = Annotated[str | None, typer.Option(help="SQL to run on a DuckDB or SQLite file.")]
 To = Annotated[Path | None, typer.Option(help="Run folder to write; runs/<name> when left out.")]
-WORST_SHOWN = 3
-"""Classes that `evaluate` prints, the ones answered worst."""
 
 
 def _version(asked: bool) -> None:
@@ -247,43 +247,21 @@ def evaluate(
     to: Annotated[Path | None, typer.Option(help="JSON file to write the result to.")] = None,
 ) -> None:
     """Score a saved predictor on new labelled rows, with intervals, and against another one row by row."""
+    from basewise.core.errors import InputError
+
     if shift is not None:
         from basewise.cli.bench import show_shift
 
         if against is not None:
-            from basewise.core.errors import InputError
-
             raise InputError("--against and --shift came together", "compare on one kind of rows at a time")
         show_shift(run, rows, shift, target, base, group, to)
         return
-    from basewise.cli.terminal import by_metric, class_line, own_lines, span
+    if base is not None:
+        raise InputError("--base came without --shift", "it names the base to prompt there; leave it out")
+    from basewise.cli.terminal import show_evaluation
     from basewise.steps.evaluate import evaluate as run_evaluate
 
-    result = run_evaluate(run, rows, target=target, against=against, group=group, to=to)
-    out, score = console(), result["score"]
-    together = f" in {result['groups']:,} groups" if result["groups"] < result["n"] else ""
-    out.print(
-        f"{run}: right on {span(score)} of {result['n']:,} rows{together};"
-        f" calibration error {span(result['calibration']['error'])}"
-    )
-    rest = {key: value for key, value in result["metrics"].items() if key != "accuracy"}
-    out.print(f"by every metric: {by_metric(rest)}", markup=False, soft_wrap=True)
-    for line in result["classes"][:WORST_SHOWN]:
-        out.print(f"answered worst: {class_line(line)}", markup=False, soft_wrap=True)
-    if result["unlabelled"]:
-        out.print(f"left out without a label: {result['unlabelled']:,} of the rows")
-    if result["unknown_labels"]:
-        out.print(
-            f"left out with labels that this predictor does not know: {result['unknown_labels']:,} of the rows"
-        )
-    for line in own_lines(result):
-        out.print(line, markup=False, soft_wrap=True)
-    if result["against"]:
-        other, gap = result["against"], result["against"]["difference"]
-        out.print(
-            f"{other['run']}: {span(other['score'])};"
-            f" difference {gap['estimate']:+.3f} \\[{gap['low']:+.3f}, {gap['high']:+.3f}], p = {gap['p']:.3g} (McNemar mid-p)"
-        )
+    show_evaluation(run_evaluate(run, rows, target=target, against=against, group=group, to=to), console())
 
 
 @app.command()
@@ -295,6 +273,7 @@ def predict(
         str | None,
         typer.Option("--format", help="csv, jsonl or parquet; by the ending of --to when left out."),
     ] = None,
+    query: Query = None,
 ) -> None:
     """Answer new rows: label, probability, whether it abstains, and all probabilities; streams tables of any size."""
     from basewise.cli.answers import format_of, write_answers
@@ -303,12 +282,12 @@ def predict(
     from basewise.steps.predict import load
 
     if to is None:
-        write_answers(load(run), rows, to, form)
+        write_answers(load(run), rows, to, form, query)
         return
     from basewise.cli.terminal import progress_bars
 
     with progress_bars(console(stderr=True)) as progress:
-        write_answers(load(run), rows, to, form, progress)
+        write_answers(load(run), rows, to, form, query, progress)
 
 
 app.command("prompt")(prompt_command)
@@ -326,57 +305,37 @@ def show(
     live: Annotated[
         bool, typer.Option("--live", help="Serve the page of a pretraining run on this machine.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Everything that is known of the run, as JSON.")
+    ] = False,
 ) -> None:
     """Print the decision of a finished run again, or how a pretraining run stands."""
     from basewise.cli.pretrain import is_pretraining, show_run
 
     if live or is_pretraining(Path(run)):
-        show_run(Path(run), live, console())
+        show_run(Path(run), live, as_json, console())
         return
     from basewise.cli.terminal import show_decision
     from basewise.core.decision import Decision
     from basewise.core.errors import RunError
+    from basewise.core.files import json_text
 
     path = Path(run) / "decision.json"
     if not path.exists():
         raise RunError(f"{run} holds no decision", "give a run folder that `basewise choose` has finished")
-    show_decision(Decision.load(path), console())
+    # the run may stand elsewhere than where it was made
+    decision = replace(Decision.load(path), folder=run)
+    if as_json:
+        typer.echo(json_text(asdict(decision)), nl=False)
+        return
+    show_decision(decision, console())
     typer.echo(f"report: {Path(run) / 'report.html'}")
 
 
 def main() -> None:
     """Entry point: what a user can mend becomes one line and exit code 2, Ctrl-C a line and exit code 130."""
-    usage: Any = typer.BadParameter.__base__  # click's UsageError; typer may bring a click of its own
-    try:
-        sys.exit(app(standalone_mode=False))
-    except BasewiseError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except usage as error:
-        if said := " ".join(error.format_message().split()):  # none: the help was printed instead
-            typer.echo(f"error: {said.rstrip('.')}; see {_help_of(error)}", err=True)
-        sys.exit(2)
-    except MemoryError:
-        typer.echo("error: memory ran out; give fewer rows or a smaller base", err=True)
-        sys.exit(2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
-        sys.exit(0)
-    except OSError as error:
-        typer.echo(f"error: {_explain(error)}", err=True)
-        sys.exit(2)
-
-
-def _explain(error: OSError) -> str:
-    """An error of the system that no step has put into words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return str(explain_os_error(error, Path(error.filename or ".")))
-    return f"{error.strerror or error}: {error.filename or 'a file'}; check that it is there and may be used"
-
-
-def _help_of(error: Any) -> str:
-    """The command that explains what was used wrongly."""
-    return f"{error.ctx.command_path if error.ctx else 'basewise'} --help"
+    with in_order():
+        run_to_its_end(lambda: app(standalone_mode=False))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from basewise.core.budget import duration
 from basewise.core.errors import InputError
 
 GB = 1e9
@@ -191,13 +192,3 @@ def big(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {name}"
     return f"{value:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """3.2 ms, 41 s, 5.1 hours, 12 days."""
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    for size, name in ((86400.0 * 2, "days"), (7200.0, "hours"), (120.0, "min")):
-        if seconds >= size:
-            return f"{seconds / {'days': 86400.0, 'hours': 3600.0, 'min': 60.0}[name]:.3g} {name}"
-    return f"{seconds:.3g} s"

@@ -77,12 +77,12 @@ def is_pretraining(run: Path) -> bool:
     return (run / "recipe.json").is_file() and (run / "metrics.jsonl").is_file()
 
 
-def show_run(run: Path, live: bool, console: Any) -> None:
-    """A finished run as `pretrain` printed it, one that goes on by its last step; with `live` the page, until Ctrl-C."""
+def show_run(run: Path, live: bool, as_json: bool, console: Any) -> None:
+    """A finished run as `pretrain` printed it or as JSON, one that goes on by its last step; with `live` the page, until Ctrl-C."""
     from types import SimpleNamespace
 
-    from basewise.core.errors import RunError
-    from basewise.core.files import read_json
+    from basewise.core.errors import InputError, RunError
+    from basewise.core.files import json_text, read_json
 
     page_of = importlib.import_module("basewise.web.pretrain")
 
@@ -90,8 +90,15 @@ def show_run(run: Path, live: bool, console: Any) -> None:
         raise RunError(
             f"{run} is not the folder of a pretraining run", "give one that `basewise pretrain` writes"
         )
+    if live and as_json:
+        raise InputError("--live and --json came together", "leave one of them out")
     lines = page_of.read_metrics(run / "metrics.jsonl")
-    if (run / "pretrain.json").is_file():
+    finished = (run / "pretrain.json").is_file()
+    if as_json:
+        known = read_json(run / "pretrain.json") if finished else lines[-1] if lines else {}
+        typer.echo(json_text(known), nl=False)
+        return
+    if finished:
         show_pretrained(SimpleNamespace(**read_json(run / "pretrain.json")), console)
     elif lines:
         last = lines[-1]

@@ -24,6 +24,8 @@ NAMES_SHOWN = 6
 """Columns of one role and reason that are named."""
 QUIET_SECONDS = 2.0
 LINE_SECONDS = 10.0
+WORST_SHOWN = 3
+"""Classes that `evaluate` prints, the ones answered worst."""
 MARKS = {"fail": "!!", "warn": " !", "info": "  "}
 
 
@@ -130,6 +132,36 @@ def looks_so_far(looks: int, elsewhere: int, at: str = "") -> str:
         f", {elsewhere} of them by {'another run' if elsewhere == 1 else 'other runs'}" if elsewhere else ""
     )
     return f"{looks} {'look' if looks == 1 else 'looks'}{at} so far{others}"
+
+
+def show_evaluation(result: dict[str, Any], console: Console) -> None:
+    """What `evaluate` found: the score, other metrics, the classes answered worst, what was left out, the other run's difference."""
+    score = result["score"]
+    together = f" in {result['groups']:,} groups" if result["groups"] < result["n"] else ""
+    console.print(
+        f"{result['run']}: right on {span(score)} of {result['n']:,} rows{together};"
+        f" calibration error {span(result['calibration']['error'])}",
+        markup=False,
+    )
+    rest = {key: value for key, value in result["metrics"].items() if key != "accuracy"}
+    console.print(f"by every metric: {by_metric(rest)}", markup=False, soft_wrap=True)
+    for line in result["classes"][:WORST_SHOWN]:
+        console.print(f"answered worst: {class_line(line)}", markup=False, soft_wrap=True)
+    if result["unlabelled"]:
+        console.print(f"left out without a label: {result['unlabelled']:,} of the rows")
+    if result["unknown_labels"]:
+        console.print(
+            f"left out with labels that this predictor does not know: {result['unknown_labels']:,} of the rows"
+        )
+    for line in own_lines(result):
+        console.print(line, markup=False, soft_wrap=True)
+    if result["against"]:
+        other, gap = result["against"], result["against"]["difference"]
+        console.print(
+            f"{other['run']}: {span(other['score'])};"
+            f" difference {gap['estimate']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], p = {gap['p']:.3g} (McNemar mid-p)",
+            markup=False,
+        )
 
 
 def own_lines(result: dict[str, Any]) -> Iterator[str]:

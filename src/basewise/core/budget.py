@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -23,8 +24,10 @@ def _quantity(text: str | float, units: dict[str, float], what: str, example: st
                 f"write it like {example}",
             )
         value, factor = float(found.group(1)), units[unit]
-    if value <= 0:
-        raise BudgetError(f"{what} must be above zero, {str(text)!r} came", f"write it like {example}")
+    if not 0 < value < math.inf:
+        raise BudgetError(
+            f"{what} must be a number above zero, {str(text)!r} came", f"write it like {example}"
+        )
     return value * factor
 
 
@@ -58,4 +61,17 @@ class Cost:
     memory_bytes: float = 0.0
     flop: float = 0.0
     predict_seconds_per_row: float = 0.0
-    disk_bytes: float = 0.0
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 3.2 ms, 41 s, 12 min, 5.1 hours, 12 days."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    for size, unit, name in (
+        (172_800.0, 86_400.0, "days"),
+        (7_200.0, 3_600.0, "hours"),
+        (120.0, 60.0, "min"),
+    ):
+        if seconds >= size:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{max(0.0, seconds):.3g} s"

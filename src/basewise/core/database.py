@@ -6,6 +6,7 @@ read-only can still be copied elsewhere) and DuckDB opens no other.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,11 +18,10 @@ from basewise.core.rowfiles import check_header
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK_ROWS = 65536
 
-
-def query_database(path: Path, kind: str, query: str | None) -> pa.Table:
-    """Rows of one read-only query; without a query the error lists the tables."""
+def query_database(path: Path, kind: str, query: str | None, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `rows` rows of one read-only query, one without rows where it gives none; without a query the error lists the
+    tables."""
     import pyarrow as pa
 
     connection, listing, problems = _open(path, kind)
@@ -31,17 +31,23 @@ def query_database(path: Path, kind: str, query: str | None) -> pa.Table:
         if query is None and not tables:
             raise TableError(f"{path.name} holds no table", "give another file")
         if query is None:
-            first = tables[0]
-            first = first if first.isidentifier() else f'"{first}"'
+            first = tables[0] if tables[0].isidentifier() else f'"{tables[0]}"'
             raise TableError(
-                f"{path.name} holds the tables {', '.join(tables)}", f"add a query: select * from {first}"
+                f"{path.name} holds the tables {', '.join(tables)}",
+                f"add a query, such as select * from {first}, or give its rows as CSV",
             )
         cursor = connection.execute(query)
         # DuckDB gives no cursor for a query that says nothing
         if cursor is None or cursor.description is None:
             raise TableError("the query gives no rows", "write a select")
         names = check_header([column[0] for column in cursor.description], "the query")
-        blocks = list(iter(lambda: cursor.fetchmany(BLOCK_ROWS), []))
+        block = cursor.fetchmany(rows)
+        while True:
+            columns = zip(*block, strict=True) if block else [()] * len(names)
+            cells = [pa.array([cell(v) for v in column], pa.string()) for column in columns]
+            yield pa.RecordBatch.from_arrays(cells, names=names)
+            if not (block := cursor.fetchmany(rows)):
+                break
     except problems as error:
         if tables is None:
             raise _unreadable(path, error) from error
@@ -50,10 +56,6 @@ def query_database(path: Path, kind: str, query: str | None) -> pa.Table:
         ) from error
     finally:
         connection.close()
-    columns = zip(*(row for block in blocks for row in block), strict=True) if blocks else [()] * len(names)
-    return pa.table(
-        {n: pa.array([cell(v) for v in c], pa.string()) for n, c in zip(names, columns, strict=True)}
-    )
 
 
 def _open(path: Path, kind: str) -> tuple[Any, str, type[Exception]]:

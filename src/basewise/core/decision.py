@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from basewise.core.errors import RunError
 from basewise.core.files import read_json, write_json
 
 Json = dict[str, Any]
@@ -121,4 +122,12 @@ class Decision:
 
     @classmethod
     def load(cls, path: Path) -> Decision:
-        return cls(**read_json(path))
+        """The decision of a file; RunError where it is damaged or of another version."""
+        value = read_json(path)
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise RunError(
+                f"{path} is not a decision that this version reads: {str(error).partition(' ')[2]}",
+                "run `basewise choose` again, or use the version that wrote it",
+            ) from error

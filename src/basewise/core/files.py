@@ -107,7 +107,12 @@ def write_text(path: Path, content: str, mode: int = 0o644) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, indented for people, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON, indented for people."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """Personal data in texts: e-mail, phone, IBAN, payment card and IP address, by pattern and by check digits.
 
 IBANs must pass ISO 13616's mod-97 test and cards Luhn's (US patent 2,950,048), so order numbers rarely match. Phones have
-no check digit: an international prefix, a bracketed area code or the grouping of a phone number is asked for, and dates
-are passed over.
+no check digit: an international prefix, a bracketed area code, the grouping of a phone number or a word such as "tel" before it is
+asked for, and dates are passed over.
 """
 
 from __future__ import annotations
@@ -25,9 +25,19 @@ PHONE = re.compile(
       | 0\d{1,4}[ /-]\d{2,5}(?:[ -]?\d{2,5}){1,3}                                             # 030 123 45 67, 0171/1234567
       | 0(?:1[5-7]\d{8,9}|7\d{9}|6\d{8})                                                      # 01711234567, 07911123456
       | (?:1[ .-])?[2-9]\d{2}[ .-]\d{3}[ .-]\d{4}                                             # 555-123-4567
+      | (?:91[ -])?[6-9]\d{4}[ -]\d{5}                                                        # 98765 43210
+      | [679]\d{2}(?:[ -]\d{2}){3} | [679]\d{2}(?:[ -]\d{3}){2} | 9[1-8][ -]\d{3}(?:[ -]\d{2}){2}  # 612 34 56 78, 91 123 45 67
+      | [49]\d{2}[ ]\d{2}[ ]\d{3}                                                            # 912 34 567
       | [2-9]\d{2}-\d{4}                                                                       # 555-0123
-    )(?![\w-]|\.\d)""",
+    )(?![\w-]|\.\d|\ ?[€$£%])""",
     re.VERBOSE,
+)
+CALLED = re.compile(
+    r"""\b(?:t[eé]l(?:[eé](?:phone|fono|fon))?|telf|tlf|phone|mobile?|m[oó]vil|mob|cell|handy|whats\ ?app|call|dial|fax|contact|(?:reach|text)\ (?:me|us)|(?:my|our)\ number)\b
+        (?:(?!order|invoice|ticket|case|ref|account|card|id\b|\#)[^\d\n]){0,20}
+        (?P<number>\d(?:[ .-]?\d){7,10})(?![\w-]|\.\d)                                        # tlf 22 12 34 56, call 9876543210
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 PHONE_WORDS = {
     "phone",
@@ -73,10 +83,11 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
         ("card", CARD, is_card),
         ("ip", IP4, is_ip),
         ("ip", IP6, is_ip),
-        ("phone", PHONE, _is_phone),
+        ("phone", PHONE, _is_grouped_phone),
+        ("phone", CALLED, _is_phone),
     ):
         for found in pattern.finditer(dateless if kind in ("phone", "card") else text):
-            start, end = found.span()
+            start, end = found.span("number" if pattern is CALLED else 0)
             while kind == "iban" and not is_iban(text[start:end]) and " " in text[start:end]:
                 end = start + text[start:end].rindex(" ")  # the word behind it is in capitals, too
             if valid(text[start:end]) and not any(start < e and s < end for s, e in taken):
@@ -149,6 +160,14 @@ def is_ip(text: str) -> bool:
 def _without_dates(text: str) -> str:
     """The text with a sign for each character of a date, since dates and times look like phone and card numbers."""
     return DATE.sub(lambda found: "\0" * len(found.group()), text)
+
+
+def _is_grouped_phone(text: str) -> bool:
+    """Whether digits that are grouped like a phone number can be one: not 0815 4711, and not 010-020-030."""
+    groups = re.findall(r"\d+", text)
+    few = text[0] == "0" != text[1] and sum(map(len, groups)) < 9
+    counted = len(groups) > 1 and all(group[0] == "0" for group in groups)
+    return _is_phone(text) and not few and not counted
 
 
 def _is_phone(text: str) -> bool:

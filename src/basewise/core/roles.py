@@ -9,9 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from basewise.core.errors import InputError, TargetError, UnknownName
-from basewise.core.split import test_side
+from basewise.core.split import asked_split, test_side
 
 ROLES = ("target", "input", "group", "time", "split", "id", "other")
 SAMPLE_ROWS = 2000
@@ -69,6 +70,24 @@ class _Look:
     numbers: float
     split_words: bool
     both_sides: bool
+
+
+def asked_roles(
+    inputs: Any, target: Any, group: Any, time: Any, split: Any
+) -> tuple[dict[str, Any], str | None]:
+    """(the columns of each role as named, the split): a split that names its column names a role too."""
+    how, of_group, of_time = asked_split(_name_in(split))
+    several = [inputs] if isinstance(inputs, (str, int)) or inputs is None else inputs
+    given: dict[str, Any] = {"inputs": [name for name in map(_name_in, several) if name is not None]}
+    given |= {"target": _name_in(target), "group": _name_in(group) or of_group}
+    return {**given, "time": _name_in(time) or of_time}, how
+
+
+def _name_in(name: Any) -> str | None:
+    """A column's name as the table has it: a frame without a header numbers its columns."""
+    if name is not None and not isinstance(name, (str, int)):
+        raise InputError(f"a {type(name).__name__} came as the name of a column", "give one name")
+    return None if name is None else str(name)
 
 
 def guess_roles(

@@ -12,15 +12,13 @@ import csv
 import io
 import json
 import re
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 from basewise.core.bytesource import HEAD_BYTES, UNREADABLE, ByteSource
+from basewise.core.dialect import DELIMITERS, Dialect, misfit, reader, sniff
 from basewise.core.errors import TableError
 
-DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 LONG_ROW_LINES = 1000
 BROKEN, BEYOND_ASCII = re.compile("[\udc80-\udcff]"), re.compile(r"[^\x00-\x7f]")
 WHOLE_CHARACTERS = 5
@@ -87,49 +85,6 @@ def _pieces(source: ByteSource) -> Iterator[bytes]:
             yield piece
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How rows are cut into cells."""
-
-    delimiter: str
-    quoted: bool
-
-
-def sniff(head: str, whole: bool, delimiter: str | None = None) -> Dialect:
-    """The delimiter whose cell counts agree best with the header, and whether quotes are quotes.
-
-    `whole`: the head is the full text; otherwise its last, broken line is left out. Tab files often hold plain
-    quotation marks, so there quoting is dropped when rows fit only without it, or fit as well and are more: then a lone quote
-    at the beginning of a cell had run on into later rows.
-    """
-    sample = head if whole else head[: head.rfind("\n") + 1] or head
-    best: tuple[float, int, int, Dialect] | None = None
-    for candidate in [delimiter] if delimiter else list(DELIMITERS):
-        for quoted in (True, False) if candidate == "\t" else (True,):
-            counts = [len(row) for row in _sample_rows(sample, Dialect(candidate, quoted))]
-            if not counts:
-                continue
-            agree = sum(c == counts[0] for c in counts) / len(counts) if counts[0] > 1 else 0.0
-            merged = best is not None and not quoted and agree == best[0] == 1.0 and len(counts) > best[2]
-            if best is None or merged or (agree, min(counts[0], 2)) > best[:2]:
-                best = (agree, min(counts[0], 2), len(counts), Dialect(candidate, quoted))
-    return best[3] if best else Dialect(delimiter or ",", True)
-
-
-def _sample_rows(sample: str, dialect: Dialect) -> list[list[str]]:
-    rows = _reader(io.StringIO(sample, newline=""), dialect)
-    return [row for row in rows if row]
-
-
-def _reader(lines: Any, dialect: Dialect) -> Any:
-    csv.field_size_limit(
-        min(sys.maxsize, 2**31 - 1)
-    )  # a global of the csv module; its default refuses cells of 128 KiB
-    if dialect.quoted:
-        return csv.reader(lines, delimiter=dialect.delimiter)
-    return csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
-
-
 def delimited_rows(
     source: ByteSource, codec: str, delimiter: str | None, notes: list[str], size: int
 ) -> Iterator[tuple[list[str], list[list[str]]]]:
@@ -142,8 +97,10 @@ def delimited_rows(
     dialect = sniff(head, len(source.head) < HEAD_BYTES, delimiter)
     if dialect.delimiter not in (",", delimiter):
         notes.append(f"cells are separated by {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
+    if dialect.escaped:
+        notes.append('quotes inside of cells are marked by a backslash: \\" is read as "')
     with io.TextIOWrapper(source.open(), encoding=codec, errors=source.errors, newline="") as text:
-        rows = _reader(text, dialect)
+        rows = reader(text, dialect)
         for _ in range(above):
             next(rows)
         yield from _blocks(rows, dialect, source.name, notes, size)
@@ -210,7 +167,7 @@ def _fit(
     hint = "; a quote may not be closed" if spanned > 20 else ""
     raise TableError(
         f"{name}, line {line}: {len(row)} {cell} where the header has {len(header)}{hint}",
-        f"put quotes around cells that hold a {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}, or mend the line",
+        misfit(row, dialect),
     )
 
 
@@ -304,8 +261,21 @@ def json_array(source: ByteSource, codec: str) -> list[dict[str, Any]]:
 
 
 def _rows_of_columns(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of an object of columns, each a list or, as pandas writes it, an object by row; any other object is one row."""
+    """Rows of an object of columns, each a list or, as pandas writes it, an object by row; of rows by their number, and of "columns"
+    beside "data", as pandas writes them, too. Any other object is one row.
+    """
+    names, data = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(data, list) and all(_fits(row, names) for row in data):
+        return [dict(zip(map(str, names), row, strict=True)) for row in data]
+    rows = [v for v in value.values() if isinstance(v, dict)]
+    numbered = len(rows) == len(value) and all(map(str.isdecimal, value))
+    if numbered and not any(name.isdecimal() for row in rows for name in row):
+        return rows
     columns = {name: list(v.values()) if isinstance(v, dict) else v for name, v in value.items()}
     if not all(isinstance(v, list) for v in columns.values()) or len({len(v) for v in columns.values()}) != 1:
         return [value]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _fits(row: Any, names: list[Any]) -> bool:
+    return isinstance(row, list) and len(row) == len(names)

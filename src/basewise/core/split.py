@@ -22,15 +22,9 @@ HOWS = ("chance", "group", "time", "given", "none")
 TEST_WORDS = {"test", "eval", "evaluation", "heldout", "held-out", "holdout"}
 VALIDATION_WORDS = {"dev", "valid", "validation", "val"}
 TRAIN_WORDS = {"train", "training"} | VALIDATION_WORDS
-DATE_FORMATS = (
-    "%d.%m.%Y",
-    "%d.%m.%Y %H:%M",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%Y/%m/%d",
-    "%d/%m/%Y %H:%M",
-    "%m/%d/%Y %H:%M",
-)
+DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y")
+TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+DATE_FORMATS = ("%Y-%m", *(day + time for day in DAYS for time in TIMES))
 
 
 def asked_split(text: str | None) -> tuple[str | None, str | None, str | None]:
@@ -217,7 +211,7 @@ def nested_subsets(labels: np.ndarray, sizes: Sequence[int], seed: int = 0) -> l
 def parse_times(
     values: Sequence[str | None], column: str = "time", row_ids: np.ndarray | None = None
 ) -> np.ndarray:
-    """(n,) seconds or plain numbers from numbers, ISO dates, or one of a few day-month-year forms that fits all rows.
+    """(n,) seconds or plain numbers from numbers, ISO dates, or one of a few forms of day, month, year and time that fits all rows.
 
     row_ids: positions in the table from 0, for the errors: an InputError for a row without a time that can be read.
     """

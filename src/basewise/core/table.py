@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from basewise.core.cells import cell, cells, strings, whole
 from basewise.core.database import query_database
 from basewise.core.errors import InputError, TableError, UnknownName
 from basewise.core.hashing import sha256_file
+from basewise.core.objects import in_memory
 from basewise.core.rowfiles import (
     check_header,
     delimited_rows,
@@ -84,6 +85,8 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
 
     Raises TableError (shape, encoding, broken file), InputError (a kind of source nobody reads), MissingExtra (duckdb).
     """
+    import pyarrow as pa
+
     if isinstance(source, Table):
         return source
     if not isinstance(source, (str, Path)):
@@ -91,13 +94,11 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
     notes: list[str] = []
     bytes_from, kind = _locate(source, format, query)
     if kind in ("sqlite", "duckdb") and bytes_from.path:
-        data = query_database(bytes_from.path, kind, query)
+        data = pa.Table.from_batches(list(query_database(bytes_from.path, kind, query, BLOCK_ROWS)))
         digest = _content_digest(data)
     else:
         if bytes_from.once:  # a pipe: keep its bytes, since decoding may need two looks
             bytes_from = ByteSource.of_bytes(bytes_from.name, bytes_from.open().read())
-        import pyarrow as pa
-
         batches = list(_batches(bytes_from, kind, BLOCK_ROWS, notes))
         data = (
             pa.Table.from_batches(batches) if kind in ("csv", "tsv", "parquet", "arrow") else _union(batches)
@@ -110,24 +111,31 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
     return _checked(Table(data, bytes_from.name, digest, tuple(notes), _stated_names(data)))
 
 
-def iter_batches(source: Any, rows: int = 4096, *, format: str | None = None) -> Iterator[pa.RecordBatch]:
+def iter_batches(
+    source: Any, rows: int = 4096, *, query: str | None = None, format: str | None = None
+) -> Iterator[pa.RecordBatch]:
     """Arrow record batches of at most `rows` rows; memory does not grow with the source's length.
 
-    CSV, TSV, JSON lines, Parquet and Arrow files, gzip and "-" stream; frames and rows in memory are cut into pieces.
+    CSV, TSV, JSON lines, Parquet and Arrow files, gzip, "-" and queries stream; frames and rows in memory are cut into pieces.
     """
     if isinstance(source, (str, Path)):
-        bytes_from, kind = _locate(source, format, None)
+        bytes_from, kind = _locate(source, format, query)
+        if kind in ("sqlite", "duckdb") and bytes_from.path:
+            yield from query_database(bytes_from.path, kind, query, rows)
+            return
         yield from _batches(bytes_from, kind, rows, [])
     else:
         yield from read_table(source).data.to_batches(max_chunksize=rows)
 
 
-def iter_records(source: Any, rows: int = 4096) -> Iterator[list[dict[str, str | None]]]:
+def iter_records(
+    source: Any, rows: int = 4096, query: str | None = None
+) -> Iterator[list[dict[str, str | None]]]:
     """Lists of at most `rows` rows as `Table.records` has them, from the sources of `iter_batches` and in as flat a memory."""
     import pyarrow as pa
 
     if isinstance(source, (str, Path)):
-        for batch in iter_batches(source, rows):
+        for batch in iter_batches(source, rows, query=query):
             data = pa.Table.from_batches([batch])
             yield Table(data, str(source), "", (), _stated_names(data)).records()
         return
@@ -309,59 +317,9 @@ def _stated_names(data: pa.Table) -> dict[str, tuple[str, ...]]:
 
 
 def _from_object(source: Any) -> Table:
-    """Frames, datasets, Arrow values, rows and columns in memory, known by what they can do: nothing is imported."""
-    import pyarrow as pa
-
-    names: dict[str, tuple[str, ...]] = {}
-    notes: list[str] = []
-    what = type(source).__module__.partition(".")[0]
-    try:
-        if what == "datasets" and not hasattr(source, "__len__") and hasattr(source, "features"):
-            raise InputError("a dataset that is read once came", "load it whole, without streaming=True")
-        if isinstance(source, (pa.Table, pa.RecordBatch)):
-            data = source if isinstance(source, pa.Table) else pa.Table.from_batches([source])
-        elif isinstance(source, Mapping) and any(hasattr(v, "features") for v in source.values()):
-            raise InputError(f"a dict of datasets ({', '.join(map(str, source))}) came", "give one of them")
-        elif hasattr(source, "features") and hasattr(source, "with_format"):
-            data, what = source.with_format("arrow")[:], "datasets"
-            features = dict(source.features)
-            names = {k: tuple(v.names) for k, v in features.items() if getattr(v, "names", None)}
-        elif hasattr(source, "to_arrow"):
-            data = source.to_arrow()
-        elif hasattr(source, "iloc") and hasattr(source, "columns"):
-            check_header([str(c) for c in source.columns], "the frame")
-            data = _from_pandas(source, notes)
-        elif isinstance(source, Mapping):
-            data = pa.table({str(k): [cell(v) for v in values] for k, values in source.items()})
-        elif isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
-            keys = list(dict.fromkeys(str(k) for row in source for k in row))
-            data = pa.table({k: strings([cell(row.get(k)) for row in source], k, notes) for k in keys})
-        else:
-            raise InputError(
-                f"a table was expected, {type(source).__name__} came",
-                "give a path, a frame or a list of dicts",
-            )
-    except (pa.ArrowException, ValueError) as error:
-        raise TableError(f"the table cannot be read: {error}", "check its columns") from error
-    where = {"builtins": "rows in memory", "pyarrow": "an Arrow table"}.get(what, f"a {what} object")
+    data, where, notes, names = in_memory(source)
+    check_header(data.column_names, where)
     return Table(data, where, _content_digest(data), tuple(notes), names or _stated_names(data))
-
-
-def _from_pandas(frame: Any, notes: list[str]) -> pa.Table:
-    import pyarrow as pa
-
-    columns = {}
-    for place, name in enumerate(map(str, frame.columns)):
-        values = frame.iloc[:, place]
-        try:
-            column = pa.Array.from_pandas(values)
-            kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-            own = isinstance(kind, pa.BaseExtensionType)
-        except (pa.ArrowException, TypeError, UnicodeEncodeError):  # mixed types, halves of characters
-            own = True
-        # ranges and periods have an Arrow type that only pandas can read
-        columns[name] = strings([cell(v) for v in values], name, notes) if own else column
-    return pa.table(columns)
 
 
 def _content_digest(data: pa.Table) -> str:

@@ -147,5 +147,4 @@ def estimate_finetune(
         memory_bytes=train_memory(card, at_once, share),
         flop=flop + more,
         predict_seconds_per_row=each * slower,
-        disk_bytes=4.0 * card.parameters * share,
     )

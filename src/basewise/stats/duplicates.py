@@ -12,7 +12,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +40,29 @@ def normalise(text: str) -> str:
 
 
 def exact_groups(texts: Sequence[str]) -> np.ndarray:
-    """(n,) int64 group ids: equal for texts that are the same after normalising; empty texts stay apart."""
+    """(n,) int64 group ids: equal for texts that are the same after normalising, and for the same signs without a word; empty texts
+    stay apart."""
+    return _first_rows(normalise(text) or as_written(text) for text in texts)
+
+
+def written_groups(texts: Sequence[str]) -> np.ndarray:
+    """(n,) int64 group ids: equal for texts that differ in case and blanks at most, so that signs count; empty texts stay apart."""
+    return _first_rows(map(as_written, texts))
+
+
+def as_written(text: str) -> str:
+    """Lower case, one space in place of any blanks."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _first_rows(plain: Iterable[str]) -> np.ndarray:
+    """(n,) int64: the first row with the same text; the own one where there is none."""
     seen: dict[bytes, int] = {}
-    out = np.empty(len(texts), np.int64)
-    for i, text in enumerate(texts):
-        plain = normalise(text)
-        key = (
-            hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            if plain
-            else i.to_bytes(16)
-        )
-        out[i] = seen.setdefault(key, i)
-    return out
+    out = []
+    for i, text in enumerate(plain):
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        out.append(seen.setdefault(key, i) if text else i)
+    return np.array(out, np.int64)
 
 
 def _shingles(plain: str) -> np.ndarray:
@@ -128,12 +139,15 @@ class Sketch:
         plain = [plain[k] for k in kept]
         return cls(exact, first, kept, plain, _signatures(plain))
 
-    def groups(self, threshold: float) -> np.ndarray:
-        """(n,) int64 group ids: texts whose 5-gram sets overlap by at least `threshold` (Jaccard), and their neighbours."""
+    def groups(self, threshold: float, verified: bool = True) -> np.ndarray:
+        """(n,) int64 group ids: texts whose 5-gram sets overlap by at least `threshold` (Jaccard), and their neighbours.
+
+        Not `verified`, the share of equal hashes decides alone, whose error is 0.045 at most: many pairs then cost little.
+        """
         parent = np.arange(len(self.plain))
         shingles = functools.lru_cache(maxsize=1 << 16)(lambda k: _shingles(self.plain[k]))
         for band in range(BANDS):
-            _join_band(self.signatures, band, parent, threshold, shingles)
+            _join_band(self.signatures, band, parent, threshold, shingles if verified else None)
         roots = self.first.copy()
         roots[self.kept] = self.first[self.kept[_roots(parent)]]
         return roots[np.searchsorted(self.first, self.exact)]
@@ -152,7 +166,7 @@ def contrasts(sketch: Sketch, labels: np.ndarray) -> np.ndarray:
     both belong on one side of a split. labels (n,): -1 for none.
     """
     alone = np.arange(len(labels))
-    groups = np.unique(sketch.groups(CONTRAST), return_inverse=True)[1]
+    groups = np.unique(sketch.groups(CONTRAST, verified=False), return_inverse=True)[1]
     sizes = np.bincount(groups[labels >= 0], minlength=groups.max(initial=0) + 1)
     small = np.isin(groups, np.flatnonzero((sizes > 1) & (sizes <= MOST_CONTRASTS))) & (labels >= 0)
     pairs = np.bincount(groups[small], minlength=len(sizes))
@@ -193,12 +207,12 @@ def _join_band(
     band: int,
     parent: np.ndarray,
     threshold: float,
-    shingles: Callable[[int], np.ndarray],
+    shingles: Callable[[int], np.ndarray] | None,
 ) -> None:
-    """Join in `parent` what shares a bucket of this band and is near enough."""
-    for a, b in _proposed(signatures, band, _roots(parent), threshold - SLACK):
+    """Join in `parent` what shares a bucket of this band and is near enough, by its hashes alone where no shingles are given."""
+    for a, b in _proposed(signatures, band, _roots(parent), threshold - SLACK * (shingles is not None)):
         low, high = sorted((_find(parent, a), _find(parent, b)))
-        if low != high and jaccard(shingles(a), shingles(b)) >= threshold:
+        if low != high and (shingles is None or jaccard(shingles(a), shingles(b)) >= threshold):
             parent[high] = low
 
 

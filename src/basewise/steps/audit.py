@@ -7,9 +7,10 @@ all rows, since they change nothing. Row ids are positions in the table as it ca
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import numpy as np
 from basewise.core.cells import join_inputs
 from basewise.core.errors import InputError, TableError, TargetError, UnknownName
 from basewise.core.files import Progress, silent
-from basewise.core.roles import ROLES, Role, guess_roles, is_number
+from basewise.core.roles import ROLES, Role, asked_roles, guess_roles, is_number
 from basewise.core.split import HOWS, TEST_WORDS, parse_times, split_rows
 from basewise.core.table import Table, read_table
 from basewise.core.task import Examples, Finding, Task
 from basewise.core.taskfile import load_task, save_task
 from basewise.steps.audit_findings import finding
+from basewise.steps.audit_repeats import BIG_GROUP, Repeats, made_as_contrasts, one_text, repeats_of
 
 __all__ = ["AuditOptions", "audit", "load_task", "save_task"]
 
@@ -31,7 +33,6 @@ MISSING_LABELS = {"", "nan", "null", "n/a", "#n/a", "<na>"}
 DECIMAL_COMMA = re.compile(r"^([^,]*\d),(\d[^,]*)$")
 REGRESSION_VALUES = 30
 REGRESSION_SURELY = 300
-BIG_GROUP = 0.3
 GROUP_UNUSED = "it looks like a group, but a split by chance was asked for"
 
 
@@ -61,35 +62,36 @@ def audit(
 ) -> Task:
     """The Task of a table: roles guessed where not given, duplicates grouped, split, and checked.
 
-    `split`: "chance" | "group" | "time" | the name of a column that holds train and test; by default what the roles
-    suggest. A split by "chance" unites no rows but near-duplicates and those of a given group. Raises TableError,
-    TargetError, UnknownName or InputError, each with its fix.
+    source: anything `read_table` reads; "sample" is the embedded one. split: "chance" | "group" | "time" | the name of a column that
+    holds train and test, or as on the command line, "group:customer"; by default what the roles suggest. A split by "chance"
+    unites no rows but near-duplicates and those of a given group. Raises TableError, TargetError, UnknownName or InputError, each with its fix.
     """
     options = options or AuditOptions()
+    source, target = _source(source, target)
+    given, split = asked_roles(inputs, target, group, time, split)
     table = read_table(source, query=query, format=options.format)
     columns = {name: table.column(name) for name in table.columns if _readable(table, name)}
     if split is not None and split not in HOWS and split not in columns:
         raise UnknownName.of("split or column", split, [*HOWS, *columns])
-    given = {"inputs": inputs, "target": target, "group": group, "time": time}
     roles = _roles(columns, given, split)
     by_role = {role: [n for n, r in roles.items() if r.role == role] for role in ROLES}
-    names = tuple([inputs] if isinstance(inputs, str) else inputs or by_role["input"])
+    names = tuple(given["inputs"] or by_role["input"])
     target = by_role["target"][0]
     texts = texts_of(columns, names)
     keep, findings = _usable(columns, names, target, table)
     labels, classes, more = _labels([columns[target][i] for i in keep], target)
     findings += more
     options.progress(1, 4, "finding duplicates")
-    kept = [texts[i] for i in keep]
     given_groups = next((columns[n] for n in by_role["group"]), None)
-    near, groups, more = _groups(kept, labels, keep, given_groups, options)
+    rows = Examples(tuple(texts[i] for i in keep), labels, keep.astype(np.int64), keep, classes, names)
+    repeats, groups, more = _groups(rows, given_groups, options)
     findings += more
     options.progress(2, 4, "splitting")
-    rows = Examples(tuple(kept), labels, keep.astype(np.int64), groups, classes, names)
+    rows = replace(rows, groups=groups)
     # a guess does not cost a split by time its rows
-    tied = near if split == "time" and group is None else groups
+    tied = repeats.near if split == "time" and given["group"] is None else groups
     how, sides, more = _split(rows, tied, columns, by_role, split, options)
-    rows, sides, near, left = _without_left_out(rows, sides, near)
+    rows, sides, repeats, left = _without_left_out(rows, sides, repeats)
     findings += more + left
     others = [name for name in columns if name != target and name not in names]
     task = Task(
@@ -106,12 +108,21 @@ def audit(
     if not options.checks:
         return task.with_findings(tuple(findings))
     options.progress(3, 4, "checking rows")
-    return _checked(task, near, roles, columns, findings, options)
+    return _checked(task, repeats, roles, columns, findings, options)
+
+
+def _source(source: Any, target: Any) -> tuple[Any, Any]:
+    """Source and target as given; those of the embedded sample by its name."""
+    if not isinstance(source, str) or source != "sample":  # a frame compares cell by cell
+        return source, target
+    from basewise.sample import path
+
+    return path(), target or "queue"
 
 
 def _checked(
     task: Task,
-    near: np.ndarray,
+    repeats: Repeats,
     roles: dict[str, Role],
     columns: dict[str, list[str | None]],
     findings: list[Finding],
@@ -122,7 +133,7 @@ def _checked(
 
     several = task.inputs if len(task.inputs) > 1 else ()
     read = {name: tuple(columns[name][i] or "" for i in task.rows.row_ids) for name in several}
-    found = [*findings, *check_all(task, near, roles, options.seed, read)]
+    found = [*findings, *check_all(task, repeats, roles, options.seed, read)]
     order = {"fail": 0, "warn": 1, "info": 2}
     return task.with_findings(tuple(sorted(found, key=lambda f: order[f.severity])))
 
@@ -130,6 +141,8 @@ def _checked(
 def _roles(columns: dict[str, list[str | None]], given: dict[str, Any], split: str | None) -> dict[str, Role]:
     """Roles as given, else guessed. A column named as the split is one; a split by chance knows no group that was only guessed."""
     named = split if split not in HOWS else None
+    if named and named in [*given["inputs"], *(given[role] for role in ("target", "group", "time"))]:
+        raise InputError(f"the column {named!r} is given two roles", "give each column one role")
     roles = guess_roles({name: values for name, values in columns.items() if name != named}, **given)
     if named:
         other = Role("other", f"the split by {named!r} was asked for")
@@ -251,12 +264,13 @@ def _looks_continuous(counts: Counter[str]) -> bool:
 def _odd_names(classes: tuple[str, ...]) -> list[Finding]:
     folded: dict[str, list[str]] = {}
     for name in classes:
-        folded.setdefault("".join(ch for ch in name.casefold() if ch.isalnum()) or name, []).append(name)
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        folded.setdefault("".join(ch for ch in plain if ch.isalnum()) or name, []).append(name)
     return [
         Finding(
             check="class-names",
             severity="warn",
-            message=f"the classes {' and '.join(map(repr, same))} differ only in case, spaces or signs",
+            message=f"the classes {' and '.join(map(repr, same))} differ only in case, spaces, signs or the form of a letter",
             advice="give them one name",
         )
         for same in folded.values()
@@ -265,29 +279,22 @@ def _odd_names(classes: tuple[str, ...]) -> list[Finding]:
 
 
 def _groups(
-    texts: list[str],
-    labels: np.ndarray,
-    row_ids: np.ndarray,
-    given: list[str | None] | None,
-    options: AuditOptions,
-) -> tuple[np.ndarray, np.ndarray, list[Finding]]:
-    """(near-duplicate group ids (n,), groups for the split (n,), findings): near-duplicates, contrasts and given groups united."""
+    rows: Examples, given: list[str | None] | None, options: AuditOptions
+) -> tuple[Repeats, np.ndarray, list[Finding]]:
+    """(repeats, groups for the split (n,), findings): near-duplicates, contrasts and given groups united."""
     from basewise.stats.duplicates import Sketch, contrasts, united
-    from basewise.steps.audit_repeats import made_as_contrasts
 
-    sketch = Sketch.of(texts)
-    near = sketch.groups(options.near)
-    if np.unique(near, return_counts=True)[1].max() > BIG_GROUP * len(texts):
-        near = sketch.exact  # texts from one template: likeness chains them all and tells nothing
-    if len(np.unique(near)) == 1:
-        raise TableError(f"all {len(texts)} rows hold the same text", "give rows that differ")
-    made = contrasts(sketch, labels)
-    groups = united(near, made)
+    sketch, row_ids = Sketch.of(rows.texts), rows.row_ids
+    repeats, alike = repeats_of(sketch, rows.texts, rows.labels, options.near)
+    if len(np.unique(repeats.near)) == 1:
+        raise TableError(f"all {len(rows)} rows hold the same text", "give rows that differ")
+    made = contrasts(sketch, rows.labels)
+    groups = united(repeats.near, made)
     if given is not None:
         keys = [given[i] or f"\0{i}" for i in row_ids]
         groups = united(groups, np.unique(keys, return_inverse=True)[1])
-    largest = np.bincount(groups).max() / len(texts)
-    findings = made_as_contrasts(made, row_ids)
+    largest = np.bincount(groups).max() / len(rows)
+    findings = one_text(rows.classes, alike, rows.labels, row_ids) + made_as_contrasts(made, row_ids)
     if largest > BIG_GROUP:
         findings.append(
             finding(
@@ -298,7 +305,7 @@ def _groups(
                 row_ids[groups == np.bincount(groups).argmax()],
             )
         )
-    return near, groups.astype(np.int64), findings
+    return repeats, groups.astype(np.int64), findings
 
 
 def _split(
@@ -365,16 +372,16 @@ def _marks(given: list[str | None], row_ids: np.ndarray, locked: np.ndarray) -> 
 
 
 def _without_left_out(
-    rows: Examples, sides: np.ndarray, near: np.ndarray
-) -> tuple[Examples, np.ndarray, np.ndarray, list[Finding]]:
-    """Rows, sides and near-duplicates without the rows that a split by time puts on neither side, and what is said of these."""
+    rows: Examples, sides: np.ndarray, repeats: Repeats
+) -> tuple[Examples, np.ndarray, Repeats, list[Finding]]:
+    """Rows, sides and repeats without the rows that a split by time puts on neither side, and what is said of these."""
     out = sides == "out"
     if not out.any():
-        return rows, sides, near, []
+        return rows, sides, repeats, []
     message = f"{out.sum():,} older rows are left out: a near-duplicate of theirs or a row of their group is among the test rows"
     advice = "this keeps the test rows new; without a group only near-duplicates are left out"
     found = finding("left-out", "info", message, advice, rows.row_ids[out])
-    return rows.take(~out), sides[~out], near[~out], [found]
+    return rows.take(~out), sides[~out], repeats.take(~out), [found]
 
 
 def _name(source: str) -> str:

@@ -16,10 +16,9 @@ from basewise.core.personal import personal_numbers, personal_rows
 from basewise.core.roles import Role, is_number
 from basewise.core.split import folds
 from basewise.core.task import Finding, Task
-from basewise.steps.audit_findings import count, finding
-from basewise.steps.audit_repeats import duplicates, header_among_rows
+from basewise.steps.audit_findings import TINY, count, finding
+from basewise.steps.audit_repeats import Repeats, duplicates, header_among_rows
 
-TINY = 8
 LEAK_FAIL, LEAK_WARN = 0.9, 0.6
 NOISE_ROWS = 20_000
 NOISE_FOLDS = 3
@@ -33,12 +32,13 @@ PERSONAL_WORDS = {
 
 
 def check_all(
-    task: Task, near: np.ndarray, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
+    task: Task, repeats: Repeats, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
 ) -> list[Finding]:
-    """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given, read: the input columns (n cells each) where there are several."""
+    """Every check over all rows; repeats of the n rows, roles as guessed or given, read: the input columns (n cells each) where there are several."""
+    near = repeats.near
     found = [
         *header_among_rows(task),
-        *duplicates(task, near),
+        *duplicates(task, repeats),
         *leaking_columns(task, near, roles, seed, read),
         *label_in_text(task),
     ]
@@ -240,6 +240,13 @@ def classes(task: Task) -> list[Finding]:
                 f"classes only in test: {which}",
                 "nothing can learn them; split again",
             )
+        )
+    untested = np.setdiff1d(np.flatnonzero(counts >= TINY), task.rows.labels[task.split == "test"])
+    if len(untested) and (task.split == "test").any():
+        which = ", ".join(str(names[c]) for c in untested[:6])
+        message = f"classes without a test row: {which}"
+        found.append(
+            finding("untested-classes", "warn", message, "the scores say nothing of them; split again")
         )
     share = counts.max() / counts.sum()
     if share > 0.9:

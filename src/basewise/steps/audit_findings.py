@@ -9,6 +9,8 @@ import numpy as np
 from basewise.core.task import Finding
 
 ROWS_KEPT = 1000
+TINY = 8
+"""Rows under which a class hardly counts."""
 
 
 def finding(

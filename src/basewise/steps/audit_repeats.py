@@ -2,11 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from basewise.core.cells import join_inputs
 from basewise.core.task import Finding, Task
-from basewise.steps.audit_findings import count, finding
+from basewise.steps.audit_findings import TINY, count, finding
+
+if TYPE_CHECKING:
+    from basewise.stats.duplicates import Sketch
+
+BIG_GROUP = 0.3
+ONE_TEXT = 0.9
+"""Share of a class from which near-duplicates of one another are no copies but what the class is."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Ids (n,) that rows share: `near` those of near-duplicates and copies, `exact` those of copies alone."""
+
+    near: np.ndarray
+    exact: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Repeats:
+        """Those of some rows."""
+        return Repeats(self.near[rows], self.exact[rows])
+
+
+def repeats_of(
+    sketch: Sketch, texts: Sequence[str], labels: np.ndarray, threshold: float
+) -> tuple[Repeats, np.ndarray]:
+    """(repeats, (C,) which classes are one text); near-duplicates from a similarity of `threshold`, labels (n,).
+
+    Texts from one template are near-duplicates of each other, all of a table or all of a class, which tells nothing: no row of the class
+    would be left to learn from, or to test on. There copies alone count, and where all are such the same signs.
+    """
+    from basewise.stats.duplicates import written_groups
+
+    near, exact = sketch.groups(threshold), sketch.exact.copy()
+    if _largest(near) > BIG_GROUP * len(labels):
+        near = exact.copy()
+    alike = np.zeros(int(labels.max()) + 1, bool)
+    for c in range(len(alike)):
+        mine = labels == c
+        if mine.sum() >= TINY and _largest(near[mine]) >= ONE_TEXT * mine.sum():
+            if _largest(exact[mine]) >= ONE_TEXT * mine.sum():
+                exact[mine] = written_groups(texts)[mine]
+            near[mine] = exact[mine]
+            alike[c] = len(np.unique(exact[mine])) > 1
+    return Repeats(near, exact), alike
+
+
+def _largest(groups: np.ndarray) -> int:
+    return int(np.unique(groups, return_counts=True)[1].max())
+
+
+def one_text(
+    task_classes: Sequence[str], alike: np.ndarray, labels: np.ndarray, ids: np.ndarray
+) -> list[Finding]:
+    """The finding of classes (C,) bool whose rows are from one template; labels and row ids (n,)."""
+    if not alike.any():
+        return []
+    which = ", ".join(name for name, one in zip(task_classes, alike, strict=True) if one)
+    message = (
+        f"nearly all rows of a class read alike in {count(int(alike.sum()), 'class', 'classes')}: {which}"
+    )
+    advice = "only copies of these rows stay on one side of the split; if they are near-copies of a few, remove them"
+    return [finding("alike-classes", "warn", message, advice, ids[alike[labels]])]
 
 
 def header_among_rows(task: Task) -> list[Finding]:
@@ -24,12 +89,9 @@ def header_among_rows(task: Task) -> list[Finding]:
     return [finding("header", "warn", message, advice, task.rows.row_ids[where])]
 
 
-def duplicates(task: Task, near: np.ndarray) -> list[Finding]:
+def duplicates(task: Task, repeats: Repeats) -> list[Finding]:
     """Exact and near-duplicates, those with conflicting labels, and those on both sides of a given or timed split."""
-    from basewise.stats.duplicates import exact_groups
-
-    ids = task.rows.row_ids
-    exact = np.asarray(exact_groups(task.rows.texts))
+    ids, near, exact = task.rows.row_ids, repeats.near, repeats.exact
     alike = _in_groups(near) & ~_same_partition(near, exact)
     found = [
         *_together("duplicates", _in_groups(exact), exact, ids, "repeat the same text"),

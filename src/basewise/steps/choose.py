@@ -81,8 +81,8 @@ def choose(
     *,
     target: str | None = None,
     budget: str | float = "10m",
-    bases: tuple[str, ...] | list[str] | None = None,
-    methods: tuple[str, ...] | list[str] | None = None,
+    bases: tuple[str, ...] | list[str] | str | None = None,
+    methods: tuple[str, ...] | list[str] | str | None = None,
     to: str | Path | None = None,
     seed: int = 0,
     options: ChooseOptions | None = None,
@@ -101,6 +101,7 @@ def choose(
         raise InputError(f"the seed must not be below zero, {seed} came", "0 is usual")
     clock = Clock(started=time.monotonic(), seconds=allowed.seconds)
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    bases, methods = ((one,) if isinstance(one, str) else one for one in (bases, methods))
     for key in methods or ():
         part("methods", key)
     check_metric(options.metric)
@@ -152,15 +153,11 @@ def identity_of(
 
 
 def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int = 0) -> Task:
-    """The Task of a source; the embedded sample goes by the name "sample"."""
+    """The Task of a source."""
     if isinstance(source, Task):
         return source
     from basewise.steps.audit import AuditOptions, audit
 
-    if isinstance(source, str) and source == "sample":  # a frame compares cell by cell
-        from basewise.sample import path
-
-        source, target = path(), target or "queue"
     return audit(
         source,
         inputs=options.inputs,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.cells import cell
+from basewise.core.decision import Decision
 from basewise.core.errors import InputError, RunError, TargetError, UnknownName
 from basewise.core.evidence import Trial
 from basewise.core.files import check_apart, write_json
@@ -168,29 +169,31 @@ def wrong_rows(
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Decision,
     rows: Any,
     *,
     target: str | None = None,
-    against: str | Path | None = None,
+    against: str | Path | Decision | None = None,
     group: str | None = None,
-    to: Path | None = None,
+    query: str | None = None,
+    to: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score the predictor of a run on new labelled rows, and against another run's on the same rows, paired.
 
-    rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
+    rows: anything `read_table` reads, with the input columns and the target; of a database those of a query. group: column whose rows belong together (a customer) and
     count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
     "calibration", "confusion", "against": {...}, "unknown_labels": rows left out for their label, "unlabelled": rows left out since they
     have none, "own": as `own_rows` has it, in "against" too}; written to `to` as JSON if given. Raises TargetError where no label is a class of the
     predictor, UnknownName for a column.
     """
     from basewise.core.table import read_table
-    from basewise.steps.predict import load
+    from basewise.steps.predict import folder_of, load
 
+    run, against = folder_of(run), None if against is None else folder_of(against)
     if to is not None:
         check_apart(rows, Path(to))
     predictor = load(run)
-    records = read_table(rows).records()
+    records = read_table(rows, query=query).records()
     target = target_of(predictor, target, run)
     texts, labels, kept = labelled_rows(records, predictor, target, run)
     empty = sum(label_in(record, target).lower() in MISSING_LABELS for record in records)

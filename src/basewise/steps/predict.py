@@ -19,10 +19,12 @@ import numpy as np
 
 from basewise.core.base import Base, Card
 from basewise.core.cells import join_inputs, whole
+from basewise.core.decision import Decision
 from basewise.core.errors import InputError, PredictorChanged, RunError, UnknownName
 from basewise.core.files import Progress, explain_os_error, home, read_json, silent, write_json
 from basewise.core.hashing import sha256_file
 from basewise.core.method import Context, Fitted
+from basewise.core.objects import columns_of
 from basewise.core.registry import part
 from basewise.core.release import is_release
 from basewise.core.table import iter_records
@@ -139,6 +141,15 @@ def save_predictor(
         shutil.rmtree(building, ignore_errors=True)
 
 
+def folder_of(run: str | Path | Decision) -> Path:
+    """The folder that a run is named by; a decision knows its own. InputError for what is neither."""
+    if isinstance(run, Decision):
+        return Path(run.folder)
+    if not isinstance(run, (str, Path)):
+        raise InputError(f"a {type(run).__name__} came where a run was expected", "give the run's folder")
+    return Path(run)
+
+
 def predictor_folder(run: str | Path) -> Path:
     """The predictor inside a run folder, or the folder itself."""
     run = Path(run)
@@ -154,12 +165,13 @@ def predictor_folder(run: str | Path) -> Path:
     raise RunError(f"{run} holds no predictor", "give the folder that `basewise choose` or `adapt` wrote")
 
 
-def load(run: str | Path, features: Any = None) -> Predictor:
+def load(run: str | Path | Decision, features: Any = None) -> Predictor:
     """Open a predictor: every file's digest, then the base's, then the golden answers are checked.
 
     A release is verified first: every byte against its manifest, and its signature against the keys trusted here.
     `features`: what it reads its base through; a store of its own that keeps nothing when left out.
     """
+    run = folder_of(run)
     if is_release(run):
         from basewise.core.release import Release
         from basewise.engine.signing import verify
@@ -245,14 +257,16 @@ def replay(fitted: Fitted, golden: np.ndarray, folder: Path) -> None:
         )
 
 
-def predict(run: str | Path | Predictor, rows: Any, progress: Progress = silent) -> Iterator[dict[str, Any]]:
+def predict(
+    run: str | Path | Decision | Predictor, rows: Any, progress: Progress = silent, query: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Stream answers: {"row", "label", "probability", "abstained", "probabilities"} for texts, dicts, or a file's path.
 
-    Any number of rows: a batch is read, answered and given out before the next is read.
+    query: SQL, where rows are those of a database. Any number of rows: a batch is read, answered and given out before the next is read.
     """
     predictor = run if isinstance(run, Predictor) else load(run)
     done = 0
-    for batch in _batches(rows, predictor):
+    for batch in _batches(rows, predictor, query):
         probabilities = predictor.probabilities(batch)
         top = probabilities.argmax(1) if len(batch) else []
         for i, c in enumerate(top):
@@ -272,10 +286,10 @@ def predict(run: str | Path | Predictor, rows: Any, progress: Progress = silent)
 BATCH_ROWS = 4_096
 
 
-def _batches(rows: Any, predictor: Predictor) -> Iterator[list[str]]:
+def _batches(rows: Any, predictor: Predictor, query: str | None = None) -> Iterator[list[str]]:
     """Lists of texts, from a path, "-", a table, or any iterable of texts and dicts; columns are looked for in the first list."""
     checked = False
-    for batch in _lists(rows):
+    for batch in _lists(rows, query):
         if batch and not checked:
             _check_columns(batch, predictor.inputs)
             checked = True
@@ -287,29 +301,24 @@ def _is_frame(rows: Any) -> bool:
     return (hasattr(rows, "columns") or hasattr(rows, "column_names")) and hasattr(rows, "__len__")
 
 
-def _lists(rows: Any) -> Iterator[list[Any]]:
+def _lists(rows: Any, query: str | None = None) -> Iterator[list[Any]]:
     """Lists of rows, each read before the next: texts and dicts as they came, rows of a table as dicts."""
     if isinstance(rows, Mapping):
-        for name, values in rows.items():
-            if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-                raise InputError(
-                    f"a dict whose {str(name)!r} is one value came, a list of rows or a dict of columns was expected",
-                    "put the dict into a list",
-                )
-        rows = {name: list(values) for name, values in rows.items()}
+        rows = columns_of(rows)
         if rows and not any(rows.values()):
             return
     if isinstance(rows, (str, Path, Mapping)) or _is_frame(rows):
         # A frame without rows has no answers, where a table to learn from is an error.
         if isinstance(rows, (str, Path)) or len(rows) > 0:
-            yield from iter_records(rows, BATCH_ROWS)
+            yield from iter_records(rows, BATCH_ROWS, query)
         return
     if not isinstance(rows, Iterable):
         raise InputError(
             f"{type(rows).__name__} came, rows were expected",
             "give a path, a table, or a list of texts or dicts",
         )
-    stream = iter(rows)
+    # an Arrow column gives values of its own kind
+    stream = iter(rows.to_pylist() if hasattr(rows, "to_pylist") else rows)
     while batch := list(itertools.islice(stream, BATCH_ROWS)):
         yield batch
 

@@ -73,7 +73,13 @@ class PretrainWatch(Watch):
         """Also after a stop: what is being written is waited for, as the folder's lock is given up next; logs are closed."""
         self.writer.join()
         self.page(last=True)
-        state = ENDED if kind is None else STOPPED if issubclass(kind, KeyboardInterrupt) else FAILED
+        state = (
+            ENDED
+            if kind is None
+            else STOPPED
+            if issubclass(kind, (KeyboardInterrupt, SystemExit))
+            else FAILED
+        )
         for sink in self.sinks:
             try:
                 sink.close(state)

@@ -12,7 +12,7 @@ import numpy as np
 
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval, worst
 from basewise.core.rundir import looks_of
-from basewise.stats.duplicates import exact_groups
+from basewise.stats.duplicates import written_groups
 from basewise.stats.intervals import wilson
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
@@ -111,8 +111,8 @@ def _across(subject: Subject, most: float, evidence: list[Json]) -> list[tuple[s
     locked = task.split == "test"
     if not locked.any():
         return []
-    exact, groups = exact_groups(task.rows.texts), task.rows.groups
-    shared = np.isin(exact[locked], exact[~locked]) | np.isin(groups[locked], groups[~locked])
+    copies, groups = written_groups(task.rows.texts), task.rows.groups
+    shared = np.isin(copies[locked], copies[~locked]) | np.isin(groups[locked], groups[~locked])
     found = wilson(int(shared.sum()), int(locked.sum()))
     evidence.append(interval("locked rows that also stand among the train rows", found))
     if found.estimate > most:

@@ -238,7 +238,6 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
         memory_bytes=memory + rows * (card.width * 64.0 + mean * card.width * 2.0),
         flop=flop + 2.6 * more,
         predict_seconds_per_row=2.0 * each,
-        disk_bytes=4.0 * upper.parameters,
     )
 
 

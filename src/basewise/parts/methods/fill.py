@@ -75,7 +75,6 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
         memory_bytes=network_memory(card) + 200e6,
         flop=flop,
         predict_seconds_per_row=passes * (text + max(shown)) * block / speed + 1e-4,
-        disk_bytes=20e3,
     )
 
 

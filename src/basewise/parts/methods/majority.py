@@ -42,7 +42,7 @@ class Majority:
 
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     """Next to nothing."""
-    return Cost(seconds=1e-3, memory_bytes=1e6, predict_seconds_per_row=1e-7, disk_bytes=1e3)
+    return Cost(seconds=1e-3, memory_bytes=1e6, predict_seconds_per_row=1e-7)
 
 
 def fit(examples: Examples, base: Base | None, context: Context) -> Majority:

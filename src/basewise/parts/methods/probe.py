@@ -58,13 +58,11 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     forward, each, flop = encode_seconds(examples.texts, card, machine)
     solving = estimate_solving(examples.counts, card, solving_rate(machine))
     memory = network_memory(card) + estimate_memory(rows, classes, card)
-    disk = 5.0 * card.width * classes * 4.0
     return Cost(
         seconds=forward + solving,
         memory_bytes=memory,
         flop=flop,
         predict_seconds_per_row=each,
-        disk_bytes=disk,
     )
 
 

@@ -177,7 +177,6 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
         memory_bytes=network_memory(card) + 600e6,
         flop=flop,
         predict_seconds_per_row=each + 1e-4,
-        disk_bytes=20e3,
     )
 
 

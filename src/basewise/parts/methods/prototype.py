@@ -68,10 +68,7 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     assert card is not None
     seconds, each, flop = encode_seconds((*examples.texts, *examples.classes), card, machine)
     memory = network_memory(card) + (len(examples) + len(examples.classes)) * card.width * 24.0
-    disk = 8.0 * card.width * (len(examples.classes) + 1)
-    return Cost(
-        seconds=seconds + 0.01, memory_bytes=memory, flop=flop, predict_seconds_per_row=each, disk_bytes=disk
-    )
+    return Cost(seconds=seconds + 0.01, memory_bytes=memory, flop=flop, predict_seconds_per_row=each)
 
 
 def fit(examples: Examples, base: Base | None, context: Context) -> Prototypes:

@@ -202,7 +202,6 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
         seconds=0.1 + counting + solving,
         memory_bytes=memory,
         predict_seconds_per_row=each,
-        disk_bytes=terms * (20.0 + 4.0 * classes),
     )
 
 

@@ -145,13 +145,6 @@ def megabytes(size: float) -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """45 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{max(0.0, seconds):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def bar(done: float, total: float, label: str) -> str:
     """A progress bar with its words; without a total it only says that something goes on."""
     value = f' value="{min(done, total):.6g}" max="{total:.6g}"' if total else ""

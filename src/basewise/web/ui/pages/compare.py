@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
+from basewise.core.budget import duration
 from basewise.core.decision import Decision
 from basewise.core.errors import InputError
 from basewise.web import plots
@@ -18,7 +19,7 @@ from basewise.web.sections import cut, how, number, span, table
 from basewise.web.ui import runs
 from basewise.web.ui.forms import Root
 from basewise.web.ui.pages.rows import trial_rows
-from basewise.web.ui.shell import alert, duration, href, page, ticks
+from basewise.web.ui.shell import alert, href, page, ticks
 
 router = APIRouter()
 MOST = 6

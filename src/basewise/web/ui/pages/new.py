@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from basewise.core.budget import parse_bytes, parse_seconds
+from basewise.core.budget import duration, parse_bytes, parse_seconds
 from basewise.core.errors import BasewiseError, InputError, RunError
 from basewise.core.files import write_text
 from basewise.core.registry import keys, summary
@@ -108,7 +108,7 @@ def _waiting(path: Path, live: str, going_on: tables.Look) -> HTMLResponse:
 
 
 def _progress(going_on: tables.Look) -> str:
-    spent = shell.duration(time.monotonic() - going_on.since)
+    spent = duration(time.monotonic() - going_on.since)
     said = f"{going_on.said[:1].upper()}{going_on.said[1:]}"
     return (
         f"<p data-say>The table is looked over. {escape(said)}: {spent} so far.</p>{shell.bar(0, 0, 'audit')}"

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
+from basewise.core.budget import duration
 from basewise.core.errors import UnknownName
 from basewise.core.files import read_json
 from basewise.web import plots
@@ -20,7 +21,7 @@ from basewise.web.ui import runs
 from basewise.web.ui.forms import Root
 from basewise.web.ui.pages.home import badge, listing
 from basewise.web.ui.runs import Run
-from basewise.web.ui.shell import bar, duration, href, page
+from basewise.web.ui.shell import bar, href, page
 
 router = APIRouter()
 MOST_SOURCES = 4

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
+from basewise.core.budget import duration
 from basewise.core.decision import Decision
 from basewise.core.errors import RunError
 from basewise.steps.measures import heading, name_of
@@ -20,7 +21,7 @@ from basewise.web.ui import jobs, runs
 from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages.home import badge
 from basewise.web.ui.runs import Run
-from basewise.web.ui.shell import action, alert, bar, duration, href, page
+from basewise.web.ui.shell import action, alert, bar, href, page
 
 router = APIRouter()
 EVERY_MS = "1000"
