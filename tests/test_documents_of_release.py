@@ -74,6 +74,9 @@ def test_the_card_has_valid_metadata_and_the_score(record: Release) -> None:
     if card.data.license == "other":
         assert card.data.license_link == "LICENSE"
     assert f"{record.score['low']:.3f}" in card.text
+    for looks, words in ((1, "1 time."), (2, "2 times.")):
+        text = part("documents", "card").text(replace(record, score={**record.score, "looks": looks}))
+        assert f"The locked test rows were looked at {words}" in text
 
 
 def test_a_base_of_random_weights_is_no_ones_on_the_hub(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -233,6 +235,35 @@ def test_container_serves_over_http_and_refuses_what_is_no_text(tmp_path: Path) 
                 )
         finally:
             process.kill()
+
+
+SLOW_SERVER = """
+import time
+from basewise.engine.onnx_answer import serve
+
+class Slow:
+    pins = {"release": "r"}
+
+    def __call__(self, texts):
+        print("asked", flush=True)
+        time.sleep(0.5)
+        return texts
+
+serve(Slow(), "127.0.0.1", 0)
+"""
+
+
+def test_a_container_that_is_stopped_answers_what_it_was_asked_and_ends() -> None:
+    command = [sys.executable, "-c", SLOW_SERVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, httpx.Client() as client:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.post, f"{address}/predict", json={"texts": ["a"]}, timeout=60)
+            assert process.stdout.readline() == "asked\n"
+            process.terminate()
+            assert asked.result().json()["answers"] == ["a"]
+        assert process.wait(60) == 0
 
 
 def test_mlflow_loads_what_was_written(tmp_path: Path) -> None:

@@ -39,10 +39,13 @@ def test_tasks_on_one_base_share_one_pass(tmp_path: Path, monkeypatch: pytest.Mo
     batch.append(Part(host.embedder("base"), TEXTS[:3]))
     answers = host.answer(batch)
     assert passes == [20]  # each text once, for two tasks and the vectors
-    for folder, texts, answer in zip(folders, shares, answers, strict=False):
-        assert np.abs(answer.probabilities - load(folder).predict_proba(texts)).max() < 1e-5
+    for folder, part, answer in zip(folders, batch, answers, strict=False):
+        assert np.abs(answer.probabilities - load(folder).predict_proba(part.texts)).max() < 1e-5
         assert answer.features is not None
-        assert answer.features.shape == (len(texts), 24)
+        assert answer.features.shape == (len(part.texts), 24)
+        (alone,) = host.answer([part])  # else the watch takes what others ask for drift
+        assert alone.features is not None
+        assert np.abs(answer.features - alone.features).max() < 1e-4
     assert np.linalg.norm(answers[3].probabilities, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
     for version in versions:
         host.close(version)

@@ -493,6 +493,21 @@ def test_a_service_that_is_told_to_stop_while_it_opens_does_not_wait(
         service.run((), ServeOptions(state=tmp_path / "state", quiet=True), held)
 
 
+def test_the_time_to_come_again_is_by_the_speed_of_a_busy_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("basewise.web.limits.time.monotonic", lambda: clock[0])
+    room = Room(1_000)
+    for _ in range(100):  # a row a minute, each answered within 5 ms: 200 rows a second
+        clock[0] += 60
+        room.enter(1)
+        clock[0] += 0.005
+        room.leave(1)
+    room.enter(1_000)
+    with pytest.raises(Refusal) as refused:
+        room.enter(400)
+    assert refused.value.retry_after == pytest.approx(2.0)
+
+
 def test_an_empty_service_takes_a_request_of_any_allowed_size() -> None:
     room = Room(4)
     room.enter(10)

@@ -25,6 +25,11 @@ ORDER = (PASS, OFF, WARN, FAIL)
 Json = dict[str, Any]
 
 
+def count(n: int, one: str, many: str = "") -> str:
+    """ "1 row", "2 rows"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
     """What a check found. `evidence`: numbers, each {"name", "estimate", "low", "high", "n"} or a plain fact {"name", "value"}."""

@@ -12,9 +12,11 @@ before an export is let out is what runs at its user's.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -166,6 +168,20 @@ def handler_of(answers: Answers) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    """What has been asked is answered before it ends."""
+
+    daemon_threads = False
+
+
+def serve(answers: Answers, host: str, port: int) -> None:
+    """Until SIGTERM or Ctrl-C. The first process of a container must ask for SIGTERM, else the kernel keeps it from it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Server((host, port), handler_of(answers)) as server, contextlib.suppress(KeyboardInterrupt):
+        print(f"http://{host}:{server.server_port}", flush=True)
+        server.serve_forever()
+
+
 def main() -> None:
     """Texts on standard input, or a server."""
     parser = argparse.ArgumentParser(description="Answers of an exported predictor.")
@@ -174,9 +190,8 @@ def main() -> None:
     asked = parser.parse_args()
     answers = Answers(Path(__file__).parent)
     if asked.port is not None:
-        server = ThreadingHTTPServer((asked.host, asked.port), handler_of(answers))
-        print(f"http://{asked.host}:{server.server_port}", flush=True)
-        server.serve_forever()
+        serve(answers, asked.host, asked.port)
+        return
     for stream in (sys.stdin, sys.stdout):
         # whatever the terminal's encoding; a line that is no UTF-8 costs no other
         if isinstance(stream, io.TextIOWrapper):

@@ -347,12 +347,12 @@ def _read(part: Part, hosted: Hosted) -> tuple[Sequence[str], Any]:
 
 
 def _watched(part: Part, hosted: Hosted, made: dict[Any, Any], probabilities: np.ndarray) -> np.ndarray:
-    """(n, PROJECTED) float32: the deepest view that the task reads, projected; log-probabilities where it reads none."""
+    """(n, PROJECTED) float32: the last view that the task asks for, projected; log-probabilities where it asks for none."""
     rows = np.log(np.maximum(probabilities, 1e-6)).astype(np.float32)
-    for place in hosted.reader.asked:
+    for place, (_, views) in hosted.reader.asked.items():
         if place in made:
-            index = np.fromiter((made[place].row[t] for t in part.texts), np.int64, len(part.texts))
-            rows = made[place].values[index, -1].astype(np.float32)
+            # a pass holds the views of all tasks of its batch, in an order of its own
+            rows = _rows_of_view(part, made[place], views[-1].name)
             break
     # without BLAS: its threads would fight with those of the network for a product this small
     return np.einsum("nd,dk->nk", rows, projection(rows.shape[1]))
@@ -363,9 +363,14 @@ def _rows_of_base(part: Part, hosted: Hosted, made: dict[Any, Any]) -> np.ndarra
     from basewise.engine.probe import unit
 
     ((place, (_, wanted)),) = hosted.reader.asked.items()
-    found = made[place]
-    index = np.fromiter((found.row[t] for t in part.texts), np.int64, len(part.texts))
-    return unit(found.values[index, found.names.index(wanted[0].name)].astype(np.float32))
+    return unit(_rows_of_view(part, made[place], wanted[0].name))
+
+
+def _rows_of_view(part: Part, made: Any, name: str) -> np.ndarray:
+    """(n, width) float32 of one view of a pass."""
+    index = np.fromiter((made.row[t] for t in part.texts), np.int64, len(part.texts))
+    found: np.ndarray = made.values[index, made.names.index(name)].astype(np.float32)
+    return found
 
 
 @lru_cache(maxsize=64)

@@ -6,11 +6,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 
-from basewise.web import contract
-from basewise.web.documents import ERRORS, body
+from basewise.web import answers, contract
+from basewise.web.documents import body, gives
 from basewise.web.keys import Key
 from basewise.web.limits import Refusal
 from basewise.web.service import Service
+
+LANE = gives(answers.Lane)
 
 
 def lane_line(service: Service, name: str) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         await service.forget_unused()
         return lane_line(service, name)
 
-    @app.post("/v1/admin/tasks", responses=ERRORS, openapi_extra=described, tags=["admin"])
+    @app.post("/v1/admin/tasks", responses=LANE, openapi_extra=described, tags=["admin"])
     async def add(request: Request) -> dict[str, Any]:
         """Serve a folder as a task of its own name; where that task is served already, the folder takes its place."""
         key, asked = await _read(service, request)
@@ -76,7 +78,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             service.traffic.live(about["task"], about["version"], about["folder"])
             return await done(about["task"])
 
-    @app.post("/v1/admin/tasks/{name}/replace", responses=ERRORS, openapi_extra=described, tags=["admin"])
+    @app.post("/v1/admin/tasks/{name}/replace", responses=LANE, openapi_extra=described, tags=["admin"])
     async def replace(name: str, request: Request) -> dict[str, Any]:
         """Put a release in the place of the live one at once."""
         _, asked = await _read(service, request, name)
@@ -85,7 +87,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             service.traffic.live(name, about["version"], about["folder"])
             return await done(name)
 
-    @app.post("/v1/admin/tasks/{name}/shadow", responses=ERRORS, openapi_extra=described, tags=["admin"])
+    @app.post("/v1/admin/tasks/{name}/shadow", responses=LANE, openapi_extra=described, tags=["admin"])
     async def shadow(name: str, request: Request) -> dict[str, Any]:
         """Let a release answer the same rows unseen; it is dropped when labels prove it worse (e-value 20)."""
         _, asked = await _read(service, request, name)
@@ -94,7 +96,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             service.traffic.shadow(name, about["version"], about["folder"])
             return await done(name)
 
-    @app.post("/v1/admin/tasks/{name}/canary", responses=ERRORS, openapi_extra=described, tags=["admin"])
+    @app.post("/v1/admin/tasks/{name}/canary", responses=LANE, openapi_extra=described, tags=["admin"])
     async def canary(name: str, request: Request) -> dict[str, Any]:
         """Give a release 1, 5, 25 or 100 % of the rows; rolled back when labels prove it worse (e-value 20)."""
         _, asked = await _read(service, request, name)
@@ -107,7 +109,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
 
 def _add_backwards(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/admin/tasks/{name}/rollback", responses=ERRORS, tags=["admin"])
+    @app.post("/v1/admin/tasks/{name}/rollback", responses=LANE, tags=["admin"])
     async def rollback(name: str, request: Request) -> dict[str, Any]:
         """Take back the canary, else the shadow, else the live release; what was before is open still."""
         service.admit(request, name, admin=True)
@@ -118,7 +120,7 @@ def _add_backwards(app: FastAPI, service: Service) -> None:
             service.traffic.roll_back(name)
             return lane_line(service, name)
 
-    @app.delete("/v1/admin/tasks/{name}", responses=ERRORS, tags=["admin"])
+    @app.delete("/v1/admin/tasks/{name}", responses=gives(answers.Removed), tags=["admin"])
     async def remove(name: str, request: Request) -> dict[str, Any]:
         """Serve a task no longer."""
         service.admit(request, name, admin=True)
@@ -127,7 +129,7 @@ def _add_backwards(app: FastAPI, service: Service) -> None:
             await service.forget_unused()
         return {"removed": name}
 
-    @app.get("/v1/admin/tasks", responses=ERRORS, tags=["admin"])
+    @app.get("/v1/admin/tasks", responses=gives(answers.Lanes), tags=["admin"])
     async def lanes(request: Request) -> dict[str, Any]:
         """Every lane that the key opens with its evidence and the folders of its versions, and what happened to these tasks."""
         key = service.admit(request, admin=True)

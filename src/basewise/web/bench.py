@@ -210,8 +210,8 @@ def curves(result: Benchmark) -> str:
             least, last = line["points"][0]["shots"], line["points"][-1]["shots"]
             holds = "holds" if line["gain"]["p_holm"] <= ALPHA else "cannot be told from none"
             out.append(
-                f"<p>{escape(line['base'])}: {last} demonstrations against {least}: {figures(line['gain'], measure, '+')}"
-                f" over {line['tasks']} tasks; p = {line['gain']['p_holm']:.3g}, the gain {holds}.</p>"
+                f"<p>{escape(line['base'])}: {last} demonstration{'' if last == 1 else 's'} against {least}: {figures(line['gain'], measure, '+')}"
+                f" over {line['tasks']} task{'' if line['tasks'] == 1 else 's'}; p = {line['gain']['p_holm']:.3g}, the gain {holds}.</p>"
             )
     text = "The items are the same at every number of demonstrations, and the demonstrations nested; the band is the 95 % interval of a point."
     return how(text) + "".join(out) if out else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -39,6 +40,20 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, said in REASONS.items()
 }
 _DEFINITIONS: dict[str, Any] = {}
+_PLAIN: dict[str, Any] = {"type": "string"}
+
+
+def gives(
+    model: type[BaseModel] | str, *also: str, refused: Iterable[int | str] = ERRORS
+) -> dict[int | str, dict[str, Any]]:
+    """A route's answers for the document: `model` as JSON, or text of a media type (`also`: of others too), and what it refuses with."""
+    if isinstance(model, str):
+        said, content = "Text.", {model: {"schema": _PLAIN}}
+    else:
+        schema = contract.schema_of(model, _DEFINITIONS)
+        said, content = schema.pop("description"), {"application/json": {"schema": schema}}
+    content |= {kind: {"schema": _PLAIN} for kind in also}
+    return {200: {"description": said, "content": content}, **{status: ERRORS[status] for status in refused}}
 
 
 def body(model: type[BaseModel]) -> dict[str, Any]:
@@ -71,20 +86,30 @@ def page(document: dict[str, Any]) -> str:
         for method, about in methods.items():
             parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
             parts.append(f"<p>{html.escape(about.get('description', ''))}</p>")
-            if fields := _fields(about):
-                parts.append(
-                    f"<table><thead><tr><th>field</th><th>what</th></tr></thead><tbody>{fields}</tbody></table>"
-                )
+            parts.append(_table("field", about.get("requestBody", {}), document))
+            parts.append(_table("of the answer", about.get("responses", {}).get("200", {}), document))
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     return f"{head}<title>basewise service</title><style>{CSS}</style><main>{''.join(parts)}</main></html>"
 
 
-def _fields(about: dict[str, Any]) -> str:
-    content = about.get("requestBody", {}).get("content", {}).get("application/json", {})
-    schema = content.get("schema", {})
-    lines = []
+def _table(head: str, about: dict[str, Any], document: dict[str, Any]) -> str:
+    """The fields of a body or an answer; nothing where it has none."""
+    schema = about.get("content", {}).get("application/json", {}).get("schema", {})
+    lines = [
+        f"<tr><td><code>{html.escape(name)}</code>{' (required)' if must else ''}</td><td>{html.escape(said)}</td></tr>"
+        for name, must, said in _fields(schema, document)
+    ]
+    first = f"<table><thead><tr><th>{head}</th><th>what</th></tr></thead>"
+    return f"{first}<tbody>{''.join(lines)}</tbody></table>" if lines else ""
+
+
+def _fields(
+    schema: dict[str, Any], document: dict[str, Any], before: str = ""
+) -> Iterator[tuple[str, bool, str]]:
+    """(name, whether it must be there, what it is) of each field, those inside lists and objects behind the name of these."""
     for name, field in schema.get("properties", {}).items():
-        must = " (required)" if name in schema.get("required", ()) else ""
-        said = field.get("description") or field.get("title") or ""
-        lines.append(f"<tr><td><code>{html.escape(name)}</code>{must}</td><td>{html.escape(said)}</td></tr>")
-    return "".join(lines)
+        must = not before and name in schema.get("required", ())
+        yield before + name, must, field.get("description") or field.get("title") or ""
+        each = field.get("items", field)
+        inner = document["components"]["schemas"].get(each.get("$ref", "").rpartition("/")[2], {})
+        yield from _fields(inner, document, f"{before}{name}{'[]' if each is not field else ''}.")

@@ -97,20 +97,26 @@ class Room:
     def __init__(self, most: int) -> None:
         self.most, self.rows = most, 0
         self._speed, self._marked, self._done = 200.0, time.monotonic(), 0
+        self._idle_since = self._marked
 
     def enter(self, rows: int) -> None:
         """Refusal (503) where the rows do not fit; an empty service takes every request that the limits allow."""
         if self.rows and self.rows + rows > self.most:
             wait = max(1.0, (self.rows + rows - self.most) / max(self._speed, 1.0))
             raise Refusal(503, "busy", "too many rows are waiting; send it again later", wait)
+        if not self.rows:  # time without rows says nothing of the speed
+            self._marked += time.monotonic() - self._idle_since
         self.rows += rows
 
     def leave(self, rows: int) -> None:
         self.rows -= rows
         self._done += rows
-        if (spent := time.monotonic() - self._marked) > 1:
+        now = time.monotonic()
+        if (spent := now - self._marked) > 1:
             self._speed = 0.5 * self._speed + 0.5 * self._done / spent
-            self._marked, self._done = time.monotonic(), 0
+            self._marked, self._done = now, 0
+        if not self.rows:
+            self._idle_since = now
 
 
 def headers_of(refusal: Refusal) -> dict[str, str]:

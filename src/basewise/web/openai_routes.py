@@ -13,8 +13,8 @@ import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from basewise.web import contract
-from basewise.web.documents import ERRORS, body
+from basewise.web import answers, contract
+from basewise.web.documents import body, gives
 from basewise.web.keys import Key
 from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
@@ -93,7 +93,12 @@ async def _embed(service: Service, request: Request, name: str, texts: list[str]
 
 
 def _add_embeddings(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/embeddings", responses=ERRORS, openapi_extra=body(contract.Embeddings), tags=["bases"])
+    @app.post(
+        "/v1/embeddings",
+        responses=gives(answers.Vectors),
+        openapi_extra=body(contract.Embeddings),
+        tags=["bases"],
+    )
     async def embeddings(request: Request) -> Response:
         """Vectors of a served base, as OpenAI's route: token means of the last layer, of length 1."""
         key = service.admit(request)
@@ -105,7 +110,7 @@ def _add_embeddings(app: FastAPI, service: Service) -> None:
         data = vectors_of(values, asked)
         return JSONResponse({"object": "list", "data": data, "model": asked.model, "usage": usage})
 
-    @app.post("/embed", responses=ERRORS, openapi_extra=body(contract.Embed), tags=["bases"])
+    @app.post("/embed", responses=gives(answers.Plain), openapi_extra=body(contract.Embed), tags=["bases"])
     async def embed(request: Request) -> Response:
         """Vectors as text-embeddings-inference's route; without a model the first base."""
         key = service.admit(request)
@@ -132,13 +137,13 @@ def _add_models(app: FastAPI, service: Service, upstream: Upstream | None) -> No
             lines += await upstream.models()
         return lines
 
-    @app.get("/v1/models", responses=ERRORS, tags=["bases"])
+    @app.get("/v1/models", responses=gives(answers.Models), tags=["bases"])
     async def models(request: Request) -> dict[str, Any]:
         """The bases that the key opens, and what each can do."""
         return {"object": "list", "data": await listed(service.admit(request))}
 
     # a base of the hub has a slash in its name
-    @app.get("/v1/models/{name:path}", responses=ERRORS, tags=["bases"])
+    @app.get("/v1/models/{name:path}", responses=gives(answers.Model), tags=["bases"])
     async def model(name: str, request: Request) -> dict[str, Any]:
         """One of these bases."""
         for line in await listed(service.admit(request, name)):
@@ -166,13 +171,21 @@ def _add_texts(app: FastAPI, service: Service, upstream: Upstream | None) -> Non
             return StreamingResponse(made.events(request), media_type="text/event-stream", headers=SSE)
         return JSONResponse(await service.unless_gone(request, made.whole()))
 
-    @app.post("/v1/completions", responses=ERRORS, openapi_extra=body(contract.Completion), tags=["bases"])
+    @app.post(
+        "/v1/completions",
+        responses=gives(answers.Text, "text/event-stream"),
+        openapi_extra=body(contract.Completion),
+        tags=["bases"],
+    )
     async def completions(request: Request) -> Response:
         """A text after a prompt, as OpenAI's route; with `stream` as server-sent events."""
         return await answer(request, contract.Completion, False)
 
     @app.post(
-        "/v1/chat/completions", responses=ERRORS, openapi_extra=body(contract.ChatCompletion), tags=["bases"]
+        "/v1/chat/completions",
+        responses=gives(answers.Chat, "text/event-stream"),
+        openapi_extra=body(contract.ChatCompletion),
+        tags=["bases"],
     )
     async def chat_completions(request: Request) -> Response:
         """A turn of a conversation, as OpenAI's route; for bases with a chat template."""

@@ -12,8 +12,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from basewise.core.cells import join_inputs
-from basewise.web import contract
-from basewise.web.documents import ERRORS, body
+from basewise.web import answers, contract
+from basewise.web.documents import body, gives
 from basewise.web.limits import Refusal
 from basewise.web.link import WorkerError
 from basewise.web.outermost import PREDICT
@@ -165,7 +165,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
     """Add these routes."""
     predicting = Predicting(service)
 
-    @app.post(PREDICT, responses=ERRORS, openapi_extra=body(contract.Predict), tags=["tasks"])
+    @app.post(
+        PREDICT, responses=gives(answers.Predicted), openapi_extra=body(contract.Predict), tags=["tasks"]
+    )
     async def predict(name: str, request: Request) -> Response:
         """Answer rows: label, probability, abstention, conformal set, probabilities, and the version that said so."""
         service.admit(request, name)
@@ -178,7 +180,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
         seconds = min(service.limits.seconds, (asked.deadline_ms or 600_000) / 1000)
         request_id, state = request.state.id, request.state
         if not texts:
-            return JSONResponse({"task": name, "version": lane.live, "answers": [], "tokens": 0})
+            nothing = {"task": name, "version": lane.live, "answers": [], "tokens": 0}
+            return JSONResponse(nothing, headers={"X-Basewise-Version": lane.live})
         service.room.enter(len(texts))
         try:
             work = predicting(name, texts, seconds, request_id)
@@ -198,7 +201,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     service.predict = predict
 
-    @app.get("/v1/tasks", responses=ERRORS, tags=["tasks"])
+    @app.get("/v1/tasks", responses=gives(answers.Tasks), tags=["tasks"])
     async def tasks(request: Request) -> dict[str, Any]:
         """The tasks that the key opens: inputs, classes, base, thresholds, and the releases in use."""
         key = service.admit(request)
@@ -210,13 +213,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
 def _add_state(app: FastAPI, service: Service) -> None:
     """Health, readiness and counters."""
 
-    @app.get("/health", tags=["state"])
+    @app.get("/health", responses=gives(answers.Health, refused=()), tags=["state"])
     async def health() -> dict[str, Any]:
         """The process is alive; the digests of what it serves."""
         versions = {name: lane.live for name, lane in service.traffic.lanes.items()}
         return {"status": "alive", "versions": versions, "bases": _digests(service)}
 
-    @app.get("/ready", responses={503: ERRORS[503]}, tags=["state"])
+    @app.get("/ready", responses=gives(answers.Ready, refused=(503,)), tags=["state"])
     async def ready() -> dict[str, Any]:
         """Whether requests are answered at once: a worker is there and releases are open; `unavailable` names tasks whose release is not."""
         service.check_ready()
@@ -224,7 +227,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
         away = [name for name, lane in lanes.items() if not service.is_open(lane.live)]
         return {"status": "ready", "tasks": len(lanes), "unavailable": away}
 
-    @app.get("/metrics", tags=["state"], responses=ERRORS, response_class=Response)
+    @app.get("/metrics", tags=["state"], responses=gives("text/plain"), response_class=Response)
     async def metrics(request: Request) -> Response:
         """Counters for Prometheus; where keys are set, for a key of all tasks."""
         key = service.admit(request)

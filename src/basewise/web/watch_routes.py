@@ -11,9 +11,9 @@ from fastapi.responses import HTMLResponse
 
 from basewise.core.cells import cell
 from basewise.stats.intervals import wilson
-from basewise.web import contract
+from basewise.web import answers, contract
 from basewise.web.admin_routes import lane_line
-from basewise.web.documents import ERRORS, body
+from basewise.web.documents import body, gives
 from basewise.web.limits import Refusal
 from basewise.web.service import Service
 from basewise.web.style import CSS
@@ -28,7 +28,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
             raise Refusal(404, "no_task", "no such task is served; see /v1/tasks")
 
     @app.post(
-        "/v1/tasks/{name}/labels", responses=ERRORS, openapi_extra=body(contract.Labels), tags=["watch"]
+        "/v1/tasks/{name}/labels",
+        responses=gives(answers.Kept),
+        openapi_extra=body(contract.Labels),
+        tags=["watch"],
     )
     async def labels(name: str, request: Request) -> dict[str, Any]:
         """Truths of answered rows, by the id of the answer; a canary or shadow that they prove worse is rolled back.
@@ -46,13 +49,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
         came = {what: n for what, n in truths._asdict().items() if what != "found"}
         return {**came, "rolled_back": rolled_back}
 
-    @app.get("/v1/tasks/{name}/watch", responses=ERRORS, tags=["watch"])
+    @app.get("/v1/tasks/{name}/watch", responses=gives(answers.Watched), tags=["watch"])
     async def watch(name: str, request: Request) -> dict[str, Any]:
         """Rows, abstentions, accuracy where labels came, and the latest windows of the live version."""
         checked(name, request)
         return await _state(service, name)
 
-    @app.get("/watch/{name}", response_class=HTMLResponse, responses=ERRORS, tags=["watch"])
+    @app.get("/watch/{name}", response_class=HTMLResponse, responses=gives("text/html"), tags=["watch"])
     async def page(name: str, request: Request) -> str:
         """The same as a plain page."""
         checked(name, request)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, interval
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, count, interval
 from basewise.core.registry import part
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
@@ -31,7 +31,7 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         return CheckResult(
             check="calibration",
             verdict=WARN,
-            sentence=f"{n} held-out rows{together} say nothing about probabilities",
+            sentence=f"{count(n, 'held-out row')}{together} say nothing about probabilities",
         )
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     error = ece_interval(confidence, right, clusters=groups)

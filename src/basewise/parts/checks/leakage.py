@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval, worst
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, count, fact, interval, worst
 from basewise.core.rundir import looks_of
 from basewise.stats.duplicates import written_groups
 from basewise.stats.intervals import wilson
@@ -127,7 +127,9 @@ def _looks(subject: Subject, most: int, evidence: list[Json]) -> list[tuple[str,
     by = f" ({elsewhere} of them by other runs)" if elsewhere else ""
     evidence.append(fact("looks at the locked rows", looks))
     if looks > 10 * most:
-        return [(FAIL, f"the locked rows were looked at {looks} times{by}: they are no longer unseen")]
+        return [
+            (FAIL, f"the locked rows were looked at {count(looks, 'time')}{by}: they are no longer unseen")
+        ]
     if looks > most:
-        return [(WARN, f"the locked rows were looked at {looks} times{by}")]
+        return [(WARN, f"the locked rows were looked at {count(looks, 'time')}{by}")]
     return []

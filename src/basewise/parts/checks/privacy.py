@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.base import Base
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, fact, interval, worst
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, count, fact, interval, worst
 from basewise.core.hashing import generator
 from basewise.core.personal import find_personal, personal_rows
 from basewise.stats.intervals import wilson
@@ -133,11 +133,16 @@ def _files(subject: Subject, limits: dict[str, Any], evidence: list[Json]) -> li
         faults.append(
             (
                 FAIL,
-                f"{len(whole)} pieces of personal data whole and {len(found)} in part are in {', '.join(sorted(places))}",
+                f"{count(len(whole), 'piece')} of personal data whole and {len(found)} in part are in {', '.join(sorted(places))}",
             )
         )
     if verbatim:
-        faults.append((FAIL, f"{verbatim} strings of {', '.join(sorted(places))} repeat texts of the table"))
+        faults.append(
+            (
+                FAIL,
+                f"{count(verbatim, 'string')} of {', '.join(sorted(places))} {'repeats' if verbatim == 1 else 'repeat'} texts of the table",
+            )
+        )
     return faults
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.gate import FAIL, WARN, CheckResult, Json, Subject, interval, worst
+from basewise.core.gate import FAIL, WARN, CheckResult, Json, Subject, count, interval, worst
 from basewise.core.perturb import CHANGES, changed
 from basewise.stats.intervals import wilson
 
@@ -26,7 +26,9 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     texts, _, where = subject.texts(limits["rows"])
     if len(texts) < LEAST_ROWS:
         return CheckResult(
-            check="robustness", verdict=WARN, sentence=f"{len(texts)} rows are too few to change and try"
+            check="robustness",
+            verdict=WARN,
+            sentence=f"{count(len(texts), 'row is', 'rows are')} too few to change and try",
         )
     before = subject.answer(list(texts)).argmax(1)
     evidence: list[Json] = []

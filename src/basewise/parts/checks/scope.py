@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, fact, interval
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, count, fact, interval
 from basewise.core.hashing import generator
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
@@ -47,7 +47,9 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     outside = _outside(limits["file"])
     inside, ids, where = subject.texts(MOST)
     if len(inside) < 20 or len(outside) < 20:
-        told = f"{len(inside)} rows in and {len(outside)} out of scope are too few to tell them apart"
+        told = (
+            f"{count(len(inside), 'row')} in and {len(outside)} out of scope are too few to tell them apart"
+        )
         return CheckResult(check="scope", verdict=WARN, sentence=told)
     from basewise.stats.outliers import auroc
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, interval
+from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Subject, count, interval
 from basewise.core.hashing import generator
 
 THRESHOLDS: dict[str, tuple[Any, str]] = {
@@ -56,13 +56,13 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
             sentence=f"no slice of {len(index)} held-out rows is confirmed to be worse",
         )
     told = "; ".join(
-        f"errs on {s.error:.2f} [{s.low:.2f}, {s.high:.2f}] where {s.name} ({s.n} rows), elsewhere on {s.rest_error:.2f}"
+        f"errs on {s.error:.2f} [{s.low:.2f}, {s.high:.2f}] where {s.name} ({count(s.n, 'row')}), elsewhere on {s.rest_error:.2f}"
         for s in (grave or confirmed)[:3]
     )
     return CheckResult(
         check="slices",
         verdict=FAIL if grave else WARN,
-        sentence=f"{len(confirmed)} slices are confirmed to be worse: {told}",
+        sentence=f"{count(len(confirmed), 'slice is', 'slices are')} confirmed to be worse: {told}",
         evidence=evidence,
         advice="label more rows of these kinds, or abstain on them" if grave else "",
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from basewise.core.gate import Json
+from basewise.core.gate import Json, count
 from basewise.core.release import Release
 
 FILE = "README.md"
@@ -110,7 +110,7 @@ def _score(release: Release) -> str:
         for m in release.measures
     )
     looks = release.score.get("looks")
-    told = f"\nThe locked test rows were looked at {looks} times.\n" if looks else ""
+    told = f"\nThe locked test rows were looked at {count(looks, 'time')}.\n" if looks else ""
     return f"## Measured\n\n| what | on | estimate | 95 % interval | rows |\n|---|---|---|---|---|\n{rows}\n{told}"
 
 
