@@ -237,6 +237,15 @@ def test_chat_templates(made: dict[str, Causal], tmp_path: Path) -> None:
     bare = Causal(tiny_decoders.decoder(tmp_path, "llama", chat=False), "fp32")
     with pytest.raises(InputError, match="no chat template"):
         bare.chat(said)
+    for template, told in (
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% for m in messages %}", "refuses"),
+        ("{{ messages[0]['content'] + 1 }}", "refuses"),
+        ({"rag": "x", "tool_use": "y"}, "rag, tool_use"),
+    ):
+        bare.tokenizer.chat_template = template
+        with pytest.raises(InputError, match=told):
+            bare.chat(said)
 
 
 @pytest.mark.parametrize("begins", ["", "<s>"])

@@ -250,19 +250,45 @@ class Causal:
         """Texts of many callers that are to grow together; their prompts come from `prompt_tokens`."""
         return Growing(self._generator())
 
-    def chat(self, messages: Sequence[dict[str, str]]) -> str:
-        """The prompt of a conversation, [{"role", "content"}, …], in the base's own template; InputError without one.
+    def chat(self, messages: Sequence[dict[str, str]], answered: bool = True) -> str:
+        """The prompt of a conversation, [{"role", "content"}, …], in the base's own template; InputError without one, or where
+        it refuses the conversation. `answered`: the base is to answer, else it goes on with the last message.
 
         A template holds all special tokens, so the prompt is to be encoded without others (`special=False`), as transformers does.
         """
-        if not getattr(self.tokenizer, "chat_template", None):
+        from jinja2.exceptions import TemplateError
+
+        self.template()
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    list(messages),
+                    tokenize=False,
+                    add_generation_prompt=answered,
+                    continue_final_message=not answered,
+                )
+            )
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"the chat template of {self.base.key} refuses the conversation: {error}",
+                "say it in the roles and the order that this base was made for, or give a prompt instead",
+            ) from error
+
+    def template(self) -> str:
+        """The base's chat template; InputError without one."""
+        held = getattr(self.tokenizer, "chat_template", None)
+        if not held:
             raise InputError(
                 f"{self.base.key} has no chat template",
                 "give a prompt instead, or use an instruction-tuned base",
             )
-        return str(
-            self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        )
+        try:
+            return str(self.tokenizer.get_chat_template())
+        except ValueError as error:
+            raise InputError(
+                f"{self.base.key} has chat templates by the names {', '.join(sorted(held))} and none by default",
+                'call one of them "default" in its tokenizer_config.json',
+            ) from error
 
     def _generator(self) -> Generator:
         if GENERATE not in self.base.provides:
