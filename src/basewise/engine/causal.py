@@ -81,7 +81,9 @@ class Causal:
         self._stem = Stem()
 
     def encode(self, text: str, special: bool | None = None) -> list[int]:
-        """Token ids; special tokens as the tokenizer adds them itself, unless the text begins with one or `special` says."""
+        """Token ids; special tokens as the tokenizer adds them itself, unless the text begins with one or `special` says.
+        InputError for half a character (a lone surrogate, as a cut in JSON leaves), which no tokenizer reads."""
+        _check_letters(text)
         if special is None:
             prefix = self.decode([self.prefix_token])
             special = not (prefix and text.startswith(prefix))
@@ -160,6 +162,7 @@ class Causal:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, in one call where none begins with the prefix token's text."""
+        _check_letters(*texts)
         prefix = self.decode([self.prefix_token])
         batched = hasattr(self.tokenizer, "backend_tokenizer")
         if not texts or not batched or (prefix and any(text.startswith(prefix) for text in texts)):
@@ -308,6 +311,17 @@ class Causal:
                 )
             tokens = tokens[-most:]
         return np.asarray(tokens, np.int64)
+
+
+def _check_letters(*texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"a text holds half a character, {text[error.start]!a} at place {error.start + 1:,}",
+                "write the character whole, or leave it out",
+            ) from error
 
 
 def rolling_windows(tokens: list[int], prefix: int, most: int) -> list[tuple[list[int], list[int]]]:
