@@ -196,6 +196,30 @@ def test_constraints_themselves() -> None:
         OneOf(["red"])
     with pytest.raises(InputError, match="no regular expression"):
         Matching("(")
+    for ahead in ("(?=a)b", "(?!.*bad)[a-z]+", r"(x)?(?(?=a)a|b)", "[]a](?=x)"):
+        with pytest.raises(InputError, match="looks ahead"):
+            Matching(ahead)
+    with pytest.raises(InputError, match="looks backwards"):
+        Matching("(?r)abc")
+    for behind in (r"\(\?=", "[(?=]+", r"[^\](?!]", "a(?<=a)b", "(?:a)(?P<x>b)(?>c)"):
+        Matching(behind)
+
+
+def test_what_no_token_can_begin_is_refused(made: dict[str, Causal]) -> None:
+    for wanted in ({"pattern": r"[^\x00-\U0010ffff]"}, {"pattern": "ж+"}, {"choices": ("東京", "京都")}):
+        for temperature in (0.0, 1.0):
+            with pytest.raises(InputError, match="no token"):
+                made["llama"].answers(PROMPTS, Sampling(most_tokens=12, temperature=temperature, **wanted))  # type: ignore[arg-type]
+
+
+def test_half_a_character_is_refused(made: dict[str, Causal]) -> None:
+    for asked in (
+        lambda: made["llama"].generate(["good", "a\ud800b"], Sampling(most_tokens=2)),
+        lambda: made["llama"].score([("a\ud800", "b")]),
+        lambda: made["llama"].rolling(["\udfff"]),
+    ):
+        with pytest.raises(InputError, match="half a character"):
+            asked()
 
 
 def test_prompts_that_are_too_long(made: dict[str, Causal]) -> None:
@@ -237,6 +261,15 @@ def test_chat_templates(made: dict[str, Causal], tmp_path: Path) -> None:
     bare = Causal(tiny_decoders.decoder(tmp_path, "llama", chat=False), "fp32")
     with pytest.raises(InputError, match="no chat template"):
         bare.chat(said)
+    for template, told in (
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% for m in messages %}", "refuses"),
+        ("{{ messages[0]['content'] + 1 }}", "refuses"),
+        ({"rag": "x", "tool_use": "y"}, "rag, tool_use"),
+    ):
+        bare.tokenizer.chat_template = template
+        with pytest.raises(InputError, match=told):
+            bare.chat(said)
 
 
 @pytest.mark.parametrize("begins", ["", "<s>"])

@@ -187,6 +187,68 @@ def test_settings_that_are_unknown_are_refused() -> None:
         Harness()
 
 
+def test_rolling_requests_of_both_kinds(tmp_path: Path) -> None:
+    """Up to 0.4 a text comes alone and so does its number; from 0.5 on it stands behind an empty context, and a pair is expected."""
+    from types import SimpleNamespace
+
+    from tests import tiny_decoders
+
+    from basewise.steps.harness import Harness
+
+    tiny_decoders.decoder(tmp_path, "llama")
+    model = Harness(base=str(tmp_path), precision="fp32")
+    texts = ["the film was good", "no"]
+    alone = model.loglikelihood_rolling([SimpleNamespace(args=(text,)) for text in texts])
+    behind = model.loglikelihood_rolling([SimpleNamespace(args=("", text)) for text in texts])
+    assert alone == model.causal.rolling(texts).tolist() and min(alone) < max(alone) < 0
+    assert behind == [(value, False) for value in alone]
+
+
+def test_what_is_asked_again_is_drawn_anew(tmp_path: Path) -> None:
+    """Tasks with `repeats` count how many of several draws are right."""
+    from types import SimpleNamespace
+
+    from tests import tiny_decoders
+
+    from basewise.steps.harness import Harness
+
+    tiny_decoders.decoder(tmp_path, "llama")
+    model = Harness(base=str(tmp_path), precision="fp32")
+
+    def told(**settings: object) -> list[str]:
+        one = SimpleNamespace(args=("the film", {"until": [], "max_gen_toks": 8, **settings}))
+        return model.generate_until([one] * 3)
+
+    drawn = told(do_sample=True, temperature=1.0)
+    assert len(set(drawn)) == 3 and told(do_sample=True, temperature=1.0) == drawn
+    assert told(temperature=1.0) == drawn, "a temperature alone says that answers are drawn"
+    greedy = told()
+    assert len(set(greedy)) == 1
+    assert told(do_sample=False, temperature=0.7) == told(do_sample=True, temperature=0) == greedy
+
+
+def test_chat_templates_are_the_hf_models(tmp_path: Path) -> None:
+    from lm_eval.models.huggingface import HFLM
+    from tests import tiny_decoders
+
+    from basewise.steps.harness import Harness
+
+    tiny_decoders.decoder(tmp_path, "llama")
+    ours = Harness(base=str(tmp_path), precision="fp32")
+    theirs = HFLM(pretrained=str(tmp_path), dtype="float32", device="cpu", batch_size=1)
+    said = [
+        {"role": r, "content": c}
+        for r, c in (("system", "be brief"), ("user", "good?"), ("assistant", "yes"))
+    ]
+    no_system = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    for template in (tiny_decoders.CHAT, no_system + tiny_decoders.CHAT):
+        ours.causal.tokenizer.chat_template = theirs.tokenizer.chat_template = template
+        assert ours.chat_template(True) == theirs.chat_template(True) == template
+        for messages, answered in ((said[:2], True), (said, False)):
+            own = ours.apply_chat_template(messages, add_generation_prompt=answered)
+            assert own == theirs.apply_chat_template(messages, add_generation_prompt=answered)
+
+
 def test_their_command_with_our_model(tmp_path: Path) -> None:
     """`python -m basewise.steps.harness` is their command line; of releases that read entry points, `lm_eval` itself."""
     import json

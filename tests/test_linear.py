@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,21 @@ from hypothesis import strategies as st
 
 import tiny_decoders
 from basewise.core.base import Base
-from basewise.engine import fidelity, rows, screen
+from basewise.engine import fidelity, lean_decoder, rows, screen
 from basewise.engine.causal import Causal
 from basewise.engine.decoder import Decoder
 from basewise.engine.generate import Sampling
-from basewise.engine.linear import Laid, Whole, coded, lay_out, rounded, whole_numbers
+from basewise.engine.linear import (
+    HALF_ROWS,
+    Half,
+    Laid,
+    Products,
+    Whole,
+    coded,
+    lay_out,
+    rounded,
+    whole_numbers,
+)
 from basewise.engine.screen import Screen
 
 PROMPTS = ["the film was", "question: red?", "x"]
@@ -37,6 +49,54 @@ def test_a_laid_layer_gives_the_same(dtype: torch.dtype, bound: float, bias: boo
     exact = x @ weight.t() + (offset.float() if offset is not None else 0)
     assert found.shape == (2, 5, 48) and found.dtype == dtype
     assert float((found.float() - exact).abs().max()) < bound
+
+
+def test_half_of_the_bytes_hold_what_was_stored_in_bf16() -> None:
+    """Sums as in fp32, a row's whatever is beside it; weights of more digits, or too large for fp16, keep their own product."""
+    draw = torch.Generator().manual_seed(4)
+    shapes = ((48, 32), (16, 32), (7, 32))
+    layers = [torch.nn.Linear(k, n, bias=n > 7).requires_grad_(False) for n, k in shapes]
+    for layer in layers:
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=draw).mul(0.05).bfloat16())
+    x = torch.randn(9, 32, generator=draw)
+    wanted = [layer.double()(x.double()) for layer in layers]
+    for layer in layers:
+        layer.float()
+    lay_out(held := torch.nn.ModuleList(layers), Laid)
+    products = Products(*held)
+    assert isinstance(held[0], Laid) and products.half is not None
+    found = products(x)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape and float((one - other).abs().max()) < 1e-6
+    assert all(torch.equal(products(x[r : r + 1])[0][0], found[0][r]) for r in range(9))
+    many = torch.randn(HALF_ROWS[torch.float32] + 1, 32, generator=draw)
+    assert torch.equal(products(many)[1], held[1](many))
+    for wrong in (layers[0].weight + 1e-4, layers[0].weight * 2.0**20):
+        with pytest.raises(ValueError, match="digits"):
+            Half([wrong], [None])
+        layer = torch.nn.Linear(32, 48)
+        layer.weight = torch.nn.Parameter(wrong, requires_grad=False)
+        assert Products(layer).half is None
+    assert Products(layers[0], halved=False).half is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_base_stored_in_bf16_steps_with_weights_in_fp16(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_decoders.decoder(tmp_path, "qwen2", dtype=torch.bfloat16)
+    causal = Causal(base, precision)
+    lean = rows.lean_of(causal.decoder)
+    assert lean is not None and all(
+        p.half for b in lean.blocks for p in (b.project, b.out, b.widen, b.narrow)
+    )
+    options = Sampling(most_tokens=12)
+    found = causal.generate(PROMPTS, options)
+    assert found == [causal.generate([prompt], options)[0] for prompt in PROMPTS]
+    monkeypatch.setattr(lean_decoder, "HALF_BYTES", 0)
+    rows._lean.pop(causal.decoder)
+    assert causal.generate(PROMPTS, options) == found or precision == "bf16"
+    assert not any(block.project.half for block in rows.lean_of(causal.decoder).blocks)  # type: ignore[union-attr]
 
 
 @needs_whole

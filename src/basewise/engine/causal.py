@@ -81,7 +81,9 @@ class Causal:
         self._stem = Stem()
 
     def encode(self, text: str, special: bool | None = None) -> list[int]:
-        """Token ids; special tokens as the tokenizer adds them itself, unless the text begins with one or `special` says."""
+        """Token ids; special tokens as the tokenizer adds them itself, unless the text begins with one or `special` says.
+        InputError for half a character (a lone surrogate, as a cut in JSON leaves), which no tokenizer reads."""
+        _check_letters(text)
         if special is None:
             prefix = self.decode([self.prefix_token])
             special = not (prefix and text.startswith(prefix))
@@ -160,6 +162,7 @@ class Causal:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, in one call where none begins with the prefix token's text."""
+        _check_letters(*texts)
         prefix = self.decode([self.prefix_token])
         batched = hasattr(self.tokenizer, "backend_tokenizer")
         if not texts or not batched or (prefix and any(text.startswith(prefix) for text in texts)):
@@ -250,19 +253,45 @@ class Causal:
         """Texts of many callers that are to grow together; their prompts come from `prompt_tokens`."""
         return Growing(self._generator())
 
-    def chat(self, messages: Sequence[dict[str, str]]) -> str:
-        """The prompt of a conversation, [{"role", "content"}, …], in the base's own template; InputError without one.
+    def chat(self, messages: Sequence[dict[str, str]], answered: bool = True) -> str:
+        """The prompt of a conversation, [{"role", "content"}, …], in the base's own template; InputError without one, or where
+        it refuses the conversation. `answered`: the base is to answer, else it goes on with the last message.
 
         A template holds all special tokens, so the prompt is to be encoded without others (`special=False`), as transformers does.
         """
-        if not getattr(self.tokenizer, "chat_template", None):
+        from jinja2.exceptions import TemplateError
+
+        self.template()
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    list(messages),
+                    tokenize=False,
+                    add_generation_prompt=answered,
+                    continue_final_message=not answered,
+                )
+            )
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"the chat template of {self.base.key} refuses the conversation: {error}",
+                "say it in the roles and the order that this base was made for, or give a prompt instead",
+            ) from error
+
+    def template(self) -> str:
+        """The base's chat template; InputError without one."""
+        held = getattr(self.tokenizer, "chat_template", None)
+        if not held:
             raise InputError(
                 f"{self.base.key} has no chat template",
                 "give a prompt instead, or use an instruction-tuned base",
             )
-        return str(
-            self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        )
+        try:
+            return str(self.tokenizer.get_chat_template())
+        except ValueError as error:
+            raise InputError(
+                f"{self.base.key} has chat templates by the names {', '.join(sorted(held))} and none by default",
+                'call one of them "default" in its tokenizer_config.json',
+            ) from error
 
     def _generator(self) -> Generator:
         if GENERATE not in self.base.provides:
@@ -282,6 +311,17 @@ class Causal:
                 )
             tokens = tokens[-most:]
         return np.asarray(tokens, np.int64)
+
+
+def _check_letters(*texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"a text holds half a character, {text[error.start]!a} at place {error.start + 1:,}",
+                "write the character whole, or leave it out",
+            ) from error
 
 
 def rolling_windows(tokens: list[int], prefix: int, most: int) -> list[tuple[list[int], list[int]]]:

@@ -38,8 +38,12 @@ class OneOf:
         return text in self.choices
 
 
+PIECES = r"\\.|\[\^?\]?(?:\\.|[^]\\])*\]|\(\?[=!]|."
+"""Of an expression: an escape, a set of letters, where a look-ahead begins, or another letter."""
+
+
 class Matching:
-    """Text that the expression matches whole."""
+    """Text that the expression matches whole. One that looks ahead is an error: every beginning of a text passes, and it never matches."""
 
     def __init__(self, expression: str) -> None:
         import regex  # a dependency of transformers; the standard library cannot tell beginnings of a match
@@ -50,6 +54,12 @@ class Matching:
             raise InputError(
                 f"{expression!r} is no regular expression: {error}", "mend it, or give choices"
             ) from error
+        ahead = {"(?=", "(?!"}.intersection(regex.findall(PIECES, expression, regex.DOTALL))
+        if ahead or self.expression.flags & regex.REVERSE:
+            raise InputError(
+                f"{expression!r} looks {'ahead' if ahead else 'backwards'}, at what a growing text does not have yet",
+                "say without (?=, (?! and (?r) what the text may be, or give choices",
+            )
         # a first byte of four stands for 200,000 letters, and it is tried again at every refusal
         self._leads = functools.lru_cache(maxsize=256)(self._some_letter)
 

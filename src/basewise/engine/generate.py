@@ -214,6 +214,12 @@ class Generator:
                 return token
             if done:  # the base would go on with something that is not allowed: the text is whole
                 return None
+        if not (row.text.strip() or row.begun):
+            wanted = row.options.pattern or f"one of {', '.join(row.options.choices[:3])}"
+            raise InputError(
+                f"the base has no token that {wanted!r} may begin with",
+                "give an expression or choices that its vocabulary can write",
+            )
         return None
 
     def _allowed(self, row: Row, token: int, constraint: Constraint) -> bool:

@@ -17,8 +17,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from basewise.engine.linear import Products
 from basewise.engine.paths import How, Unsupported
 
+HALF_BYTES = 2**30
+"""Weights that are kept a second time in fp16 at most; a base that is larger reads those that it has."""
 Buffers = dict[int, tuple[torch.Tensor, torch.Tensor]]
 """Keys and values (B, K, room, D) of each layer."""
 
@@ -46,9 +49,9 @@ class Norm:
 
 
 class Block:
-    """The parts of one layer."""
+    """The parts of one layer; `halved`: see `Products`."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, halved: bool) -> None:
         norms = {
             name: Norm(getattr(layer, name))
             for name in (
@@ -67,15 +70,15 @@ class Block:
         attention, self.mlp = layer.self_attn, layer.mlp
         if hasattr(attention, "sinks"):
             raise Unsupported("sinks")
-        self.query, self.key, self.value = attention.q_proj, attention.k_proj, attention.v_proj
-        self.out, self.width = attention.o_proj, int(attention.head_dim)
-        self.heads = self.query.out_features // self.width
-        self.kinds = self.key.out_features // self.width
+        self.project = Products(attention.q_proj, attention.k_proj, attention.v_proj, halved=halved)
+        self.out = Products(attention.o_proj, halved=halved)
+        self.width = int(attention.head_dim)
         self.norms = tuple(
             Norm(getattr(attention, name)) if getattr(attention, name, None) is not None else None
             for name in ("q_norm", "k_norm")
         )
-        self.gate, self.up, self.down = self.mlp.gate_proj, self.mlp.up_proj, self.mlp.down_proj
+        self.widen = Products(self.mlp.gate_proj, self.mlp.up_proj, halved=halved)
+        self.narrow = Products(self.mlp.down_proj, halved=halved)
         self.act = self.mlp.act_fn
         self.kind = getattr(attention, "layer_type", None)
 
@@ -88,7 +91,8 @@ class Block:
 
     def feed(self, x: torch.Tensor) -> torch.Tensor:
         """The gated feed-forward."""
-        return self.down(self.act(self.gate(x)).mul_(self.up(x)))
+        gate, up = self.widen(x)
+        return self.narrow(self.act(gate).mul_(up))[0]
 
 
 class Lean:
@@ -96,7 +100,9 @@ class Lean:
 
     def __init__(self, model: Any) -> None:
         inner = model.model
-        self.blocks = [Block(layer) for layer in inner.layers[: model.config.num_hidden_layers]]
+        layers = inner.layers[: model.config.num_hidden_layers]
+        halved = 2 * sum(_entries(layer) for layer in layers) <= HALF_BYTES
+        self.blocks = [Block(layer, halved) for layer in layers]
         self.embed, self.norm, self.rotary = inner.embed_tokens, Norm(inner.norm), inner.rotary_emb
         self._tables: dict[str | None, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -136,16 +142,23 @@ class Lean:
                 masks[how.window] = mask_of(lengths, longest, how.window, x.dtype)
             turned = places[block.kind]
             y = x if block.before is None else block.before(x)
-            query = turn(block.normed(block.norms[0], block.query(y)), turned)
-            key = turn(block.normed(block.norms[1], block.key(y)), turned)
+            query, key, value = block.project(y)
+            query = turn(block.normed(block.norms[0], query), turned)
+            key = turn(block.normed(block.norms[1], key), turned)
             flat = [buffer.view(-1, block.width) for buffer in buffers[layer]]
             flat[0].index_copy_(0, where, key.reshape(-1, block.width))
-            flat[1].index_copy_(0, where, block.value(y).view(-1, block.width))
-            y = block.out(attend(query, *buffers[layer], longest, masks[how.window], how))
+            flat[1].index_copy_(0, where, value.reshape(-1, block.width))
+            (y,) = block.out(attend(query, *buffers[layer], longest, masks[how.window], how))
             x = x + (y if block.after[0] is None else block.after[0](y))
             y = block.feed(x if block.between is None else block.between(x))
             x = x + (y if block.after[1] is None else block.after[1](y))
         return self.norm(x)
+
+
+def _entries(layer: Any) -> int:
+    """Entries of the weights of a layer's products."""
+    found = (getattr(m, "in_features", 0) * getattr(m, "out_features", 0) for m in layer.modules())
+    return sum(map(int, found))
 
 
 def mask_of(

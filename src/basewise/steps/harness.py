@@ -1,6 +1,6 @@
 """A base as a model of lm-evaluation-harness: `--model basewise --model_args base=smollm2-135m`, for every task that it has.
 
-The harness finds the class through the entry point group `lm_eval.models`. Its releases up to 0.4.13 do not look there; for
+The class stands in the entry point group `lm_eval.models`, where no release of the harness looks so far (0.4.13, 0.5.0.dev1); for
 those `python -m basewise.steps.harness run --model basewise ...` is the harness' own command with the class registered.
 Log-likelihoods, rolling log-likelihoods and text up to stop strings; what is not drawn is item by item what its `hf` model gives.
 """
@@ -8,7 +8,9 @@ Log-likelihoods, rolling log-likelihoods and text up to stop strings; what is no
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -66,27 +68,54 @@ class Harness(LM):
             self.cache_hook.add_partial("loglikelihood", pair, one)
         return found
 
-    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Summed log-probability of each whole text."""
-        texts = [str(request.args[0]) for request in requests]
-        found = [float(value) for value in self.causal.rolling(texts)]
-        for text, one in zip(texts, found, strict=True):
-            self.cache_hook.add_partial("loglikelihood_rolling", (text,), one)
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[Any]:
+        """Summed log-probability of each whole text.
+
+        From 0.5 on a text comes after an empty context, and its answer is a pair as that of `loglikelihood`; before, both come alone.
+        """
+        keys = [tuple(request.args) for request in requests]
+        values = self.causal.rolling([str(key[-1]) for key in keys])
+        found = [(float(v), False) if len(key) > 1 else float(v) for key, v in zip(keys, values, strict=True)]
+        for key, one in zip(keys, found, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", key, one)
         return found
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Answers up to the task's stop strings; requests with the same settings together."""
+        """Answers up to the task's stop strings; requests with the same settings together. A prompt that is asked again, as tasks with
+        `repeats` do, is drawn anew each time."""
         groups: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             groups.setdefault(json.dumps(request.args[1], sort_keys=True, default=str), []).append(place)
         found = [""] * len(requests)
         for places in groups.values():
             options = sampling(dict(requests[places[0]].args[1]))
-            texts = self.causal.generate([requests[place].args[0] for place in places], options)
-            for place, text in zip(places, texts, strict=True):
-                found[place] = text
-                self.cache_hook.add_partial("generate_until", requests[place].args, text)
+            prompts = [requests[place].args[0] for place in places]
+            asked: Counter[str] = Counter()
+            each = []
+            for prompt in prompts:
+                each.append(replace(options, seed=asked[prompt]))
+                asked[prompt] += 1
+            answers = self.causal.answers(prompts, each)
+            for place, answer in zip(places, answers, strict=True):
+                found[place] = answer.text
+                self.cache_hook.add_partial("generate_until", requests[place].args, answer.text)
         return found
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The template that `apply_chat_template` uses, for the harness' record; None where it is to use none."""
+        return str(self.causal.template()) if chat_template else None
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation in the base's own template: without its system message where the template knows none, as the `hf` model has it."""
+        try:
+            return str(self.causal.chat(chat_history, add_generation_prompt))
+        except InputError:
+            plain = [message for message in chat_history if message["role"] != "system"]
+            if len(plain) == len(chat_history):
+                raise
+            return str(self.causal.chat(plain, add_generation_prompt))
 
 
 def sampling(settings: dict[str, Any]) -> Any:
@@ -97,11 +126,14 @@ def sampling(settings: dict[str, Any]) -> Any:
     until = [until] if isinstance(until, str) else list(until)
     given = [settings.pop(name, None) for name in TOKEN_NAMES]
     most = next((int(value) for value in given if value is not None), USUAL_TOKENS)
-    drawn = bool(settings.pop("do_sample", False))
-    temperature = float(settings.pop("temperature", None) or 1.0) if drawn else 0.0
+    heat, drawn = settings.pop("temperature", None), settings.pop("do_sample", None)
+    drawn = (
+        bool(heat) if drawn is None else bool(drawn)
+    )  # a temperature alone says it too, as theirs reads it
+    temperature = (1.0 if heat is None else float(heat)) if drawn else 0.0
     top_p = float(settings.pop("top_p", None) or 1.0) if drawn else 1.0
     if not drawn:  # of a greedy answer they say nothing
-        for name in ("temperature", "top_p", "top_k"):
+        for name in ("top_p", "top_k"):
             settings.pop(name, None)
     if settings:
         raise InputError(
