@@ -53,6 +53,11 @@ class Store:
     def _entry(self, card: Card) -> Path:
         return self.root / "index" / f"{re.sub(r'[^A-Za-z0-9._-]+', '--', card.key)}.json"
 
+    def cards(self) -> dict[str, Card]:
+        """{key: card} of the bases that were put here; those of sources that only a network can ask are known by nothing else."""
+        values = (read_json(path).get("card") for path in sorted((self.root / "index").glob("*.json")))
+        return {card.key: card for value in values if value for card in (Card.from_dict(value),)}
+
     def find(self, card: Card) -> Base | None:
         """The base of a card when it is here and unchanged in size since it was checked."""
         entry = self._entry(card)
@@ -111,6 +116,7 @@ class Store:
                 place = self._settle(made, temporary, digest)
                 entry = {"digest": digest, "bytes": (place / WEIGHTS).stat().st_size}
                 entry |= {"published": card.weights_sha256, "revision": card.locator.get("revision")}
+                entry |= {"card": card.to_dict()}
                 write_json(self._entry(card), entry)
         return Base(card=card, folder=place, digest=digest)
 
