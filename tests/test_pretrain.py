@@ -540,7 +540,7 @@ def test_what_stands_beside_a_run_may_change_without_making_it_another(corpus: P
 
 
 def test_objective_and_network_must_go_together(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="objective masked cannot train a decoder"):
+    with pytest.raises(InputError, match="objective masked cannot train network decoder"):
         pretrain(tiny_corpus.recipe(corpus, objective="masked"), to=tmp_path / "run")
     with pytest.raises(UnknownName, match="unknown objective 'maskd'"):
         pretrain(tiny_corpus.recipe(corpus, objective="maskd"), to=tmp_path / "run")
