@@ -361,11 +361,39 @@ def test_check_finds_one_changed_byte_and_the_next_pull_mends_it(quick: Site) ->
     assert left_in(Store.default().root) == [base.digest]
 
 
+@pytest.mark.parametrize("harm", ["changed", "gone", "more"])
+def test_check_finds_a_tokenizer_that_is_not_the_one_that_was_fetched(quick: Site, harm: str) -> None:
+    card = publish(quick)
+    files.write_json(files.home() / "bases" / "tiny.json", card.to_dict())
+    base = bases.pull(card)
+    assert "whole and unchanged" in bases.check(card.key)
+    path = base.folder / "tokenizer.json"
+    whole = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    else:
+        (path if harm == "changed" else path.with_name("tokenizer_config.json")).write_bytes(b"{}")
+    with pytest.raises(UnsafeWeights, match=r"tokenizer.*is not as it was put here"):
+        bases.check(card.key)
+    assert bases.pull(card).digest == base.digest and path.read_bytes() == whole
+    assert "whole and unchanged" in bases.check(card.key)
+
+
 def test_two_cards_of_the_same_weights_share_one_place(quick: Site) -> None:
     first, second = publish(quick, "one"), publish(quick, "two")
     places = {bases.pull(card).folder for card in (first, second)}
     assert len(places) == 1
     assert left_in(Store.default().root) == [first.weights_sha256]
+
+
+def test_keys_in_another_script_do_not_share_an_entry(quick: Site) -> None:
+    one, two = (
+        replace(publish(quick, name, seed), key=key, weights_sha256=None)
+        for seed, (name, key) in enumerate({"tiny-one": "модель", "tiny-two": "другая"}.items())
+    )
+    first, second = bases.pull(one), bases.pull(two)
+    assert first.digest != second.digest
+    assert [bases.pull(card).digest for card in (one, two)] == [first.digest, second.digest]
 
 
 def test_a_base_that_could_not_be_opened_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import tiny
 from basewise.core.errors import (
     BaseUnavailable,
+    InputError,
     UnsafeWeights,
 )
 from basewise.engine import store as stores
@@ -181,6 +184,152 @@ def test_shards_of_a_hub_model_become_one_file_and_damage_is_refused(
     with pytest.raises(UnsafeWeights, match="not a sound safetensors file"):
         bases.pull(moved)
     assert left_in(Store.default().root) == [base.digest]
+
+
+def test_a_damaged_file_in_the_clients_cache_is_fetched_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    snapshot = tmp_path / COMMIT["v1"]
+    snapshot.mkdir()
+    for name, content in model_files().items():
+        (snapshot / name).write_bytes(content)
+    (snapshot / stores.WEIGHTS).write_bytes(weights(seed=1))  # sound, and not what the hub promised
+    asked: list[bool] = []
+
+    def download(repository: str, *, revision: str, allow_patterns: list[str], force_download: bool) -> str:
+        asked.append(force_download)
+        if force_download:
+            (snapshot / stores.WEIGHTS).write_bytes(weights())
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    card = replace(
+        bases.find("minilm-l6"),
+        key="some/model",
+        source="hub",
+        weights_sha256=_sha256(weights()),
+        locator={"repository": "some/model", "revision": COMMIT["v1"]},
+    )
+    assert bases.pull(card).digest == _sha256(weights())
+    assert asked == [False, True]
+
+    def gone(*_: object, **__: object) -> str:
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", gone)
+    assert bases.find("some/model") == card, "what lies in the store is known by its name without the hub"
+    with pytest.raises(BaseUnavailable, match=r"here now: .*some/model"):
+        bases.pull("some/other")
+
+
+def test_a_hub_that_is_down_for_a_moment_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    from basewise.parts.sources import hub as source
+
+    class Down(Exception):
+        response = SimpleNamespace(status_code=503, headers={"Retry-After": "7"})
+
+    slept: list[float] = []
+    answers: list[Any] = [Down("busy"), Down("busy"), str(tmp_path)]
+
+    def download(*_: object, **__: object) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(source.time, "sleep", slept.append)
+    assert source._snapshot("some/model", None, []) == tmp_path and slept == [7.0, 7.0]
+    answers += [Down("busy")] * 3
+    with pytest.raises(BaseUnavailable, match="busy"):
+        source._snapshot("some/model", None, [])
+
+
+# --- folders that are not what they seem -------------------------------------------------------------------------------
+
+
+def _folder_of(tmp_path: Path, **changed: bytes) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir(exist_ok=True)
+    for name, content in (model_files() | changed).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (b"[1]", "holds a list"),
+        (b"\xff\xfe", "cannot be read"),
+        (b'{"model_type": "t5", "is_encoder_decoder": true}', "an encoder and a decoder in one"),
+    ],
+)
+def test_a_configuration_that_no_base_has_is_one_line(config: bytes, said: str, tmp_path: Path) -> None:
+    with pytest.raises(BaseUnavailable, match=said):
+        bases.find(str(_folder_of(tmp_path, **{"config.json": config})))
+
+
+def test_an_adapter_is_no_base(tmp_path: Path) -> None:
+    folder = _folder_of(tmp_path, **{"adapter_config.json": b"{}"})
+    (folder / "config.json").unlink()
+    with pytest.raises(BaseUnavailable, match="it is an adapter"):
+        bases.find(str(folder))
+
+
+def test_layers_and_width_go_by_other_names_too(tmp_path: Path) -> None:
+    card = bases.find(str(_folder_of(tmp_path, **{"config.json": b'{"n_layers": 6, "dim": 768}'})))
+    assert (card.layers, card.width) == (6, 768)
+
+
+def test_weights_in_parts_are_joined_and_a_missing_part_is_told(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save
+
+    folder = _folder_of(tmp_path)
+    whole = load_file(folder / stores.WEIGHTS)
+    (folder / stores.WEIGHTS).unlink()
+    for i, (name, value) in enumerate(sorted(whole.items()), start=1):
+        (folder / f"model-0000{i}-of-00002.safetensors").write_bytes(save({name: value}))
+    base = bases.pull(str(folder))
+    joined = load_file(base.folder / stores.WEIGHTS)
+    assert joined.keys() == whole.keys() and all((joined[n] == whole[n]).all() for n in whole)
+    assert base.folder.parent.name == "converted" and base.card.parameters == 9607
+    (folder / "model-00001-of-00002.safetensors").unlink()
+    with pytest.raises(UnsafeWeights, match="1 parts of its weights"):
+        bases.pull(str(folder))
+
+
+def test_weights_of_another_network_are_refused_not_drawn_anew(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    from basewise.engine.weights import load_network
+
+    folder = tiny.base_folder(tmp_path / "base")
+    whole = load_file(folder / stores.WEIGHTS)
+    save_file({f"module.{name}": value for name, value in whole.items()}, folder / stores.WEIGHTS)
+    with pytest.raises(UnsafeWeights, match="lack embeddings"):
+        load_network(bases.pull(str(folder)))
+    save_file(whole, folder / stores.WEIGHTS)
+    load_network(bases.pull(str(folder)))
+    config = json.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "fancynet"}))
+    with pytest.raises(UnsafeWeights, match="fancynet"):
+        load_network(bases.pull(str(folder)))
+
+
+def test_a_tokenizer_of_another_base_is_one_line(tmp_path: Path) -> None:
+    from basewise.engine.encoder import Encoder, open_network
+    from basewise.engine.layers import View
+    from basewise.engine.tokens import pack
+
+    network = open_network(bases.pull(str(tiny.base_folder(tmp_path / "base"))), "fp32")
+    with pytest.raises(InputError, match="numbers up to 99999"):
+        Encoder(network).encode(pack([[1, 99_999]], np.zeros(1, bool)), [View(1)])
 
 
 # --- GGUF files and random twins ---------------------------------------------------------------------------------------

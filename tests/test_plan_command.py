@@ -60,7 +60,16 @@ def test_thresholds_are_said() -> None:
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ("slurm", ("#SBATCH --nodes=2", "srun torchrun", "--requeue")),
+        (
+            "slurm",
+            (
+                "#SBATCH --nodes=2",
+                "#SBATCH --cpus-per-task=64",  # else one core for eight ranks
+                'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" torchrun',
+                "--requeue",
+                "--open-mode=append",
+            ),
+        ),
         ("skypilot", ("num_nodes: 2", "accelerators: H100:8", "SKYPILOT_NODE_RANK")),
         ("torchrun", ("torchrun --nnodes=2", "--max-restarts")),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -542,7 +543,7 @@ def test_what_stands_beside_a_run_may_change_without_making_it_another(corpus: P
 
 
 def test_objective_and_network_must_go_together(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="objective masked cannot train a decoder"):
+    with pytest.raises(InputError, match="objective masked cannot train network decoder"):
         pretrain(tiny_corpus.recipe(corpus, objective="masked"), to=tmp_path / "run")
     with pytest.raises(UnknownName, match="unknown objective 'maskd'"):
         pretrain(tiny_corpus.recipe(corpus, objective="maskd"), to=tmp_path / "run")
@@ -796,6 +797,57 @@ def test_logs_are_closed_however_a_run_ends(
     assert ("mlflow", 1) in asked and ("loss", 1) in asked
     assert "a log could not be closed: the disk is gone" in said
     assert (tmp_path / "run" / "pretrain.json").exists() == (stop is None)
+
+
+def test_a_log_that_goes_away_and_a_disk_that_is_full_cost_no_step(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from basewise.steps import pretrain_sinks, pretrain_watch
+
+    written: list[int] = []
+
+    def write(line: dict[str, Any]) -> None:
+        if line["step"] == 3:
+            raise OSError("the server is gone")
+        written.append(line["step"])
+
+    monkeypatch.setattr(pretrain_sinks, "_mlflow", lambda _: pretrain_sinks.Sink(write, lambda _: None))
+    append, tried = pretrain_watch._append, iter(range(1, 100))
+
+    def full_for_a_while(path: Path, lines: bytes) -> None:
+        if next(tried) in (2, 3):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(path, lines)
+
+    monkeypatch.setattr(pretrain_watch, "_append", full_for_a_while)
+    said: list[str] = []
+    recipe = tiny_corpus.recipe(corpus, steps=5, log=("mlflow",))
+    pretrain(recipe, to=tmp_path / "run", options=Options(announce=said.append))
+    assert written == [1, 2] and any("goes on without it: the server is gone" in line for line in said)
+    assert sum("metrics wait" in line for line in said) == 1
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+def test_a_line_of_metrics_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    from basewise.steps.pretrain_watch import _append
+
+    path = tmp_path / "metrics.jsonl"
+    _append(path, b"x" * 90)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    keep = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError):
+            _append(path, b"y" * 90)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, keep)
+    assert path.read_bytes() == b"x" * 90
 
 
 def test_the_command_prints_scores_and_mends_errors(corpus: Path, tmp_path: Path) -> None:

@@ -36,6 +36,19 @@ def positions_of(config: Mapping[str, Any], otherwise: int = 512) -> int:
     return stated - taken if config.get("model_type") in OFFSET_POSITIONS else stated
 
 
+DEPTH_IN = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+WIDTH_IN = ("hidden_size", "n_embd", "d_model", "dim")
+
+
+def size_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(layers, width) of a network of this configuration, by the names that families give them; 0 where it states none."""
+    layers, width = (
+        next((int(value) for name in names if (value := config.get(name))), 0)
+        for names in (DEPTH_IN, WIDTH_IN)
+    )
+    return layers, width
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """One line of the catalogue. `locator` is for the source alone; sizes in bytes.

@@ -47,7 +47,7 @@ BESIDE = (
 class Recipe:
     """A pretraining run. Lengths in tokens, rates as the optimiser takes them; 0 or "" means: chosen from the rest.
 
-    `corpus`: folder of `basewise corpus build` (text), or a Parquet file of images or of text pairs. `tokens`, `steps` and
+    `corpus`: folder of `basewise corpus build` or a .txt file (text), or a Parquet file of images. `tokens`, `steps` and
     `epochs`: exactly one says how long; `seconds` ends it earlier. `tokens_at_once`: micro-batch; memory, not the result.
     """
 

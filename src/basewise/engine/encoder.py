@@ -200,6 +200,12 @@ class Encoder:
             rows = pending.pop()
             try:
                 self._one(tokens, rows, wanted, out)
+            except IndexError as error:
+                raise InputError(
+                    f"the base has no place for the tokens of its tokenizer, numbers up to {tokens.ids.max()} in rows of up to"
+                    f" {tokens.lengths.max()}",
+                    "give the folder the tokenizer and the configuration that belong to its weights",
+                ) from error
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise

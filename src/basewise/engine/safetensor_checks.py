@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from basewise.core.errors import UnsafeWeights
 
+SHARDS = "model-*-of-*.safetensors"
 HEADER_BYTES = 100 * 2**20
 BITS = {
     "F64": 64,
@@ -23,6 +25,31 @@ BITS = {
     "U16": 16,
 }
 BITS |= {"I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8}
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """The parts of weights that are saved in several files; UnsafeWeights where one of them is missing."""
+    found = sorted(path for path in Path(folder).glob(SHARDS) if path.is_file())
+    if found and found[0].stem.rpartition("-of-")[2] != f"{len(found):05d}":
+        raise UnsafeWeights(
+            f"{folder} holds {len(found)} parts of its weights, of which one is {found[0].name}",
+            "fetch it again, whole",
+        )
+    return found
+
+
+def join(shards: Sequence[Path], target: Path) -> None:
+    """Weights in several files as one; UnsafeWeights for a part that is not sound or repeats a tensor."""
+    from safetensors.torch import load_file, save_file
+
+    tensors: dict[str, Any] = {}
+    for shard in shards:
+        check_safetensors(shard)
+        found = load_file(shard)
+        if twice := sorted(tensors.keys() & found.keys()):
+            raise UnsafeWeights(f"{shard} repeats the tensor {twice[0]!r} of another part", "fetch it again")
+        tensors |= found
+    save_file(tensors, target, metadata={"format": "pt"})
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

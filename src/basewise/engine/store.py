@@ -18,7 +18,7 @@ from pathlib import Path
 from basewise.core.base import Base, Card
 from basewise.core.errors import RunError, UnsafeWeights
 from basewise.core.files import explain_os_error, home, lock, read_json, write_json
-from basewise.core.hashing import sha256_file
+from basewise.core.hashing import digest_json, sha256_file
 from basewise.engine.safetensor_checks import check_safetensors
 
 WEIGHTS = "model.safetensors"
@@ -51,7 +51,24 @@ class Store:
         return cls(home() / "weights")
 
     def _entry(self, card: Card) -> Path:
-        return self.root / "index" / f"{re.sub(r'[^A-Za-z0-9._-]+', '--', card.key)}.json"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "--", card.key)
+        if re.search(
+            r"[^A-Za-z0-9._/@-]", card.key
+        ):  # another script, spaces: several keys may be left with one name
+            name += f"-{digest_json(card.key)[:16]}"
+        return self.root / "index" / f"{name}.json"
+
+    def cards(self) -> dict[str, Card]:
+        """{key: card} of the bases that were put here; those of sources that only a network can ask are known by nothing else."""
+        found = {}
+        for path in sorted((self.root / "index").glob("*.json")):
+            with contextlib.suppress(
+                RunError, TypeError, AttributeError
+            ):  # a damaged entry is told when it is asked for
+                if value := read_json(path).get("card"):
+                    card = Card.from_dict(value)
+                    found[card.key] = card
+        return found
 
     def find(self, card: Card) -> Base | None:
         """The base of a card when it is here and unchanged in size since it was checked."""
@@ -111,6 +128,7 @@ class Store:
                 place = self._settle(made, temporary, digest)
                 entry = {"digest": digest, "bytes": (place / WEIGHTS).stat().st_size}
                 entry |= {"published": card.weights_sha256, "revision": card.locator.get("revision")}
+                entry |= {"card": card.to_dict(), "files": _beside(place)}
                 write_json(self._entry(card), entry)
         return Base(card=card, folder=place, digest=digest)
 
@@ -134,8 +152,30 @@ class Store:
         `fetch` brings it anew."""
         try:
             check_safetensors(base.folder / WEIGHTS)
-            return verify(base.folder / WEIGHTS, base.digest, str(base.folder / WEIGHTS))
+            digest = verify(base.folder / WEIGHTS, base.digest, str(base.folder / WEIGHTS))
+            if base.folder.parent == self.root and self._entry(base.card).exists():
+                self._check_beside(base)
+            return digest
         except UnsafeWeights:
             if base.folder.parent == self.root:
                 self._entry(base.card).unlink(missing_ok=True)
             raise
+
+    def _check_beside(self, base: Base) -> None:
+        """UnsafeWeights where tokenizer or configuration are not those that were put here; their folder is then given up."""
+        then, now = read_json(self._entry(base.card)).get("files"), _beside(base.folder)
+        if then is None or then == now:  # an entry of before they were noted down has none
+            return
+        name = next(n for n in sorted(then.keys() | now.keys()) if then.get(n) != now.get(n))
+        with lock(self.root / "locks" / "places.lock"), self.building(base.card) as temporary:
+            base.folder.rename(temporary / "damaged")
+        raise UnsafeWeights(
+            f"{base.folder / name} is not as it was put here",
+            f"fetch it again: basewise bases pull {base.key}",
+        )
+
+
+def _beside(folder: Path) -> dict[str, str]:
+    """{file: sha256} of what lies beside the weights."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != WEIGHTS)
+    return {str(path.relative_to(folder)): sha256_file(path) for path in files}

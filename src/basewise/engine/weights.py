@@ -38,7 +38,13 @@ def configuration(base: Base) -> Any:
         raise UnsafeWeights(
             f"{base.key} asks to run code of its own (auto_map)", "use a base of a known architecture"
         )
-    return AutoConfig.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
+    try:
+        return AutoConfig.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UnsafeWeights(
+            f"{base.key} has a configuration that cannot be used: {str(error).partition('. ')[0][:200]}",
+            "use a base of an architecture that this version of transformers knows",
+        ) from error
 
 
 def load_tokenizer(base: Base) -> Any:
@@ -98,12 +104,13 @@ def load_network(base: Base, dtype: torch.dtype = torch.float32) -> Any:
                 model = AutoModel.from_config(config, dtype=dtype, **more)
         else:
             try:
-                model = AutoModel.from_pretrained(
+                model, found = AutoModel.from_pretrained(
                     base.folder,
                     dtype=dtype,
                     local_files_only=True,
                     trust_remote_code=False,
                     use_safetensors=True,
+                    output_loading_info=True,
                     **more,
                 )
             except (OSError, ValueError, RuntimeError) as error:
@@ -111,6 +118,12 @@ def load_network(base: Base, dtype: torch.dtype = torch.float32) -> Any:
                 raise UnsafeWeights(
                     f"{base.key} cannot be opened: {reason}", f"run: basewise bases check {base.key}"
                 ) from error
+            # Transformers draws what is missing anew and goes on. Poolers often are missing, and are not used here.
+            if missing := sorted(name for name in found["missing_keys"] if "pool" not in name):
+                raise UnsafeWeights(
+                    f"the weights of {base.key} lack {missing[0]} and {len(missing) - 1} more of {type(model).__name__}",
+                    "use weights that were saved from this very network",
+                )
     return model.eval()
 
 

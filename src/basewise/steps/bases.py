@@ -48,8 +48,14 @@ def find(name: str) -> Card:
         return part("sources", "folder").card_of(path)
     if path.suffix == ".gguf" and path.is_file():
         return part("sources", "gguf").card_of(path)
-    if name.count("/") == 1 and not path.exists() and not name.startswith((".", "~", "/")):
-        return part("sources", "hub").card_of(name)
+    repository = name.partition("@")[0]  # a revision may hold more of them: refs/pr/1
+    if repository.count("/") == 1 and not path.exists() and not name.startswith((".", "~", "/")):
+        try:
+            return part("sources", "hub").card_of(name)
+        except BaseUnavailable:
+            if (kept := Store.default().cards().get(name)) and here(kept):
+                return kept
+            raise
     raise UnknownName.of("base", name, known)
 
 
@@ -83,7 +89,8 @@ def pull(
         card = name if isinstance(name, Card) else find(name)
         return _bring(card, progress, accept_terms, announce)
     except BaseUnavailable as error:
-        present = [c.key for c in listing() if here(c)]
+        known = {card.key: card for card in (*listing(), *Store.default().cards().values())}
+        present = [key for key, card in known.items() if here(card)]
         raise type(error)(error.message, f"{error.fix} (here now: {', '.join(present) or 'none'})") from error
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from basewise.core.errors import InputError, UnknownName
 from basewise.core.files import write_text
+from basewise.engine.device import machine
 from basewise.steps.plan import Planned
 
 FILES = {"slurm": "{name}.sbatch", "skypilot": "{name}.sky.yaml", "torchrun": "{name}.sh"}
@@ -19,6 +20,8 @@ RESTARTS = 3
 SLACK = 1.2
 """Time asked of a scheduler, over what is predicted."""
 PORT = 29500
+GPU_CORES = 8
+"""Processor cores asked for each GPU rank; nodes of eight GPUs have 64 or more."""
 
 
 def emit(planned: Planned, form: str, folder: Path) -> Path:
@@ -56,15 +59,20 @@ def _command(p: Planned) -> str:
 def _slurm(p: Planned, nodes: int, per_node: int) -> str:
     minutes = math.ceil(p.seconds * SLACK / 60) + 10
     clock = f"{minutes // 60:02d}:{minutes % 60:02d}:00"
-    gpus = f"#SBATCH --gpus-per-node={per_node}\n" if p.machine.device == "cuda" else ""
+    cuda = p.machine.device == "cuda"
+    gpus = f"#SBATCH --gpus-per-node={per_node}\n" if cuda else ""
+    # One task starts all ranks of a node. Without this it gets one core for them all; srun does not take it from sbatch by itself.
+    cores = per_node * GPU_CORES if cuda else max(per_node, machine().cores)
     return (
         "#!/bin/bash\n"
-        f"#SBATCH --job-name={p.wanted.name}\n#SBATCH --nodes={nodes}\n#SBATCH --ntasks-per-node=1\n{gpus}"
-        f"#SBATCH --time={clock}\n#SBATCH --requeue\n#SBATCH --output=%x-%j.log\n"
+        f"#SBATCH --job-name={p.wanted.name}\n#SBATCH --nodes={nodes}\n#SBATCH --ntasks-per-node=1\n"
+        f"#SBATCH --cpus-per-task={cores}\n{gpus}"
+        f"#SBATCH --time={clock}\n#SBATCH --requeue\n#SBATCH --output=%x-%j.log\n#SBATCH --open-mode=append\n"
         f"{_head(p)}set -euo pipefail\n"
-        'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)\n'
-        f"srun torchrun --nnodes={nodes} --nproc-per-node={per_node} --max-restarts={RESTARTS} \\\n"
-        f'  --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$head:{PORT}" \\\n'
+        'hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")\n'
+        f'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" torchrun --nnodes={nodes} --nproc-per-node={per_node} \\\n'
+        f"  --max-restarts={RESTARTS} \\\n"
+        f'  --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="${{hosts%%[[:space:]]*}}:{PORT}" \\\n'
         f"  {_command(p)}\n"
     )
 

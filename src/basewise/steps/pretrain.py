@@ -142,7 +142,7 @@ def check_recipe(recipe: Recipe) -> None:
     networks = objective.NETWORKS
     if recipe.network not in networks:
         raise InputError(
-            f"objective {recipe.objective} cannot train a {recipe.network}",
+            f"objective {recipe.objective} cannot train network {recipe.network}",
             f"use network = {' or '.join(repr(n) for n in sorted(networks))}",
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basewise.core.errors import MissingExtra, UnknownName
+from basewise.core.errors import MissingExtra, RunError, UnknownName
 
 KNOWN = ("tensorboard", "mlflow")
 ENDED, STOPPED, FAILED = "FINISHED", "KILLED", "FAILED"
@@ -23,7 +23,7 @@ class Sink:
 
 
 def sinks_of(names: Iterable[str], folder: Path) -> list[Sink]:
-    """One sink a name. UnknownName for others, MissingExtra where the library is not installed."""
+    """One sink a name. UnknownName for others, MissingExtra where the library is not installed, RunError where it is away."""
     made = []
     for name in names:
         if name not in KNOWN:
@@ -67,8 +67,14 @@ def _mlflow(folder: Path) -> Sink:
         import mlflow
     except ImportError as error:
         raise MissingExtra.of("mlflow", "track") from error
-    mlflow.set_experiment(f"basewise/{folder.name}")
-    mlflow.start_run(run_name=folder.name)
+    try:
+        mlflow.set_experiment(f"basewise/{folder.name}")
+        mlflow.start_run(run_name=folder.name)
+    except Exception as error:  # MLflow raises its own kinds and those of its database and its network
+        raise RunError(
+            f"MLflow at {mlflow.get_tracking_uri()} cannot be written: {str(error)[:160]}",
+            "start it, set MLFLOW_TRACKING_URI, or take mlflow out of log in the recipe",
+        ) from error
     return Sink(
         lambda line: mlflow.log_metrics(numbers(line), step=line["step"]),
         lambda state: mlflow.end_run(status=state),

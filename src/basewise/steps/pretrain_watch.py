@@ -6,8 +6,10 @@ metrics back to the checkpoint that it goes on from, so no step stands there twi
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from basewise.core.errors import BasewiseError
+from basewise.core.files import write_text
 from basewise.core.recipe import Recipe
 from basewise.engine.checkpoint import Writer, at_step, latest
 from basewise.engine.distributed import ALONE, Ranks, fill
@@ -62,6 +65,7 @@ class PretrainWatch(Watch):
         self._page = 0.0
         self._budget = self.tokens_at_once
         self._told: set[str] = set()
+        self._unwritten = b""
         self.began_at = 0
         self.verdict = ""
         """Of the last step of this session; empty before the first."""
@@ -202,10 +206,20 @@ class PretrainWatch(Watch):
     def _write(self, line: dict[str, Any]) -> None:
         if not self.ranks.first:
             return
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        for sink in self.sinks:
-            sink.write(line)
+        self._unwritten += json.dumps(line).encode() + b"\n"
+        try:
+            _append(self.folder / METRICS, self._unwritten)
+            self._unwritten = b""
+        except OSError as error:  # a full disk: the lines wait, as the training goes on
+            if "metrics" not in self._told:
+                self._told.add("metrics")
+                self.announce(f"the metrics wait, they could not be written: {error.strerror}")
+        for sink in list(self.sinks):
+            try:
+                sink.write(line)
+            except Exception as error:  # noqa: BLE001 - a log that is away must not cost the base that is trained
+                self.sinks.remove(sink)
+                self.announce(f"a log could not be written, the run goes on without it: {str(error)[:160]}")
 
     def _cut(self, step: int) -> None:
         """Keep only the metrics up to `step`."""
@@ -216,13 +230,14 @@ class PretrainWatch(Watch):
             path.write_text("", encoding="utf-8")
             return
         lines = []
-        for text in path.read_text(encoding="utf-8").splitlines():
+        waiting, self._unwritten = self._unwritten.decode(), b""
+        for text in (path.read_text(encoding="utf-8") + waiting).splitlines():
             try:
                 if json.loads(text)["step"] <= step:
                     lines.append(text)
             except (ValueError, KeyError):
                 continue  # the last line of a process that was killed while it wrote
-        path.write_text("".join(text + "\n" for text in lines), encoding="utf-8")
+        write_text(path, "".join(text + "\n" for text in lines))
 
     def _leaves_stable(self, seen: Seen) -> bool:
         """Whether this is the last step before the rates fall: the place for cooldown branches."""
@@ -242,6 +257,18 @@ class PretrainWatch(Watch):
                 if "page" not in self._told:
                     self._told.add("page")
                     self.announce(f"the page could not be written: {error}")
+
+
+def _append(path: Path, lines: bytes) -> None:
+    """Add whole lines or none."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def _less_memory(before: int, now: int) -> str:

@@ -1,7 +1,7 @@
 """A folder on this machine that transformers opens: config.json, model.safetensors, tokenizer.json.
 
-Where the weights are there only as a pickle (pytorch_model.bin, or its parts), they are converted once in the sandbox. The
-result lies with copies of the folder's small files under the store, in `converted/<sha256 of all of them>`: the user's folder
+Where the weights are there only in parts, they are joined once; where only as a pickle (pytorch_model.bin, or its parts), they are
+converted once in the sandbox. The result lies with copies of the folder's small files under the store, in `converted/<sha256 of all of them>`: the user's folder
 stays as it is, and another tokenizer or another pickle is another conversion.
 """
 
@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from basewise.core.base import UNSTATED_CONTEXT, Base, Card, positions_of
+from basewise.core.base import UNSTATED_CONTEXT, Base, Card, positions_of, size_of
 from basewise.core.errors import BaseUnavailable, UnsafeWeights
 from basewise.core.files import Progress, lock, read_json, silent, write_json
 from basewise.core.hashing import digest_json, sha256_file
-from basewise.engine.safetensor_checks import check_safetensors
+from basewise.engine.safetensor_checks import check_safetensors, join, shards_of
 from basewise.engine.sandbox import convert_all, pickles
 from basewise.engine.store import WEIGHTS, Store, verify
 
@@ -38,26 +38,24 @@ def here(card: Card) -> bool:
     return Path(card.locator["folder"]).is_dir()
 
 
-def card_of(folder: Path) -> Card:
-    """A card read from a folder's own files; of pickled weights it knows the size, not yet the exact number."""
+def card_of(folder: Path, name: str = "") -> Card:
+    """A card read from a folder's own files, which errors call by `name`; of pickled weights it knows the size, not yet the
+    exact number."""
     folder = Path(folder).resolve()
-    pickled = [] if (folder / WEIGHTS).is_file() else pickles(folder)
-    for name in ("config.json", WEIGHTS, "tokenizer.json"):
-        if not (folder / name).is_file() and not (name == WEIGHTS and pickled):
-            raise BaseUnavailable(
-                f"{folder} has no {name}",
-                "give a folder with config.json, model.safetensors and tokenizer.json",
-            )
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    called = name or str(folder)
+    config = read_config(folder, called)
+    shards = [] if (folder / WEIGHTS).is_file() else shards_of(folder)
+    pickled = [] if (folder / WEIGHTS).is_file() or shards else pickles(folder)
+    if not ((folder / WEIGHTS).is_file() or shards or pickled):
         raise BaseUnavailable(
-            f"{folder / 'config.json'} is not JSON: {error}", "copy the folder again"
-        ) from error
-    if "auto_map" in config:
-        raise UnsafeWeights(
-            f"{folder} asks to run code of its own (auto_map)", "use a base of a known architecture"
+            f"{called} has no {WEIGHTS}", f"give one with config.json, {WEIGHTS} and tokenizer.json"
         )
+    if not (folder / "tokenizer.json").is_file():
+        raise BaseUnavailable(
+            f"{called} has no tokenizer.json",
+            "open its tokenizer with transformers.AutoTokenizer and save it: save_pretrained writes that file",
+        )
+    layers, width = size_of(config)
     decoder = any(a.endswith(DECODERS) for a in config.get("architectures") or [])
     static = config.get("model_type") == "static"
     return Card(
@@ -67,9 +65,9 @@ def card_of(folder: Path) -> Card:
         licence="not stated",
         parameters=sum(p.stat().st_size for p in pickled) // 4
         if pickled
-        else check_safetensors(folder / WEIGHTS),
-        layers=int(config.get("num_hidden_layers") or config.get("n_layer") or 0),
-        width=int(config.get("hidden_size") or config.get("n_embd") or 0),
+        else sum(map(check_safetensors, shards or [folder / WEIGHTS])),
+        layers=layers,
+        width=width,
         download_bytes=0,
         context=positions_of(config, UNSTATED_CONTEXT if decoder else 512),
         provides=frozenset({"embed"}) if static else provided(config),
@@ -78,6 +76,34 @@ def card_of(folder: Path) -> Card:
         if pickled
         else "",
     )
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """The configuration in a folder; what no base can be made of is refused: code of its own, two networks in one, no JSON."""
+    path = folder / "config.json"
+    if not path.is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        raise BaseUnavailable(
+            f"{name} has no config.json" + (": it is an adapter, not a base" if adapter else ""),
+            "name the base that it was trained on"
+            if adapter
+            else "give a folder or a repository with config.json",
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}, an object was expected")
+    except (ValueError, RecursionError) as error:
+        raise BaseUnavailable(
+            f"the config.json of {name} cannot be read: {error}", "fetch it again"
+        ) from error
+    if "auto_map" in config:
+        raise UnsafeWeights(
+            f"{name} asks to run code of its own (auto_map)", "use a base of a known architecture"
+        )
+    if config.get("is_encoder_decoder"):
+        raise BaseUnavailable(f"{name} is an encoder and a decoder in one", "use a base that is one of them")
+    return config
 
 
 def provided(config: dict[str, Any]) -> frozenset[str]:
@@ -92,7 +118,7 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
     """The folder itself, its weights checked; only pickled weights are converted, into the store."""
     folder = Path(card.locator["folder"])
     if not (folder / WEIGHTS).is_file():
-        if pickles(folder):
+        if shards_of(folder) or pickles(folder):
             return _converted(card, folder, store, progress)
         raise BaseUnavailable(f"the folder {folder} of {card.key} is gone", "name it where it is now")
     check_safetensors(folder / WEIGHTS)
@@ -103,8 +129,9 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
 
 
 def _converted(card: Card, folder: Path, store: Store, progress: Progress) -> Base:
-    """The base from pickled weights: the earlier conversion of these very files if it is whole, else a new one."""
-    weights = pickles(folder)
+    """The base from parts or pickled weights: the earlier conversion of these very files if it is whole, else a new one."""
+    shards = shards_of(folder)
+    weights = shards or pickles(folder)
     small = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in SMALL_FILES)
     digests = {path.name: sha256_file(path) for path in (*weights, *small)}
     if card.weights_sha256:
@@ -115,13 +142,14 @@ def _converted(card: Card, folder: Path, store: Store, progress: Progress) -> Ba
     with lock(store.root / "locks" / f"{own.key}.lock"):
         digest = sha256_file(place / WEIGHTS) if (place / WEIGHTS).is_file() else ""
         if not digest or read_json(place / RECORD)["digest"] != digest:
-            progress(0, 0, f"converting {card.key}'s pickled weights in the sandbox")
+            what = "joining {}'s parts" if shards else "converting {}'s pickled weights in the sandbox"
+            progress(0, 0, what.format(card.key))
             with store.building(own) as temporary:
                 made = temporary / "base"
                 made.mkdir()
                 for path in small:
                     shutil.copyfile(path, made / path.name)
-                convert_all(weights, made / WEIGHTS)
+                (join if shards else convert_all)(weights, made / WEIGHTS)
                 digest = sha256_file(made / WEIGHTS)
                 write_json(made / RECORD, {"digest": digest, "from": digests})
                 shutil.rmtree(place, ignore_errors=True)
