@@ -199,13 +199,11 @@ def curves(result: Benchmark) -> str:
         marks = []
         for kind, line in enumerate(lines):
             ends = [(p["shots"], p["low"], p["high"]) for p in line["points"] if p["low"] is not None]
-            marks.append(plots.band(x, y, ends, kind) if ends else "")
+            marks += [plots.band(x, y, ends, kind)] if ends else []
             marks.append(
                 plots.line(x, y, [(p["shots"], p["estimate"]) for p in line["points"]], kind, line["base"])
             )
-        out.append(
-            f"<h3>{escape(suite)}</h3>" + plots.frame(x, y, f"{suite} by demonstrations", "".join(marks))
-        )
+        out.append(f"<h3>{escape(suite)}</h3>" + plots.frame(x, y, f"{suite} by demonstrations", marks))
         for line in lines:
             least, last = line["points"][0]["shots"], line["points"][-1]["shots"]
             holds = "holds" if line["gain"]["p_holm"] <= ALPHA else "cannot be told from none"

@@ -111,7 +111,7 @@ def _plot(lines: Lines, title: str, unit: str, key: str) -> str:
     if len(points) < 2:
         return ""
     x, y = _axes(points, unit)
-    return plots.frame(x, y, f"{title} by step", plots.line(x, y, points, 0))
+    return plots.frame(x, y, f"{title} by step", [plots.line(x, y, points, 0)])
 
 
 def _sources(lines: Lines, key: str, unit: str) -> str:
@@ -133,10 +133,11 @@ def _sources(lines: Lines, key: str, unit: str) -> str:
     if not every:
         return ""
     x, y = _axes(every, unit)
-    marks = ""
+    marks: list[plots.Mark] = []
     for kind, (name, points) in enumerate(drawn.items()):
-        marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
-        marks += plots.line(x, y, [(s, v) for s, v, _, _ in points], kind, name if len(drawn) > 1 else "")
+        named = name if len(drawn) > 1 else ""
+        marks.append(plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind))
+        marks.append(plots.line(x, y, [(s, v) for s, v, _, _ in points], kind, named))
     at = next(e for e in reversed(lines) if key in e)
     rows = [
         [

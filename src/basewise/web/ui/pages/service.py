@@ -233,8 +233,10 @@ def _drift(state: dict[str, Any]) -> str:
     top = max([w["threshold"] for w in windows] + [w["level"] for w in windows] + [1e-9])
     x = Axis(low=0.0, high=max(1.0, float(windows[-1]["number"])), label="window")
     y = Axis(low=0.0, high=1.05 * top, label="alarm level")
-    marks = plots.line(x, y, [(float(w["number"]), w["level"]) for w in windows], 0, "level")
-    marks += plots.line(x, y, [(float(w["number"]), w["threshold"]) for w in windows], 1, "alarm at")
+    marks = [
+        plots.line(x, y, [(float(w["number"]), w["level"]) for w in windows], 0, "level"),
+        plots.line(x, y, [(float(w["number"]), w["threshold"]) for w in windows], 1, "alarm at"),
+    ]
     rows = [
         [
             str(w["number"]),
