@@ -99,6 +99,22 @@ def test_a_form_for_a_release_keeps_what_was_sent(finished: Path) -> None:
         assert 'value="R. Roe"' in answer.text and 'value="scope=known"' in answer.text
 
 
+def test_a_key_is_made_on_the_page_and_signs_from_then_on(finished: Path, started: list[list[str]]) -> None:
+    client = ui_world.client(finished)
+    assert "there is no key to sign with yet" in client.get("/releases").text
+    for made in (1, 2):
+        assert client.post("/releases/key").status_code == 303
+        assert len(list((finished.parent / "keys").glob("*.pem"))) == 2 * made
+    sent = {"run": "queue", "name": "queue-1", "by": "R. Roe"}
+    offered = re.search('<select name="sign"><option value="([^"]+)" selected>', client.get("/releases").text)
+    assert offered and Path(offered[1]).stat().st_mode & 0o077 == 0, "nobody else reads it"
+    for sign, words in ((offered[1], f"--key={offered[1]}"), ("", None)):
+        client.post("/releases", data={**sent, "sign": sign})
+        assert [w for w in started[-1] if w.startswith("--key")] == [words] * bool(words)
+    text = client.get("/releases?run=queue&sign=").text
+    assert '<option value="" selected>none: unsigned' in text, "what was sent stands in the form again"
+
+
 # ------------------------------------------------------------------ services and refusals
 
 
@@ -200,6 +216,30 @@ def test_a_long_audit_is_followed_and_shared(tmp_path: Path, monkeypatch: pytest
 )  # fmt: skip
 def test_names_at_the_beginning_of_a_line_stay_as_they_are(told: str, read: str) -> None:
     assert shell.sentence(told) == read
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "the folder x holds another run; give another --to, or delete it",
+        "no column holds text; name the text column with inputs (in Python, or in the file of --config)",
+        "a split by group needs a group column, none was found; name it with group=, on the command line --split group:COLUMN",
+        'say what the rows are licensed under: --data-licence CC-BY-4.0, or own with --by "Your Name"',
+        'not released; mend it, or answer for it: --override "groups=reason" --by "Your Name"',
+        'nobody\'s name stands behind this; give it: --by "Your Name"',
+        "minilm-l6 is not here; fetch it with: basewise bases pull minilm-l6",
+        "gemma comes under terms; read them, then run: basewise bases pull gemma --accept-terms",
+        "cannot listen on 127.0.0.1:80: it is taken; stop what listens there, or give another --port",
+        "cannot read the key k.pem: no such file; make one with: basewise keys new",
+        "the method probe needs a base that can embed; list the bases with: basewise bases list",
+        "x could not be fetched; connect to a package registry, or use a base that is here: basewise bases list",
+        "take the column out, or split again with --split",
+        "no service answers at http://127.0.0.1:9 (refused); start one with `basewise serve`, or give its address",
+    ],
+)
+def test_advice_of_commands_is_given_in_the_words_of_the_pages(told: str) -> None:
+    said = shell.sentence(told)
+    assert not re.search(r"--\w|basewise \w|Python|command line", said), said
 
 
 @pytest.mark.parametrize("name", ["my first run", "<b>bold</b>", "100 % ja?#", "größe; \"q\" 'x'", "a" * 200])

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 
 from basewise.core.errors import BasewiseError, UnknownName
 from basewise.web.style import CSS
+from basewise.web.ui.wording import for_pages
 
 STATIC = Path(__file__).parent / "static"
 PLACES = (
@@ -62,8 +63,8 @@ def refusal(status: int, message: str, back: str = "") -> HTMLResponse:
 
 
 def sentence(text: str) -> str:
-    """An error's line with a capital and a full stop, as a page has it; a name such as a file's at its beginning stays as it is."""
-    text = text.strip()
+    """An error's line as a page has it: its words, a capital and a full stop; a name such as a file's at its beginning stays as it is."""
+    text = for_pages(text.strip())
     if text.split(" ", 1)[0].rstrip(",:;").isalpha():
         text = text[:1].upper() + text[1:]
     return text if not text or text.endswith((".", "?", "!", ")")) else f"{text}."

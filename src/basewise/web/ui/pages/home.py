@@ -13,6 +13,7 @@ from basewise.web.ui import runs
 from basewise.web.ui.forms import Root
 from basewise.web.ui.runs import Run
 from basewise.web.ui.shell import href, page
+from basewise.web.ui.wording import for_pages
 
 router = APIRouter()
 MARKS = {
@@ -66,5 +67,5 @@ def listing(found: list[Run]) -> str:
         when = dt.datetime.fromtimestamp(run.changed).strftime("%Y-%m-%d %H:%M") if run.changed else "–"
         verb = {"choose": "choice", "bench": "benchmark", "pretrain": "pretraining"}.get(run.kind, run.kind)
         name = f'<a href="{link(run)}">{escape(run.name)}</a><br><span class="small">{verb}, {when}</span>'
-        rows.append([name, badge(run.state), cut(run.sentence, 300)])
+        rows.append([name, badge(run.state), cut(for_pages(run.sentence), 300)])
     return table(("run", "state", "what came out"), rows)

@@ -23,6 +23,7 @@ from basewise.web.ui import jobs, runs, shell, tables
 from basewise.web.ui.forms import Form, Root, Sent
 from basewise.web.ui.shell import href, page, select, text_field, ticks
 from basewise.web.ui.tables import Roles
+from basewise.web.ui.wording import for_pages
 
 router = APIRouter()
 SPLITS = (("", "as guessed"), ("chance", "by chance"), ("none", "none: no locked test rows"))
@@ -153,7 +154,7 @@ def _page(
             f'<span class="badge {escape(f.severity)}">{escape(f.severity)}</span>',
             escape(f.check),
             _message(f),
-            cut(f.advice),
+            cut(for_pages(f.advice)),
         ]
         for f in task.findings[:AUDIT_SHOWN]
     ]

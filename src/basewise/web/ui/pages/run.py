@@ -185,6 +185,8 @@ def finished(run: Run, d: Decision) -> str:
         (href("compare") + asked, "Compare"),
         (href("runs", name, "report.html"), "The report as one file"),
     ]
+    if (run.folder / "predictor" / "predictor.json").is_file():
+        next_steps.append((f"{href('releases')}{asked}#make", "Release it"))
     if d.suspects:
         next_steps.insert(1, (href("runs", name, "relabel"), "Check labels and run again"))
     buttons = "".join(

@@ -27,7 +27,7 @@ from basewise.web.ui.pages.playground import MOST_CHARACTERS, usable
 from basewise.web.ui.released import names as released
 from basewise.web.ui.released import place
 from basewise.web.ui.service_client import Service
-from basewise.web.ui.shell import action, href, page, text_field, ticks
+from basewise.web.ui.shell import action, href, page, select, text_field, ticks
 
 router = APIRouter()
 HOST, PORT = "127.0.0.1", 8000
@@ -117,26 +117,25 @@ def folders(root: Path) -> list[tuple[str, str]]:
     return found + [(str(root / name), name) for name in usable(root)]
 
 
-def start_form(root: Path) -> str:
-    """The form that starts a service; nothing where no run has finished."""
+def start_form(root: Path, asked: str = "") -> str:
+    """The form that starts a service, the folder that was asked for ticked; nothing where no run has finished."""
     if not (known := folders(root)):
         return ""
     return (
         '<h2>Start one here</h2><form method="post" action="/serving/start" class="fields" data-busy="Making a key…">'
-        + ticks("folder", "What it serves", known, (known[0][0],), "One task each.")
+        + ticks("folder", "What it serves", known, (asked or known[0][0],), "One task each.")
         + text_field("port", "Port", str(PORT), attributes='inputmode="numeric" size="6" required')
         + '<button class="main">Start the service</button></form>'
     )
 
 
-def add_form(root: Path) -> str:
-    """The form that gives a running service one task more."""
+def add_form(root: Path, asked: str = "") -> str:
+    """The form that gives a running service one task more, the folder that was asked for chosen."""
     if not (known := folders(root)):
         return ""
-    options = "".join(f'<option value="{escape(v)}">{escape(t)}</option>' for v, t in known)
     return (
         '<h2>One task more</h2><form method="post" action="/serving/add" class="filters" data-busy="Opening it…">'
-        f'<label class="field"><span>Release or run</span><select name="folder">{options}</select></label><button>Serve it</button></form>'
+        f"{select('folder', 'Release or run', known, asked)}<button>Serve it</button></form>"
     )
 
 
@@ -279,8 +278,28 @@ def ask(name: str, root: Root, request: Request, sent: Form) -> HTMLResponse:
     if not text or len(text) > MOST_CHARACTERS:
         raise InputError("no text came, or a very long one", f"type up to {MOST_CHARACTERS:,} characters")
     found = service.ask("POST", service.task(name, "/predict"), {"rows": [text], "top": 8})
+    classes = service.ask("GET", service.task(name, "/watch"))["classes"]
     back = f'<p><a href="{href("service", name)}">Back to {escape(name)}</a></p>'
-    return page(name, back + _answer(found) + ask_form(name, text), here="/service", kicker="served answer")
+    body = back + _answer(found) + _label_form(name, found["answers"][0], classes) + ask_form(name, text)
+    return page(name, body, here="/service", kicker="served answer")
+
+
+def _label_form(name: str, answer: dict[str, Any], classes: list[str]) -> str:
+    """What the answer should have been: the watch learns from it how often the release is right."""
+    return (
+        f'<form method="post" action="{href("service", name, "label")}" class="filters" data-busy="Sending…">'
+        f'<input type="hidden" name="id" value="{escape(answer["id"])}">'
+        f"{select('label', 'The right label', [(c, c) for c in classes], answer['label'])}<button>Tell the service</button></form>"
+    )
+
+
+@router.post("/service/{name}/label")
+def label(name: str, root: Root, request: Request, sent: Form) -> Response:
+    """Post the right label of an answer; the page of the task then counts it."""
+    service = needed(request, root)
+    told = {"id": sent.one("id"), "label": sent.one("label")}
+    service.ask("POST", service.task(name, "/labels"), {"labels": [told]})
+    return RedirectResponse(href("service", name), status_code=303)
 
 
 def _answer(found: dict[str, Any]) -> str:
