@@ -115,6 +115,67 @@ def test_a_key_is_made_on_the_page_and_signs_from_then_on(finished: Path, starte
     assert '<option value="" selected>none: unsigned' in text, "what was sent stands in the form again"
 
 
+# ------------------------------------------------------------------ benchmarks and pretraining started here
+
+
+def test_a_benchmark_is_started_and_followed(finished: Path, started: list[list[str]]) -> None:
+    client = ui_world.client(finished)
+    sent = {
+        "base": ["basewise-tiny", "basewise-tiny-gpt"],
+        "suite": ["blimp", "bbh"],
+        "name": "asked",
+        "limit": "20",
+        "data": "/sets",
+    }
+    for change, told in (({"base": []}, "tick at least one"), ({"suite": ["none"]}, "blimp"), ({"limit": "many"}, "such as 100"),
+                         ({"name": "queue"}, "give another name, such as queue-2"), ({"base": ["no-base"]}, "no-base")):  # fmt: skip
+        answer = client.post("/bench", data={**sent, **change})
+        assert 400 <= answer.status_code < 500 and told in answer.text
+        assert f'value="{change.get("limit", "20")}"' in answer.text, "what was sent stands in the form again"
+    assert not started
+    assert client.post("/bench", data=sent).headers["location"] == "/bench/asked"
+    words = [
+        "bench",
+        *sent["base"],
+        "--suite",
+        "blimp",
+        "--suite",
+        "bbh",
+        "--to",
+        str(finished / "asked"),
+        "--limit=20",
+        "--data=/sets",
+    ]
+    assert started == [words]
+    with ui_world.living(finished, "asked", words) as folder:
+        (folder / "progress.json").write_text('{"done": 5, "total": 9, "what": "characters read"}')
+        text = client.get("/bench/asked").text
+        assert "Characters read: 5 of 9" in text and "Stop and keep what is answered" in text
+        assert "x-over" not in client.get("/bench/asked/live").headers
+    assert "x-over" in client.get("/bench/asked/live").headers
+    assert "Go on from here" in client.get("/bench/asked").text
+
+
+def test_pretraining_is_started_from_a_text(finished: Path, started: list[list[str]]) -> None:
+    from basewise.core.recipe import read_recipe
+
+    client = ui_world.client(finished)
+    sent, file = {"name": "plays", "seconds": "4m"}, {"file": ('a "b".txt', b"to be or not to be\n" * 50)}
+    for change, files, told in (({}, {}, "no text came"), ({"recipe": "depht = 2"}, file, "depth"), ({"seconds": "4q"}, file, "4q"),
+                                ({"recipe": "not toml"}, file, "recipe"), ({"name": "queue"}, file, "queue-2")):  # fmt: skip
+        answer = client.post("/pretraining", data={**sent, **change}, files=files)
+        assert 400 <= answer.status_code < 500 and told in answer.text.replace("No text", "no text")
+    assert not started and not (finished / jobs.FOLDER / "plays").exists(), "nothing half-written stays"
+    assert client.post("/pretraining", data=sent, files=file).headers["location"] == "/pretraining/plays"
+    ((verb, recipe, _, to),) = started
+    read = read_recipe(Path(recipe))
+    assert (verb, to) == ("pretrain", str(finished / "plays")) and (read.name, read.seconds) == (
+        "plays",
+        "4m",
+    )
+    assert Path(read.corpus).read_bytes().startswith(b"to be")
+
+
 # ------------------------------------------------------------------ services and refusals
 
 
