@@ -330,7 +330,7 @@ def test_terms_must_be_accepted(world: World) -> None:
     assert "I have read and accept" in world.client.get(f"/bases/{card.key}").text
 
 
-def test_curves_of_pretraining(tmp_path: Path) -> None:
+def test_curves_of_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = ui_world.client(tmp_path)
     assert "Start pretraining" in client.get("/pretraining").text
     ui_world.metrics(tmp_path / "nightly")
@@ -339,6 +339,18 @@ def test_curves_of_pretraining(tmp_path: Path) -> None:
     assert "&lt;b&gt;a&lt;/b&gt;" in text and "<b>a</b>" not in text
     assert "x-over" in client.get("/pretraining/nightly/live").headers, "nothing writes it"
     assert client.get("/runs/nightly").headers["location"] == "/pretraining/nightly"
+    monkeypatch.setenv("BASEWISE_HOME", str(tmp_path / "home"))
+    base = tmp_path / "nightly" / "base"
+    assert "Use it as a base" not in text
+    base.mkdir()
+    card = {"key": "nightly", "source": "folder", "family": "decoder", "licence": "MIT", "parameters": 1, "layers": 1, "width": 1,
+            "download_bytes": 0, "locator": {"folder": str(base)}}  # fmt: skip
+    (base / "card.json").write_text(json.dumps(card))
+    assert "Use it as a base" in client.get("/pretraining/nightly").text
+    assert client.post("/pretraining/nightly/use").headers["location"] == "/bases/nightly", (
+        "by the name of its run"
+    )
+    assert "nightly" in client.get("/bases").text
 
 
 def test_an_empty_folder_leads_on(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def form(root: Path, sent: Sent, failed: Sequence[str] = ()) -> str:
             f'size="50" placeholder="{escape(reasons)}"',
         )
         + '</details><button class="main">Take it to the gate</button></form>'
-        + action("/releases/key", "Make a key to sign with", busy="Making a key…")
+        + action("/releases/key", "Make a key to sign with", fields={"run": run}, busy="Making a key…")
     )
 
 
@@ -83,7 +83,7 @@ def _sign(root: Path, sent: Sent) -> str:
 
 
 @router.post("/releases/key")
-def new_key(root: Root) -> Response:
+def new_key(root: Root, sent: Form) -> Response:
     """Make a key that signs releases, beside the runs, and trust it on this machine as `basewise keys new` does."""
     from basewise.engine import signing
 
@@ -92,7 +92,7 @@ def new_key(root: Root) -> Response:
     names = (f"{today}.pem", *(f"{today}-{i}.pem" for i in range(2, 10_000)))
     _, public, _ = signing.new_key(next(folder / n for n in names if not (folder / n).exists()))
     signing.trust(public)
-    return RedirectResponse("/releases", status_code=303)
+    return RedirectResponse(f"/releases?{urlencode({'run': sent.one('run')})}#make", status_code=303)
 
 
 @router.post("/releases")

@@ -12,8 +12,9 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from basewise.core.base import Card
 from basewise.core.budget import parse_seconds
-from basewise.core.errors import BasewiseError, InputError, UnknownName
+from basewise.core.errors import BasewiseError, InputError, RunError, UnknownName
 from basewise.core.files import atomic_path, read_json, write_text
 from basewise.core.recipe import read_recipe
 from basewise.web import plots
@@ -25,7 +26,7 @@ from basewise.web.ui.forms import Form, Root, Sent
 from basewise.web.ui.pages.home import badge, listing
 from basewise.web.ui.pages.run import command_of, resume_form, stop_form
 from basewise.web.ui.runs import Run
-from basewise.web.ui.shell import alert, bar, duration, href, page, status_of, text_field
+from basewise.web.ui.shell import action, alert, bar, duration, href, page, status_of, text_field
 
 router = APIRouter()
 MOST_SOURCES = 4
@@ -127,10 +128,32 @@ def one(name: str, root: Root) -> HTMLResponse:
         )
         after = stop_form(run, "Stop: it can go on from its last checkpoint")
     else:
-        following, after = curves(run), resume_form(run)
+        following, after = curves(run), resume_form(run) + _use_form(run)
     said = alert(run.sentence) if run.state == "failed" else ""
     body = said + following + after + command_of(run)
     return page(name, body, here="/pretraining", kicker="pretraining")
+
+
+def _use_form(run: Run) -> str:
+    """The button that makes what a run saved a base like any other."""
+    if not (run.folder / "base" / "card.json").is_file():
+        return ""
+    path = href("pretraining", run.name, "use")
+    return action(path, "Use it as a base", kind="main", busy="Adding it…")
+
+
+@router.post("/pretraining/{name}/use")
+def use(name: str, root: Root) -> Response:
+    """Put the base that a run saved among the bases, as `basewise bases add` does, and go to its page."""
+    from basewise.steps import bases
+
+    path = _run(root, name).folder / "base" / "card.json"
+    try:
+        card = Card.from_dict(read_json(path))
+    except (TypeError, AttributeError) as error:
+        raise RunError(f"{path} is not a card: {error}", "start the run anew") from error
+    bases.add(card)
+    return RedirectResponse(href("bases", card.key), status_code=303)
 
 
 @router.get("/pretraining/{name}/live")
