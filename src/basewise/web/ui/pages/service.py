@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from html import escape
 from pathlib import Path
@@ -14,6 +15,7 @@ from basewise.core.errors import BasewiseError, InputError, RunError, UnknownNam
 from basewise.web import plots
 from basewise.web.plots import Axis
 from basewise.web.sections import cut, how, percent, span, table
+from basewise.web.ui import released
 from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages import serving
 from basewise.web.ui.service_client import ADDRESS, Service, latency, samples
@@ -47,9 +49,9 @@ def show(request: Request, root: Root) -> HTMLResponse:
     service, asked = connected(request), request.query_params.get("folder", "")
     job = serving.job_of(root, service) if service else None
     if job and (state := serving.state_of(job)) in ("ended", "stopping"):
-        serving.forget(request, job)
         if state == "ended":
             return _unconnected(root, serving.ended(job), asked=asked)
+        serving.forget(request, job)
         service = None
     if service is None:
         return _unconnected(root, asked=asked)
@@ -204,10 +206,13 @@ def _within(seconds: float | None) -> str:
 
 
 @router.get("/service/{name}")
-def one(name: str, request: Request, root: Root) -> HTMLResponse:
+def one(name: str, request: Request, root: Root) -> Response:
     """One task: versions, drift and what happened, followed; and the forms that ask and change it."""
-    service = serving.needed(request, root)
-    state, lane = _state(service, name)
+    try:
+        service = serving.needed(request, root)
+    except BasewiseError:
+        return RedirectResponse("/service", status_code=303)  # which says why, and starts or connects to one
+    state, lane = _state(root, service, name)
     following = (
         f'<div data-live="{href("service", name, "live")}" data-every="3000">{watched(state, lane)}</div>'
     )
@@ -220,16 +225,23 @@ def one(name: str, request: Request, root: Root) -> HTMLResponse:
 def live(name: str, request: Request, root: Root) -> HTMLResponse:
     """The part of a task's page that moves; x-over where the service is gone."""
     try:
-        return HTMLResponse(watched(*_state(serving.needed(request, root), name)))
+        return HTMLResponse(watched(*_state(root, serving.needed(request, root), name)))
     except BasewiseError:
         return HTMLResponse("", headers={"x-over": "1"})
 
 
-def _state(service: Service, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the watch of a task says, and its lane with the folders of its versions."""
+def _state(root: Path, service: Service, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the watch of a task says, and its lane with the folders of its versions; those it has let go of are sought among the releases."""
     state = service.ask("GET", service.task(name, "/watch"))
     lanes = (lane for lane in service.lanes()["tasks"] if lane["name"] == name)
-    return state, next(lanes, state["lane"])
+    lane = next(lanes, state["lane"])
+    known = dict(lane.get("folders", {}))
+    if {*state["versions"], *(str(e.get("version", "")) for e in state["events"])} - set(known):
+        for release in released.names(root):
+            with contextlib.suppress(BasewiseError):
+                version = released.record_of(root, release)["id"][: len(lane["live"])]
+                known.setdefault(version, str(released.place(root) / release))
+    return state, {**lane, "folders": known}
 
 
 def watched(state: dict[str, Any], lane: dict[str, Any]) -> str:
@@ -272,9 +284,19 @@ def _drift(state: dict[str, Any]) -> str:
     top = max([w["threshold"] for w in windows] + [w["level"] for w in windows] + [1e-9])
     x = Axis(low=0.0, high=max(1.0, float(windows[-1]["number"])), label="window")
     y = Axis(low=0.0, high=1.05 * top, label="alarm level")
+    # the level of a window with an alarm is kept as it was begun anew: before, it was the threshold or more
+    levels = [
+        (float(w["number"]), max(w["level"], w["threshold"]) if w.get("alarm") else w["level"])
+        for w in windows
+    ]
     marks = [
-        plots.line(x, y, [(float(w["number"]), w["level"]) for w in windows], 0, "level"),
+        plots.line(x, y, levels, 0, "level"),
         plots.line(x, y, [(float(w["number"]), w["threshold"]) for w in windows], 1, "alarm at"),
+        *(
+            plots.whisker(x, y, at, (level,) * 3, True)
+            for (at, level), w in zip(levels, windows, strict=True)
+            if w.get("alarm")
+        ),
     ]
     rows = [
         [
@@ -287,7 +309,7 @@ def _drift(state: dict[str, Any]) -> str:
         ]
         for w in reversed(windows[-20:])
     ]
-    text = "Each window of rows is held against the first; the level rises while windows look unlike it, and an alarm starts it anew."
+    text = "Each window of rows is held against the first; the level rises while windows look unlike it, and an alarm (■) starts it anew."
     head = (
         "window",
         "rows",

@@ -7,7 +7,6 @@ anybody may listen on the port. When the job has ended the key is taken back.
 from __future__ import annotations
 
 import contextlib
-import shlex
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -83,6 +82,10 @@ def settle(root: Path) -> None:
 
 def ended(job: jobs.Job) -> RunError:
     """What a service that was started from here ended with."""
+    if job.exit_code is None:
+        return RunError(
+            f"the service at {address_of(job)} was killed", "start it again: what was changed in it is kept"
+        )
     return RunError(
         job.error or f"the service at {address_of(job)} has ended", "" if job.error else "start it again"
     )
@@ -243,8 +246,7 @@ def needed(request: Request, root: Path) -> Service:
     if job := job_of(root, service):
         if (state := state_of(job)) == "ended":
             take_back(job)
-            forget(request, job)
-            raise ended(job)
+            raise ended(job)  # in every window that is open, so it is not forgotten
         if state != "serving":
             raise RunError(f"the service at {service.address} is {state}", "wait a moment")
     return service
@@ -261,14 +263,38 @@ def ask_form(name: str, text: str = "") -> str:
 
 def by_program(name: str, service: Service, job: jobs.Job | None) -> str:
     """How another program asks a task: a key for it, and a request with that key."""
-    state = ["--state", str(state_folder(job))] if job else []
-    key = shlex.join(["basewise", "access", "add", "my-program", "--task", name, *state])
-    body = '{"rows": ["a text"]}'
-    asked = f"curl -s {service.address}{service.task(name, '/predict')} -H 'Authorization: Bearer KEY' -d '{body}'"
+    made = (
+        action(href("service", name, "key"), "Make a key for a program", busy="Making a key…")
+        if job
+        else "<p>Whoever started the service makes a key for it.</p>"
+    )
     return (
-        f"<details><summary>How a program asks it</summary><pre tabindex='0'>{escape(key)}\n{escape(asked)}</pre>"
+        f"<details><summary>How a program asks it</summary><pre tabindex='0'>{_request(name, service, 'KEY')}</pre>{made}"
         f'<p>All routes: <a href="{escape(service.address)}/docs">{escape(service.address)}/docs</a></p></details>'
     )
+
+
+def _request(name: str, service: Service, key: str) -> str:
+    """A request as a shell sends it, as HTML."""
+    body = '{"rows": ["a text"]}'
+    asked = f"curl -s {service.address}{service.task(name, '/predict')} -H 'Authorization: Bearer {key}' -d '{body}'"
+    return escape(asked)
+
+
+@router.post("/service/{name}/key")
+def new_key(name: str, root: Root, request: Request) -> HTMLResponse:
+    """A key for one task of a service that was started from here, shown this once."""
+    service = needed(request, root)
+    if (job := job_of(root, service)) is None:
+        raise RunError("this service was not started from here", "have a key made where it was started")
+    if name not in [lane["name"] for lane in service.lanes()["tasks"]]:
+        raise UnknownName(f"no task {name!r} is served", "go back to Service")
+    key = Keys(state_folder(job) / "keys.json").add("a program", tasks=(name,))
+    body = (
+        f'<p><a href="{href("service", name)}">Back to {escape(name)}</a></p><p>It opens {escape(name)} alone, and is shown this once: keep it '
+        f"where no one else reads it.</p><pre tabindex='0'>{escape(key)}</pre><p>A request with it:</p><pre tabindex='0'>{_request(name, service, key)}</pre>"
+    )
+    return page("A key for a program", body, here="/service", kicker=name)
 
 
 @router.post("/service/{name}/ask")
