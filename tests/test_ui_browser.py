@@ -315,6 +315,11 @@ def test_bases_are_searched(browser: Any, furnished: World) -> None:
             >= 1
         )
         assert "shown" in page.inner_text("#said")
+        seen = page.locator("#bases tbody tr:visible").count()
+        page.evaluate(
+            """() => { const list = document.getElementById('bases'); replace(list, list.innerHTML.replaceAll(' hidden=""', '')) }"""
+        )
+        assert page.locator("#bases tbody tr:visible").count() == seen, "a list that moves stays searched"
 
 
 def test_suspects_become_a_new_table(browser: Any, furnished: World) -> None:

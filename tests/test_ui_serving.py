@@ -128,9 +128,7 @@ def test_the_key_is_shown_to_nobody_before_the_job_serves(
 
 
 def test_a_key_for_a_program_opens_one_task_and_is_shown_once(root: Path) -> None:
-    lane = {"name": "queue", "live": "a", "canary": None, "shadow": None, "percent": 0}
-    told = {**SERVICE, "/v1/admin/tasks": reply(json.dumps({"tasks": [lane], "worker_restarts": 0}))}
-    with listening(told) as (port, _), alive(root, port) as folder:
+    with listening(SERVICE) as (port, _), alive(root, port) as folder:
         (folder / "err.txt").write_text(f"serving on http://127.0.0.1:{port}, how to ask: …/docs\n")
         client = ui_world.client(root)
         client.post("/serving/connect", data={"job": f"serve.{port}"})

@@ -318,6 +318,21 @@ def test_runs_of_the_terminal_are_shown_whatever_they_are_called(finished: Path,
     assert offered and jobs.NAME.fullmatch(offered[1]), "a name that the form itself accepts"
 
 
+def test_long_lists_are_searched_and_folded(finished: Path) -> None:
+    import shutil
+
+    client = ui_world.client(finished)
+    assert (
+        "data-search" not in client.get("/").text and " more</summary>" not in client.get("/playground").text
+    )
+    for i in range(30):
+        shutil.copytree(finished / "queue", finished / f"more-{i}")
+    assert 'data-search="runs"' in client.get("/").text
+    first, fold = client.get("/playground?run=queue").text.split("<summary>18 more</summary>")
+    assert 'value="queue" checked' in first and fold.count('name="run"') == 18
+    assert first.count('name="run"') == 13, "the latest, and the chosen one wherever it is"
+
+
 def test_pages_of_the_wrong_kind_lead_to_the_right_one(finished: Path) -> None:
     answer = ui_world.client(finished).get("/bench/queue")
     assert answer.status_code == 404 and "is no benchmark" in answer.text

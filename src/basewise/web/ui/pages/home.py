@@ -24,6 +24,8 @@ MARKS = {
     "failed": "✕ failed",
     "unreadable": "? unreadable",
 }
+MANY = 12
+"""Runs from which on a list is searched."""
 PLACE = {"choose": "runs", "bench": "bench", "pretrain": "pretraining"}
 
 
@@ -48,7 +50,12 @@ def home(root: Root) -> HTMLResponse:
         return page("Runs", body, here="/")
     busy = any(run.state in ("waiting", "running") for run in found)
     live = ' data-live="/runs.part" data-every="2000"' if busy else ""
-    body = f'<p><a class="button main" href="/new">New run</a></p><div{live}>{listing(found)}</div>'
+    search = (
+        '<div class="filters"><label class="field"><span>Search</span><input type="search" data-search="runs" placeholder="a name, finished …"></label></div>'
+        if len(found) > MANY
+        else ""
+    )
+    body = f'<p><a class="button main" href="/new">New run</a></p>{search}<div id="runs"{live}>{listing(found)}</div>'
     return page("Runs", body, here="/")
 
 
