@@ -162,5 +162,31 @@ def test_the_benchmark_page_fits_the_window(browser: Any, benchmark_page: Path, 
     context.close()
 
 
+def test_the_page_of_pretraining_fits_a_phone(browser: Any, tmp_path: Path) -> None:
+    """Its tables too, a path without a place to break at in one of them; a finished run has no time left to tell."""
+    import json
+
+    import ui_world
+    from basewise.web.pretrain import write_page
+
+    run = tmp_path / "nightly"
+    ui_world.metrics(run)
+    (run / "recipe.json").write_text(json.dumps({"recipe": {"name": "nightly", "corpus": "/" + "a" * 200}}))
+    value = {"estimate": 2.0, "low": 1.9, "high": 2.1, "n": 1234}
+    (run / "pretrain.json").write_text(
+        json.dumps({"steps": 40, "scores": {"bits_per_byte": {"books": value}}})
+    )
+    write_page(run)
+    width, height = SIZES["phone"]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto((run / "pretrain.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    cut_off = "[...document.querySelectorAll('td, svg')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"
+    assert page.evaluate(cut_off) == 0
+    assert "min left" not in page.inner_text("main") and "[1.900, 2.100]" in page.inner_text("main")
+    keep(page, "pretrain-phone")
+    page.close()
+
+
 def test_the_file_stays_small(report: Path) -> None:
     assert report.stat().st_size < 2_000_000

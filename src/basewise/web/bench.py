@@ -9,6 +9,7 @@ from pathlib import Path
 from basewise.core.benchmark import Benchmark, Json
 from basewise.core.files import write_text
 from basewise.web import plots
+from basewise.web.account import in_words
 from basewise.web.document import document
 from basewise.web.document import sections as in_sections
 from basewise.web.plots import Axis
@@ -360,5 +361,5 @@ def provenance(result: Benchmark) -> str:
         "computed / unique",
         "sha256",
     )
-    facts = [[escape(str(k)), cut(v)] for k, v in result.provenance.items()]
+    facts = [[escape(str(k)), cut(in_words(v))] for k, v in result.provenance.items()]
     return table(head, rows) + table(("", ""), facts)

@@ -40,5 +40,5 @@ nav a:focus-visible,summary:focus-visible{outline:2px solid var(--accent)}detail
 @media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f4f4f4;--line:#ccc;--accent:#0b5cad;--k1:#b04a00;--k2:#3b7a2a;--k3:#7a3b8f}
 nav{display:none}h2{break-after:avoid}svg,tr{break-inside:avoid}main{max-width:none;padding:0}.scroll{overflow:visible}table{font-size:.7rem}
 th,td,.heat td,.heat th{padding:.2rem .3rem;font-size:.68rem;overflow-wrap:break-word}th,th.n,td.n{white-space:normal}
-td.text{min-width:0}svg.mini{min-width:0;width:90px}}
+td.text{min-width:0}td .small,td code{font-size:inherit}svg.mini{min-width:0;width:90px}}
 """

@@ -38,13 +38,15 @@ SAID: tuple[tuple[str, str], ...] = (
     (r"make one with: basewise release RUN --to DIR", "make one under Releases"),
     (r"give an admin key: `basewise access add NAME --admin`", "give an admin key of it"),
     (r"start one with `basewise serve`", "start one below"),
+    (r"the same command goes on from here", "it can go on from here"),
+    (r"(run|give) the same command again( where it was started)?", r"start it again\2"),
 )
 RULES = tuple((re.compile(pattern), words) for pattern, words in SAID)
 
 
 def for_pages(text: str) -> str:
     """A line of a command with the fields and pages that do what its options and verbs do."""
-    if "--" not in text and "basewise" not in text and "inputs (" not in text:
+    if not any(sign in text for sign in ("--", "basewise", "inputs (", "same command")):
         return text
     for pattern, words in RULES:
         text = pattern.sub(words, text)

@@ -21,6 +21,7 @@ from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages.home import badge
 from basewise.web.ui.runs import Run
 from basewise.web.ui.shell import action, alert, bar, duration, href, page
+from basewise.web.ui.wording import for_pages
 
 router = APIRouter()
 EVERY_MS = "1000"
@@ -199,7 +200,7 @@ def finished(run: Run, d: Decision) -> str:
     )
     again = resume_form(run) if run.state == "stopped" else ""
     return (
-        f'{report.strip(d)}{report.notes(d.notes)}<div class="row">{again}{buttons}</div>'
+        f'{report.strip(d)}{report.notes([for_pages(line) for line in d.notes])}<div class="row">{again}{buttons}</div>'
         f'<nav aria-label="Sections" class="sections">{links}</nav>{sections}{command_of(run)}'
     )
 
