@@ -275,7 +275,7 @@ def test_the_terminal_says_the_same_without_colour(
 def test_names_of_marks_do_not_lie_on_one_another(points: list[tuple[float, float]]) -> None:
     x = plots.Axis(low=0.01, high=10, label="ms", log=True)
     y = plots.Axis(low=0.0, high=1.0, label="right", percent=True)
-    drawn = plots.names(x, y, [(a, b, f"base-{i} + probe") for i, (a, b) in enumerate(points)])
+    drawn = plots.names(x, y, [(a, b, f"base-{i} + probe") for i, (a, b) in enumerate(points)])(plots.WIDE)
     placed = [
         (float(h), float(v), side)
         for h, v, side in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)"', drawn)
@@ -292,7 +292,7 @@ def test_the_name_of_a_curve_stands_on_the_side_where_the_curve_is_not() -> None
     x, y = plots.Axis(low=0.0, high=1.0, label="rows"), plots.Axis(low=0.0, high=1.0, label="wrong")
 
     def height(points: list[tuple[float, float]]) -> tuple[float, float]:
-        drawn = plots.line(x, y, points, 0, "probe")
+        drawn = plots.line(x, y, points, 0, "probe")(plots.WIDE)
         (end,) = re.findall(r'cy="([\d.]+)" r="3"/><text', drawn)
         (name,) = re.findall(r'<text [^>]*y="([\d.]+)"', drawn)
         return float(name), float(end)

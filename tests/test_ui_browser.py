@@ -295,6 +295,10 @@ def test_rows_are_read_on_a_phone_without_moving_them(browser: Any, furnished: W
         for path in ("/runs/kept", "/runs/kept/rows", "/runs/kept/relabel"):
             page.goto(furnished.origin + path)
             assert page.locator(".texts td").count() and not page.evaluate(beyond), path
+            names = "[...document.querySelectorAll('.heat th[scope]')].map(e => getComputedStyle(e).display)"
+            assert set(page.evaluate(names)) <= {"table-cell"}, (
+                "a name of the confusion table is out of its row"
+            )
         for path in ("/releases", f"/new/{furnished.key}"):
             page.goto(furnished.origin + path)
             page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
@@ -311,6 +315,11 @@ def test_bases_are_searched(browser: Any, furnished: World) -> None:
             >= 1
         )
         assert "shown" in page.inner_text("#said")
+        seen = page.locator("#bases tbody tr:visible").count()
+        page.evaluate(
+            """() => { const list = document.getElementById('bases'); replace(list, list.innerHTML.replaceAll(' hidden=""', '')) }"""
+        )
+        assert page.locator("#bases tbody tr:visible").count() == seen, "a list that moves stays searched"
 
 
 def test_suspects_become_a_new_table(browser: Any, furnished: World) -> None:

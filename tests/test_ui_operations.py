@@ -75,6 +75,24 @@ def test_releases_are_listed_and_read(releases: Path) -> None:
     assert client.get("/releases/none").status_code == 404 == client.get("/diff?a=one&b=none").status_code
 
 
+def test_the_licence_of_a_release_is_told_in_words(releases: Path) -> None:
+    node = {"relation": "", "signed_by": ""}
+    nodes = [{**node, "name": "data:<b>", "what": "data", "licence": "own", "signed_by": "R. Roe"},
+             {**node, "name": "base:minilm-l6", "what": "base", "licence": "Apache-2.0"},
+             {**node, "name": "release", "what": "adapter", "licence": ""}]  # fmt: skip
+    found = {"expression": "Apache-2.0", "outgoing": "", "use": "commercial", "commercial": None, "obligations": {"notice": ["base:minilm-l6"]},
+             "nodes": nodes, "edges": [["data:<b>", "release", "trained-on"], ["base:minilm-l6", "release", "adapter"]],
+             "reasons": [["warn", "a share-alike part"]]}  # fmt: skip
+    path = releases.parent / "releases" / "one" / "release.json"
+    path.write_text(json.dumps(record("one", licence=found)))
+    write_manifest(path.parent)
+    text = ui_world.client(releases).get("/releases/one").text
+    part = text[text.index("<h2>Licence") : text.index("<h2>Limits")]
+    assert "{" not in part and "[" not in part and "<b>" not in part, "no JSON, no markup of others"
+    for words in ("Commercial use is not known", "notice, by base:minilm-l6", "trained-on", "R. Roe", "warn: a share-alike part"):  # fmt: skip
+        assert words in part
+
+
 def test_two_releases_side_by_side(releases: Path) -> None:
     """As `basewise diff` has it, with the files that differ; a release that does not verify is not compared."""
     one, two = (releases.parent / "releases" / name for name in ("one", "two"))
@@ -160,6 +178,8 @@ def test_releases_that_cannot_be_made(releases: Path, sent: dict[str, str], stat
 # ------------------------------------------------------------------ the service
 
 METRICS = """# HELP basewise_requests_total x
+basewise_requests_total{route="/v1/admin/tasks",status="200"} 7000.0
+basewise_requests_total{route="/v1/tasks/{name}/watch",status="200"} 800.0
 basewise_requests_total{route="/v1/tasks/{name}/predict",status="200"} 90.0
 basewise_requests_total{route="/v1/tasks/{name}/predict",status="429"} 10.0
 basewise_rows_total{task="queue",version="aaaa"} 120.0
@@ -240,12 +260,13 @@ def service() -> Iterator[tuple[str, list[Any]]]:
 def test_the_service_is_watched_and_changed(tmp_path: Path, service: tuple[str, list[Any]]) -> None:
     address, asked = service
     client = ui_world.client(tmp_path)
-    assert "Connect to a service" in client.get("/service").text
+    assert "Connect to one that runs already" in client.get("/service").text
     assert client.post("/service", data={"address": address, "key": "bad"}).status_code == 400
     assert client.post("/service", data={"address": address, "key": "good"}).status_code == 303
     text = client.get("/service").text
     assert (
         "10 refused" in text
+        and ">100<" in text  # what watchers ask is no traffic
         and ">120<" in text
         and "5 % to" in text
         and "100 ms" in text
@@ -257,15 +278,20 @@ def test_the_service_is_watched_and_changed(tmp_path: Path, service: tuple[str, 
         and "canary, 5 %" in task
         and "&lt;i&gt;" in task
         and "Alarm level by window" in task
+        and 'class="chosen"' in task  # where the alarm was, though the level began anew
     )
-    assert 'value="/releases/other"' in task, "only the share of the canary need be moved"
-    assert re.search(rf"{SHADOW[:16]}</code></td><td>shadow</td><td[^>]*>0<", task), "it answered no row yet"
+    assert '<option value="/releases/other" selected>' in task, "only the share of the canary need be moved"
+    assert re.search(rf"{SHADOW[:12]}</code></td><td>shadow</td><td[^>]*>0<", task), "it answered no row yet"
+    assert f'other <code class="small">{OTHER[:12]}</code>' in task, "a version is called as its folder is"
+    assert "canary, 5 %" in client.get("/service/queue/live").text
     assert client.get("/service/other").status_code == 404
     assert (
         client.post("/service/queue/canary", data={"folder": "/releases/two", "step": "2"}).status_code == 303
     )
     assert client.post("/service/queue/rollback").status_code == 303
-    canary, back = asked
+    assert client.post("/service/queue/label", data={"id": "1", "label": "a"}).status_code == 303
+    canary, back, label = asked
+    assert label[::2] == ("/v1/tasks/queue/labels", {"labels": [{"id": "1", "label": "a"}]})
     assert canary == (
         "/v1/admin/tasks/queue/canary",
         "Bearer good",
@@ -278,14 +304,14 @@ def test_the_service_is_watched_and_changed(tmp_path: Path, service: tuple[str, 
         ("explode", {}),
     ):
         assert 400 <= client.post(f"/service/queue/{change}", data=sent).status_code < 500
-    assert len(asked) == 2, "nothing wrong reached the service"
+    assert len(asked) == 3, "nothing wrong reached the service"
 
 
 def test_the_service_is_away(tmp_path: Path, service: tuple[str, list[Any]]) -> None:
     client = ui_world.client(tmp_path)
     answer = client.post("/service", data={"address": "http://127.0.0.1:9", "key": ""})
     assert answer.status_code == 409 and "no service answers" in answer.text.lower()
-    assert client.get("/service/queue").status_code == 400, "none is connected"
+    assert client.get("/service/queue").headers["location"] == "/service", "none is connected"
     assert client.post("/service", data={"address": "file:///etc/passwd"}).status_code == 400
     assert client.post("/service", data={"address": service[0], "key": "a\nb"}).status_code == 400
 

@@ -122,7 +122,22 @@ def test_the_key_is_shown_to_nobody_before_the_job_serves(
         answer = client.get("/service")
         assert not heard
     assert answer.status_code == 409 and "annot listen on" in answer.text and "Start one here" in answer.text
-    assert not keys(root) and client.get("/service").status_code == 200
+    assert not keys(root)
+    assert client.get("/service/queue").headers["location"] == "/service"
+    assert "annot listen on" in client.get("/service").text, "every window that is open tells it"
+
+
+def test_a_key_for_a_program_opens_one_task_and_is_shown_once(root: Path) -> None:
+    with listening(SERVICE) as (port, _), alive(root, port) as folder:
+        (folder / "err.txt").write_text(f"serving on http://127.0.0.1:{port}, how to ask: …/docs\n")
+        client = ui_world.client(root)
+        client.post("/serving/connect", data={"job": f"serve.{port}"})
+        before = set(keys(root))
+        assert client.post("/service/other/key").status_code == 404 and set(keys(root)) == before
+        text = client.post("/service/queue/key").text
+        (made,) = set(keys(root)) - before
+        assert f"<pre tabindex='0'>bw-{made}-" in text
+        assert f"bw-{made}" not in client.get("/service").text
 
 
 def test_what_comes_up_is_shown_and_stopped_by_a_later_app(

@@ -99,6 +99,83 @@ def test_a_form_for_a_release_keeps_what_was_sent(finished: Path) -> None:
         assert 'value="R. Roe"' in answer.text and 'value="scope=known"' in answer.text
 
 
+def test_a_key_is_made_on_the_page_and_signs_from_then_on(finished: Path, started: list[list[str]]) -> None:
+    client = ui_world.client(finished)
+    assert "there is no key to sign with yet" in client.get("/releases").text
+    for made in (1, 2):
+        assert client.post("/releases/key").status_code == 303
+        assert len(list((finished.parent / "keys").glob("*.pem"))) == 2 * made
+    sent = {"run": "queue", "name": "queue-1", "by": "R. Roe"}
+    offered = re.search('<select name="sign"><option value="([^"]+)" selected>', client.get("/releases").text)
+    assert offered and Path(offered[1]).stat().st_mode & 0o077 == 0, "nobody else reads it"
+    for sign, words in ((offered[1], f"--key={offered[1]}"), ("", None)):
+        client.post("/releases", data={**sent, "sign": sign})
+        assert [w for w in started[-1] if w.startswith("--key")] == [words] * bool(words)
+    text = client.get("/releases?run=queue&sign=").text
+    assert '<option value="" selected>none: unsigned' in text, "what was sent stands in the form again"
+
+
+# ------------------------------------------------------------------ benchmarks and pretraining started here
+
+
+def test_a_benchmark_is_started_and_followed(finished: Path, started: list[list[str]]) -> None:
+    client = ui_world.client(finished)
+    sent = {
+        "base": ["basewise-tiny", "basewise-tiny-gpt"],
+        "suite": ["blimp", "bbh"],
+        "name": "asked",
+        "limit": "20",
+        "data": "/sets",
+    }
+    for change, told in (({"base": []}, "tick at least one"), ({"suite": ["none"]}, "blimp"), ({"limit": "many"}, "such as 100"),
+                         ({"name": "queue"}, "give another name, such as queue-2"), ({"base": ["no-base"]}, "no-base")):  # fmt: skip
+        answer = client.post("/bench", data={**sent, **change})
+        assert 400 <= answer.status_code < 500 and told in answer.text
+        assert f'value="{change.get("limit", "20")}"' in answer.text, "what was sent stands in the form again"
+    assert not started
+    assert client.post("/bench", data=sent).headers["location"] == "/bench/asked"
+    words = [
+        "bench",
+        *sent["base"],
+        "--suite",
+        "blimp",
+        "--suite",
+        "bbh",
+        "--to",
+        str(finished / "asked"),
+        "--limit=20",
+        "--data=/sets",
+    ]
+    assert started == [words]
+    with ui_world.living(finished, "asked", words) as folder:
+        (folder / "progress.json").write_text('{"done": 5, "total": 9, "what": "characters read"}')
+        text = client.get("/bench/asked").text
+        assert "Characters read: 5 of 9" in text and "Stop and keep what is answered" in text
+        assert "x-over" not in client.get("/bench/asked/live").headers
+    assert "x-over" in client.get("/bench/asked/live").headers
+    assert "Go on from here" in client.get("/bench/asked").text
+
+
+def test_pretraining_is_started_from_a_text(finished: Path, started: list[list[str]]) -> None:
+    from basewise.core.recipe import read_recipe
+
+    client = ui_world.client(finished)
+    sent, file = {"name": "plays", "seconds": "4m"}, {"file": ('a "b".txt', b"to be or not to be\n" * 50)}
+    for change, files, told in (({}, {}, "no text came"), ({"recipe": "depht = 2"}, file, "depth"), ({"seconds": "4q"}, file, "4q"),
+                                ({"recipe": "not toml"}, file, "recipe"), ({"name": "queue"}, file, "queue-2")):  # fmt: skip
+        answer = client.post("/pretraining", data={**sent, **change}, files=files)
+        assert 400 <= answer.status_code < 500 and told in answer.text.replace("No text", "no text")
+    assert not started and not (finished / jobs.FOLDER / "plays").exists(), "nothing half-written stays"
+    assert client.post("/pretraining", data=sent, files=file).headers["location"] == "/pretraining/plays"
+    ((verb, recipe, _, to),) = started
+    read = read_recipe(Path(recipe))
+    assert (verb, to) == ("pretrain", str(finished / "plays")) and (read.name, read.seconds) == (
+        "plays",
+        "4m",
+    )
+    assert Path(read.corpus).read_bytes().startswith(b"to be")
+
+
 # ------------------------------------------------------------------ services and refusals
 
 
@@ -202,6 +279,31 @@ def test_names_at_the_beginning_of_a_line_stay_as_they_are(told: str, read: str)
     assert shell.sentence(told) == read
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "the folder x holds another run; give another --to, or delete it",
+        "no column holds text; name the text column with inputs (in Python, or in the file of --config)",
+        "a split by group needs a group column, none was found; name it with group=, on the command line --split group:COLUMN",
+        'say what the rows are licensed under: --data-licence CC-BY-4.0, or own with --by "Your Name"',
+        'not released; mend it, or answer for it: --override "groups=reason" --by "Your Name"',
+        'nobody\'s name stands behind this; give it: --by "Your Name"',
+        "minilm-l6 is not here; fetch it with: basewise bases pull minilm-l6",
+        "gemma comes under terms; read them, then run: basewise bases pull gemma --accept-terms",
+        "cannot listen on 127.0.0.1:80: it is taken; stop what listens there, or give another --port",
+        "cannot read the key k.pem: no such file; make one with: basewise keys new",
+        "the method probe needs a base that can embed; list the bases with: basewise bases list",
+        "x could not be fetched; connect to a package registry, or use a base that is here: basewise bases list",
+        "take the column out, or split again with --split",
+        "Stopped by hand: this is the best so far; the same command goes on from here.",
+        "no service answers at http://127.0.0.1:9 (refused); start one with `basewise serve`, or give its address",
+    ],
+)
+def test_advice_of_commands_is_given_in_the_words_of_the_pages(told: str) -> None:
+    said = shell.sentence(told)
+    assert not re.search(r"--\w|basewise \w|Python|command", said), said
+
+
 @pytest.mark.parametrize("name", ["my first run", "<b>bold</b>", "100 % ja?#", "größe; \"q\" 'x'", "a" * 200])
 def test_runs_of_the_terminal_are_shown_whatever_they_are_called(finished: Path, name: str) -> None:
     name = name.replace("/", "∕")
@@ -215,6 +317,21 @@ def test_runs_of_the_terminal_are_shown_whatever_they_are_called(finished: Path,
     assert html.escape(name) in client.get("/playground").text
     offered = re.search('name="name" value="([^"]*)"', client.get("/releases").text)
     assert offered and jobs.NAME.fullmatch(offered[1]), "a name that the form itself accepts"
+
+
+def test_long_lists_are_searched_and_folded(finished: Path) -> None:
+    import shutil
+
+    client = ui_world.client(finished)
+    assert (
+        "data-search" not in client.get("/").text and " more</summary>" not in client.get("/playground").text
+    )
+    for i in range(30):
+        shutil.copytree(finished / "queue", finished / f"more-{i}")
+    assert 'data-search="runs"' in client.get("/").text
+    first, fold = client.get("/playground?run=queue").text.split("<summary>18 more</summary>")
+    assert 'value="queue" checked' in first and fold.count('name="run"') == 18
+    assert first.count('name="run"') == 13, "the latest, and the chosen one wherever it is"
 
 
 def test_pages_of_the_wrong_kind_lead_to_the_right_one(finished: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from basewise.core.benchmark import Benchmark, Json
 from basewise.core.files import write_text
 from basewise.web import plots
+from basewise.web.account import in_words
 from basewise.web.document import document
 from basewise.web.document import sections as in_sections
 from basewise.web.plots import Axis
@@ -199,13 +200,11 @@ def curves(result: Benchmark) -> str:
         marks = []
         for kind, line in enumerate(lines):
             ends = [(p["shots"], p["low"], p["high"]) for p in line["points"] if p["low"] is not None]
-            marks.append(plots.band(x, y, ends, kind) if ends else "")
+            marks += [plots.band(x, y, ends, kind)] if ends else []
             marks.append(
                 plots.line(x, y, [(p["shots"], p["estimate"]) for p in line["points"]], kind, line["base"])
             )
-        out.append(
-            f"<h3>{escape(suite)}</h3>" + plots.frame(x, y, f"{suite} by demonstrations", "".join(marks))
-        )
+        out.append(f"<h3>{escape(suite)}</h3>" + plots.frame(x, y, f"{suite} by demonstrations", marks))
         for line in lines:
             least, last = line["points"][0]["shots"], line["points"][-1]["shots"]
             holds = "holds" if line["gain"]["p_holm"] <= ALPHA else "cannot be told from none"
@@ -362,5 +361,5 @@ def provenance(result: Benchmark) -> str:
         "computed / unique",
         "sha256",
     )
-    facts = [[escape(str(k)), cut(v)] for k, v in result.provenance.items()]
+    facts = [[escape(str(k)), cut(in_words(v))] for k, v in result.provenance.items()]
     return table(head, rows) + table(("", ""), facts)

@@ -1,18 +1,18 @@
 """Plots as inline SVG, without a library: they open without a network, print, and read without colour.
 
 Every mark has a shape or a label beside its colour; every picture carries a title and a description for those who
-do not see it.
+do not see it. A picture is drawn twice, wide and narrow: letters keep their size on a phone, where the style shows the second. So a
+mark is a function of the shape that it is drawn in.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 320, 56, 44, 14, 16
 LETTER, ROW = 6.0, 13.0
 """Width of a letter and height of a row of names, about."""
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
@@ -56,68 +56,113 @@ class Axis:
         return f"{100 * value:.3g} %" if self.percent else f"{value:,.4g}"
 
 
-def _x(axis: Axis, value: float) -> float:
-    return LEFT + axis.at(value) * (WIDTH - LEFT - RIGHT)
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Width and height of a picture in its own units; its marks lie between `left`, `right`, `top` and `bottom`."""
+
+    name: str
+    width: int
+    height: int
+    left: int
+    top: int = 26
+    margin: int = 16
+
+    @property
+    def right(self) -> int:
+        return self.width - self.margin
+
+    @property
+    def bottom(self) -> int:
+        return self.height - 44
+
+    def x(self, axis: Axis, value: float) -> float:
+        """Where a value of the horizontal axis lies."""
+        return self.left + axis.at(value) * (self.right - self.left)
+
+    def y(self, axis: Axis, value: float) -> float:
+        """Where a value of the vertical axis lies."""
+        return self.bottom - axis.at(value) * (self.bottom - self.top)
 
 
-def _y(axis: Axis, value: float) -> float:
-    return HEIGHT - BOTTOM - axis.at(value) * (HEIGHT - BOTTOM - TOP)
+WIDE = Shape(name="wide", width=640, height=332, left=56)
+NARROW = Shape(name="narrow", width=360, height=280, left=46, margin=18)
+Mark = Callable[[Shape], str]
 
 
-def frame(x: Axis, y: Axis, title: str, body: str) -> str:
-    """A whole picture: axes, grid, labels and the marks in `body`."""
+def frame(x: Axis, y: Axis, title: str, marks: Sequence[Mark]) -> str:
+    """A whole picture, wide and narrow: axes, grid, labels and the marks."""
+    return "".join(_frame(shape, x, y, title, marks) for shape in (WIDE, NARROW))
+
+
+def _frame(shape: Shape, x: Axis, y: Axis, title: str, marks: Sequence[Mark]) -> str:
+    size, name = f"0 0 {shape.width} {shape.height}", escape(title)
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+        f'<svg class="{shape.name}" viewBox="{size}" role="img" aria-label="{name}"><title>{name}</title>'
     ]
     for tick in y.ticks():
-        v = _y(y, tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{v:.1f}" y2="{v:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{v + 4:.1f}" text-anchor="end">{y.text(tick)}</text>')
+        v = shape.y(y, tick)
+        parts.append(f'<line class="grid" x1="{shape.left}" x2="{shape.right}" y1="{v:.1f}" y2="{v:.1f}"/>')
+        parts.append(f'<text x="{shape.left - 6}" y="{v + 4:.1f}" text-anchor="end">{y.text(tick)}</text>')
+    free = 0.0
     for tick in x.ticks():
-        h = _x(x, tick)
-        parts.append(f'<line class="grid" x1="{h:.1f}" x2="{h:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(
-            f'<text x="{h:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x.text(tick)}</text>'
-        )
-    middle = (LEFT + WIDTH - RIGHT) / 2
+        h, half = shape.x(x, tick), LETTER * len(x.text(tick)) / 2
+        parts.append(f'<line class="grid" x1="{h:.1f}" x2="{h:.1f}" y1="{shape.top}" y2="{shape.bottom}"/>')
+        if h - half < free:  # it would lie on the label before
+            continue
+        free = h + half + LETTER
+        parts.append(f'<text x="{h:.1f}" y="{shape.bottom + 16}" text-anchor="middle">{x.text(tick)}</text>')
+    middle = (shape.left + shape.right) / 2
     parts.append(
-        f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle" class="label">{escape(x.label)}</text>'
+        f'<text x="{middle}" y="{shape.height - 6}" text-anchor="middle" class="label">{escape(x.label)}</text>'
     )
-    parts.append(f'<text x="{LEFT + 4}" y="{TOP + 4}" class="label">{escape(y.label)}</text>')
-    return "".join([*parts, body, "</svg>"])
+    # above the marks, so that no curve runs through it
+    parts.append(f'<text x="4" y="12" class="label">{escape(y.label)}</text>')
+    return "".join([*parts, *(mark(shape) for mark in marks), "</svg>"])
 
 
-def line(x: Axis, y: Axis, points: Sequence[tuple[float, float]], kind: int, name: str = "") -> str:
+def line(x: Axis, y: Axis, points: Sequence[tuple[float, float]], kind: int, name: str = "") -> Mark:
     """A joined line with dots; `kind` picks its dashes, its name stands at the end, on the side where the line is not."""
-    where = [(_x(x, a), _y(y, b)) for a, b in points]
-    if not where:
-        return ""
-    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in where)
-    out = f'<polyline class="k{kind % 4}" points="{path}" stroke-dasharray="{DASHES[kind % 4]}"/>'
-    if len(where) < 40:
-        out += "".join(f'<circle class="k{kind % 4}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in where)
-    if name:
-        a, b = where[-1]
-        b += 16 if where[0][1] < b and b + 16 <= HEIGHT - BOTTOM else -8
-        out += f'<text x="{a - 4:.1f}" y="{b:.1f}" text-anchor="end" class="name">{escape(name)}</text>'
-    return out
+
+    def drawn(shape: Shape) -> str:
+        where = [(shape.x(x, a), shape.y(y, b)) for a, b in points]
+        if not where:
+            return ""
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in where)
+        out = f'<polyline class="k{kind % 4}" points="{path}" stroke-dasharray="{DASHES[kind % 4]}"/>'
+        if len(where) < 40:
+            out += "".join(f'<circle class="k{kind % 4}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in where)
+        if name:
+            a, b = where[-1]
+            b += 16 if where[0][1] < b and b + 16 <= shape.bottom else -8
+            out += f'<text x="{a - 4:.1f}" y="{b:.1f}" text-anchor="end" class="name">{escape(name)}</text>'
+        return out
+
+    return drawn
 
 
-def band(x: Axis, y: Axis, points: Sequence[tuple[float, float, float]], kind: int) -> str:
+def band(x: Axis, y: Axis, points: Sequence[tuple[float, float, float]], kind: int) -> Mark:
     """A shaded band through (value, low, high)."""
-    up = [f"{_x(x, a):.1f},{_y(y, h):.1f}" for a, _, h in points]
-    down = [f"{_x(x, a):.1f},{_y(y, low):.1f}" for a, low, _ in reversed(points)]
-    return f'<polygon class="band k{kind % 4}" points="{" ".join(up + down)}"/>'
+
+    def drawn(shape: Shape) -> str:
+        up = [f"{shape.x(x, a):.1f},{shape.y(y, h):.1f}" for a, _, h in points]
+        down = [f"{shape.x(x, a):.1f},{shape.y(y, low):.1f}" for a, low, _ in reversed(points)]
+        return f'<polygon class="band k{kind % 4}" points="{" ".join(up + down)}"/>'
+
+    return drawn
 
 
-def whisker(x: Axis, y: Axis, at: float, value: tuple[float, float, float], strong: bool = False) -> str:
+def whisker(x: Axis, y: Axis, at: float, value: tuple[float, float, float], strong: bool = False) -> Mark:
     """A dot with a vertical interval (estimate, low, high); the chosen one is a filled square."""
-    h, v = _x(x, at), _y(y, value[0])
-    out = (
-        f'<line class="bar" x1="{h:.1f}" x2="{h:.1f}" y1="{_y(y, value[1]):.1f}" y2="{_y(y, value[2]):.1f}"/>'
-    )
-    mark = f'<rect class="chosen" x="{h - 5:.1f}" y="{v - 5:.1f}" width="10" height="10"/>' if strong else ""
-    return out + (mark or f'<circle class="dot" cx="{h:.1f}" cy="{v:.1f}" r="4"/>')
+
+    def drawn(shape: Shape) -> str:
+        h, v, low, high = (shape.x(x, at), *(shape.y(y, end) for end in value))
+        out = f'<line class="bar" x1="{h:.1f}" x2="{h:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
+        mark = (
+            f'<rect class="chosen" x="{h - 5:.1f}" y="{v - 5:.1f}" width="10" height="10"/>' if strong else ""
+        )
+        return out + (mark or f'<circle class="dot" cx="{h:.1f}" cy="{v:.1f}" r="4"/>')
+
+    return drawn
 
 
 Point = tuple[float, float, str]
@@ -131,29 +176,38 @@ def names(
     points: Sequence[Point],
     also: Sequence[Point] = (),
     paths: Sequence[Sequence[tuple[float, float]]] = (),
-) -> str:
+) -> Mark:
     """Names beside their marks (x, y, name), off one another, and off marks and the lines `paths` where there is room.
 
     A name that has to move away gets a line to its mark. `also`: marks that are named only where there is room beside them.
     """
-    where = [(_x(x, a), _y(y, b)) for a, b, _ in [*points, *also]]
-    marks = [(h - 6, v - 6, h + 6, v + 6) for h, v in where]
-    lines = [dot for path in paths for dot in _steps([(_x(x, a), _y(y, b)) for a, b in path])]
-    taken: list[Box] = []
-    out = ""
-    for some, must in ((points, True), (also, False)):
-        for at, value, name in sorted(some, key=lambda point: -point[1]):
-            h, v = _x(x, at), _y(y, value)
-            box = _place(h, v, LETTER * len(name), (marks, lines, taken), must)
-            if box is None:
-                continue
-            taken.append(box)
-            left, _, right, height = box
-            anchor, end = ("start", left) if left > h else ("end", right)
-            if abs(height - v - 4) > ROW + 3:
-                out += f'<line class="grid" x1="{h:.1f}" y1="{v:.1f}" x2="{end:.1f}" y2="{height - 4:.1f}"/>'
-            out += f'<text x="{end:.1f}" y="{height:.1f}" text-anchor="{anchor}" class="name">{escape(name)}</text>'
-    return out
+
+    def drawn(shape: Shape) -> str:
+        where = [(shape.x(x, a), shape.y(y, b)) for a, b, _ in [*points, *also]]
+        marks = [(h - 6, v - 6, h + 6, v + 6) for h, v in where]
+        lines = [dot for path in paths for dot in _steps([(shape.x(x, a), shape.y(y, b)) for a, b in path])]
+        taken: list[Box] = []
+        out = ""
+        for some, must in ((points, True), (also, False)):
+            for at, value, name in sorted(some, key=lambda point: -point[1]):
+                h, v = shape.x(x, at), shape.y(y, value)
+                box = _place(shape, (h, v, LETTER * len(name)), (marks, lines, taken), must)
+                if box is None:
+                    continue
+                taken.append(box)
+                out += _name(name, h, v, box)
+        return out
+
+    return drawn
+
+
+def _name(name: str, h: float, v: float, box: Box) -> str:
+    """A name in its box, with a line to its mark at (h, v) where it is far from it."""
+    left, _, right, height = box
+    anchor, end = ("start", left) if left > h else ("end", right)
+    far = f'<line class="grid" x1="{h:.1f}" y1="{v:.1f}" x2="{end:.1f}" y2="{height - 4:.1f}"/>'
+    text = f'<text x="{end:.1f}" y="{height:.1f}" text-anchor="{anchor}" class="name">{escape(name)}</text>'
+    return (far if abs(height - v - 4) > ROW + 3 else "") + text
 
 
 def _steps(path: Sequence[tuple[float, float]]) -> list[Box]:
@@ -167,27 +221,34 @@ def _steps(path: Sequence[tuple[float, float]]) -> list[Box]:
 
 
 def _place(
-    h: float, v: float, wide: float, avoid: tuple[Sequence[Box], Sequence[Box], Sequence[Box]], must: bool
+    shape: Shape,
+    name: tuple[float, float, float],
+    avoid: tuple[Sequence[Box], Sequence[Box], Sequence[Box]],
+    must: bool,
 ) -> Box | None:
-    """Where a name goes: near its mark, off other names always, off marks and lines rather than near. None: no room, and it need not."""
+    """Where a name (its mark's place, its width) goes: near the mark, off other names always, off marks and lines rather than near.
+
+    None: there is no room, and it need not be named.
+    """
+    h, v, wide = name
     marks, lines, taken = avoid
     right, left = h + 8, h - 8 - wide
     best, least = None, 1e9 if must else 4.0
     for step in range(-24, 25):  # half rows
         low = v + 4 + ROW * step / 2
-        if not TOP + ROW <= low <= HEIGHT - BOTTOM:
+        if not shape.top + ROW <= low <= shape.bottom:
             continue
         for start in (right, left):
             box = (start, low - ROW, start + wide, low)
-            if start < LEFT or start + wide > WIDTH or any(_meet(box, other) for other in taken):
+            if start < shape.left or start + wide > shape.width or any(_meet(box, other) for other in taken):
                 continue
-            cost = abs(step) + 0.4 * (step > 0) + 0.2 * ((start == right) == (h > WIDTH / 2))
+            cost = abs(step) + 0.4 * (step > 0) + 0.2 * ((start == right) == (h > shape.width / 2))
             cost += 6 * any(_meet(box, other) for other in marks)
             cost += 3 * any(_meet(box, other) for other in lines)
             if cost < least:
                 best, least = box, cost
     if best is None and must:  # no room at all: over others rather than nowhere
-        start = right if h <= WIDTH / 2 else left
+        start = right if h <= shape.width / 2 else left
         best = start, v + 4 - ROW, start + wide, v + 4
     return best
 

@@ -17,6 +17,7 @@ from typing import Any
 from basewise.core.files import read_json, write_text
 from basewise.web.document import document
 from basewise.web.plots import Axis, frame, line
+from basewise.web.sections import cut, table
 
 REFRESH_SECONDS = 5
 MOST_POINTS = 400
@@ -37,7 +38,7 @@ def render(folder: Path) -> str:
     name = str(recipe.get("name", folder.name))
     body = "".join(
         [
-            _strip(lines),
+            _strip(lines, ended=result is not None),
             _plots(lines),
             _scores(lines, result),
             _worth(result),
@@ -123,7 +124,7 @@ def _entries(content: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def _strip(lines: list[dict[str, Any]]) -> str:
+def _strip(lines: list[dict[str, Any]], *, ended: bool) -> str:
     if not lines:
         return "<p>No step has been finished yet.</p>"
     last = lines[-1]
@@ -137,7 +138,11 @@ def _strip(lines: list[dict[str, Any]]) -> str:
             f"{100 * last['share_of_peak']:.0f} %",
             "measured on this machine",
         ),
-        ("time", f"{last['seconds'] / 60:,.1f} min", f"about {left / 60:,.1f} min left"),
+        (
+            "time",
+            f"{last['seconds'] / 60:,.1f} min",
+            "finished" if ended else f"about {left / 60:,.1f} min left",
+        ),
     ]
     items = "".join(
         f"<div><dt>{escape(a)}</dt><dd>{escape(b)}<small>{escape(c)}</small></dd></div>" for a, b, c in cells
@@ -193,12 +198,11 @@ def _plot(
     every = [p for _, points in drawn for p in points]
     x = Axis(low=0.0, high=max(1.0, *(p[0] for p in every)), label="step")
     low, high = min(p[1] for p in every), max(p[1] for p in every)
-    room = 0.08 * (high - low) if high > low else 1.0  # for the unit, above the curves
-    y = Axis(low=low, high=high + room, label=unit)
-    body = "".join(
+    y = Axis(low=low, high=high if high > low else low + 1.0, label=unit)
+    marks = [
         line(x, y, points, kind, name if len(drawn) > 1 else "") for kind, (name, points) in enumerate(drawn)
-    )
-    return title, frame(x, y, f"{title} by step", body)
+    ]
+    return title, frame(x, y, f"{title} by step", marks)
 
 
 def _scores(lines: list[dict[str, Any]], result: dict[str, Any] | None) -> str:
@@ -207,17 +211,20 @@ def _scores(lines: list[dict[str, Any]], result: dict[str, Any] | None) -> str:
         found = {"step": result["steps"], **result["scores"]}
     if not found:
         return ""
-    rows = ""
-    for key, title in (("bits_per_byte", "bits per byte"), ("masked_nats", "nats a hidden token")):
-        for source, value in found.get(key, {}).items():
-            if value["estimate"] is not None:
-                width = "" if value["low"] is None else f"[{value['low']:.3f}, {value['high']:.3f}]"
-                rows += (
-                    f"<tr><td>{escape(source)}</td><td>{title}</td><td class=n>{value['estimate']:.3f}</td>"
-                    f"<td class=n>{width}</td><td class=n>{value['n']:,}</td></tr>"
-                )
-    head = "<tr><th>source</th><th>measure</th><th class=n>estimate</th><th class=n>95 %</th><th class=n>documents</th></tr>"
-    return f"<section><h2>Held-out documents at step {found['step']:,}</h2><div class=scroll><table>{head}{rows}</table></div></section>"
+    rows = [
+        [
+            escape(source),
+            title,
+            f"{value['estimate']:.3f}",
+            "" if value["low"] is None else f"[{value['low']:.3f}, {value['high']:.3f}]",
+            f"{value['n']:,}",
+        ]
+        for key, title in (("bits_per_byte", "bits per byte"), ("masked_nats", "nats a hidden token"))
+        for source, value in found.get(key, {}).items()
+        if value["estimate"] is not None
+    ]
+    head = ("source", "measure", "estimate", "95 %", "documents")
+    return f"<section><h2>Held-out documents at step {found['step']:,}</h2>{table(head, rows, 2)}</section>"
 
 
 def _samples(lines: list[dict[str, Any]]) -> str:
@@ -241,9 +248,9 @@ def _worth(result: dict[str, Any] | None) -> str:
 
 
 def _settings(recipe: dict[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(key)}</td><td class=text>{escape(str(value))}</td></tr>"
+    rows = [
+        [escape(key), f"<code>{cut(str(value))}</code>"]
         for key, value in recipe.items()
         if value not in ("", [], 0, 0.0)
-    )
-    return f"<section><h2>Recipe</h2><details><summary>all settings</summary><table>{rows}</table></details></section>"
+    ]
+    return f"<section><h2>Recipe</h2><details><summary>all settings</summary>{table(('setting', 'value'), rows)}</details></section>"

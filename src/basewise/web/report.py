@@ -15,7 +15,7 @@ from basewise.core.decision import Decision
 from basewise.core.files import write_text
 from basewise.steps.measures import said
 from basewise.steps.worth import ends
-from basewise.web import by_metric, sections
+from basewise.web import account, by_metric, sections
 from basewise.web.document import document
 from basewise.web.document import sections as in_sections
 from basewise.web.leaderboard import leaderboard
@@ -52,8 +52,8 @@ def parts(decision: Decision) -> Iterable[tuple[str, str]]:
     yield "Mistakes to read", sections.wrong(decision)
     yield "Labels to check", sections.suspects(decision)
     yield "Audit", sections.audit(decision)
-    yield "Predicted and measured cost", sections.costs(decision)
-    yield "Provenance", sections.provenance(decision)
+    yield "Predicted and measured cost", account.costs(decision)
+    yield "Provenance", account.provenance(decision)
 
 
 def reading(decision: Decision) -> str:

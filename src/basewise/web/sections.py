@@ -13,7 +13,7 @@ from basewise.steps.measures import heading, said
 from basewise.web import plots
 from basewise.web.plots import Axis
 
-MANY_CLASSES = 20
+MANY_CLASSES, MANY_COLUMNS = 20, 3
 DEEPEST = 50
 """Per cent of the accent in a full cell: its number stays readable (contrast 5.0) in the dark too."""
 ROWS_SHOWN = 60
@@ -33,14 +33,18 @@ def how(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: int = 99, caption: str = "") -> str:
-    """A table; cells are HTML already. Columns from `numeric` on are set right."""
+    """A table; cells are HTML already. Columns from `numeric` on are set right; where there are many, a phone shows each row as a block."""
     side = [' class="n"' if i >= numeric else "" for i in range(len(head))]
+    many = len(head) > MANY_COLUMNS
+    of = [f' data-of="{escape(h)}"' if many and h else "" for h in head]
     top = "".join(f"<th{c}>{escape(h)}</th>" if h else "<td></td>" for c, h in zip(side, head, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{c}>{v}</td>" for c, v in zip(side, r, strict=True)) + "</tr>" for r in rows
+        "<tr>" + "".join(f"<td{c}{o}>{v}</td>" for c, o, v in zip(side, of, r, strict=True)) + "</tr>"
+        for r in rows
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll" tabindex="0"><table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    kind = ' class="stack"' if many else ""
+    return f'<div class="scroll" tabindex="0"><table{kind}>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -87,16 +91,17 @@ def pareto(d: Decision) -> str:
             best = e["score"]["estimate"]
             front.append((cost, best))
     named = {f[1] for f in front}
-    marks = plots.line(x, y, front, 1)
+    marks = [plots.line(x, y, front, 1)]
     labels: list[plots.Point] = []
     others: list[plots.Point] = []
     for cost, e in zip(costs, points, strict=True):
         s = e["score"]
-        marks += plots.whisker(x, y, cost, (s["estimate"], s["low"], s["high"]), e["name"] == d.chosen)
+        value = s["estimate"], s["low"], s["high"]
+        marks.append(plots.whisker(x, y, cost, value, e["name"] == d.chosen))
         below = f" ({percent(s['estimate'], 0)} %, below)" if s["estimate"] < low else ""
         kept = labels if e["name"] == d.chosen or s["estimate"] in named else others
         kept.append((cost, s["estimate"], e["name"] + below))
-    marks += plots.names(x, y, labels, others, [front])
+    marks.append(plots.names(x, y, labels, others, [front]))
     text = "Up is better, left is cheaper; the dashed line joins the arms that none beats at their cost."
     return how(text) + plots.frame(x, y, "Quality against cost", marks)
 
@@ -153,12 +158,13 @@ def curves(d: Decision) -> str:
     top = min(1.0, 1.05 * max(p[3] for c in means.values() for p in c))
     x = Axis(low=min(sizes), high=max(sizes), label="labelled rows (log scale)", log=True)
     y = Axis(low=0.0, high=top, label="wrong", percent=True)
-    marks = ""
+    marks: list[plots.Mark] = []
     lines = [[(s, m) for s, m, _, _ in points] for points in means.values()]
     for kind, points in enumerate(means.values()):
-        marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
-        marks += plots.line(x, y, lines[kind], kind)
-    marks += plots.names(x, y, [(p[-1][0], p[-1][1], name) for name, p in means.items()], paths=lines)
+        marks.append(plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind))
+        marks.append(plots.line(x, y, lines[kind], kind))
+    ends = [(p[-1][0], p[-1][1], name) for name, p in means.items()]
+    marks.append(plots.names(x, y, ends, paths=lines))
     read = "".join(f"<p>{escape(s['sentence'])}</p>" for s in d.labels_saved.values())
     text = "Lower is better. Each line is fitted on growing, nested subsets of the same rows; the band spans the draws."
     return how(text) + plots.frame(x, y, "Learning curves", marks) + read
@@ -215,7 +221,7 @@ def confusion(d: Decision) -> str:
             f'<td style="background:color-mix(in srgb,var(--accent) {DEEPEST * v / total:.0f}%,transparent)">{v or ""}</td>'
             for v in row
         )
-        body += f'<tr><th class="row">{cut(name, NAME_SHOWN)}</th>{cells}</tr>'
+        body += f'<tr><th scope="row">{cut(name, NAME_SHOWN)}</th>{cells}</tr>'
     grid = f'<div class="scroll" tabindex="0"><table class="heat"><thead><tr><th>true ↓ given →</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return (
         how(
@@ -232,9 +238,8 @@ def calibration(d: Decision) -> str:
         return ""
     x = Axis(low=0.0, high=1.0, label="probability given", percent=True)
     y = Axis(low=0.0, high=1.0, label="right", percent=True)
-    marks = plots.line(x, y, [(0, 0), (1, 1)], 2)
-    for b in c["bins"]:
-        marks += plots.whisker(x, y, b["confidence"], (b["accuracy"], b["low"], b["high"]))
+    marks = [plots.line(x, y, [(0, 0), (1, 1)], 2)]
+    marks += [plots.whisker(x, y, b["confidence"], (b["accuracy"], b["low"], b["high"])) for b in c["bins"]]
     error = span(c["error"]) if "error" in c else percent(c["ece"])  # a run of before it had an interval
     numbers = f"Debiased calibration error {error} points."
     text = "On the line, a row given 80 % is right in 80 of 100 cases; each dot holds a tenth of the rows. "
@@ -248,7 +253,7 @@ def coverage(d: Decision) -> str:
         return ""
     x = Axis(low=0.0, high=1.0, label="rows answered", percent=True)
     y = Axis(low=0.0, high=max(0.05, *c["risk"]), label="wrong among them", percent=True)
-    marks = plots.line(x, y, list(zip(c["coverage"], c["risk"], strict=True)), 0)
+    marks = [plots.line(x, y, list(zip(c["coverage"], c["risk"], strict=True)), 0)]
     if c["threshold"] is None:
         promise = f"No threshold can promise at most {percent(c['promised_risk'], 0)} % wrong on so few rows."
     else:
@@ -346,49 +351,3 @@ def audit(d: Decision) -> str:
     ]
     text = "“fail” makes a score untrue, “warn” makes it weaker or needs a person, “info” is for knowing."
     return how(text) + table(("", "check", "found", "advice"), rows) if rows else ""
-
-
-def costs(d: Decision) -> str:
-    """Predicted beside measured, with the relative error."""
-    rows = []
-    for e in d.leaderboard:
-        if e.get("seconds") is None:
-            continue
-        pairs = [
-            (e["predicted_seconds"], e["seconds"], 1.0),
-            (e["predicted_memory_bytes"], e["memory_bytes"], 1e6),
-        ]
-        cells = [cut(e["name"], NAME_SHOWN)]
-        for predicted, measured, unit in pairs:
-            off = f"{100 * (predicted / measured - 1):+.0f} %" if measured else "–"
-            cells += [number(predicted / unit), number(measured / unit), off]
-        rows.append(cells)
-    for line in d.ranks:
-        predicted, measured = line.get("predicted_forward_seconds"), line.get("forward_seconds")
-        if measured:
-            off = f"{100 * (predicted / measured - 1):+.0f} %"
-            name = cut(f"features of {line['base']}, all rows", NAME_SHOWN)
-            rows.append([name, number(predicted), number(measured), off, "", "", ""])
-    if not rows:
-        return ""
-    used, allowed = d.budget.get("used_seconds"), d.budget.get("seconds")
-    text = (
-        f"{number(used, 0)} s of the {number(allowed, 0)} s allowed were used. One fit and its held-out rows:"
-    )
-    head = ("arm", "s predicted", "s measured", "off", "MB predicted", "MB measured", "off")
-    return how(text) + table(head, rows, 1)
-
-
-def provenance(d: Decision) -> str:
-    """What is needed to do it again."""
-    rows = []
-    for key, value in d.provenance.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        shown = (
-            f"{len(value)}: {', '.join(str(v)[:NAME_SHOWN] for v in value[:12])}"
-            if isinstance(value, list)
-            else shown
-        )
-        if shown not in ("", None):
-            rows.append([escape(key), f"<code>{cut(str(shown))}</code>"])
-    return table(("what", "value"), rows) if rows else ""

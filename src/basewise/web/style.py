@@ -21,19 +21,24 @@ th,td{text-align:left;padding:.36rem .6rem;border-bottom:1px solid var(--line);v
 font-size:.82rem;white-space:nowrap}td.n,th.n{text-align:right;white-space:nowrap}tr.chosen td:first-child{font-weight:650}
 @media(min-width:48rem){.whole{white-space:nowrap}}td.text{min-width:14rem;overflow-wrap:anywhere}tr.out{color:var(--soft)}
 svg{width:100%;height:auto;max-width:42rem;display:block;font:11px system-ui,sans-serif;fill:var(--soft)}
-svg.mini{width:160px;min-width:120px;height:18px}.grid{stroke:var(--line);stroke-width:1}.label{font-size:12px}.name{fill:var(--ink);
+svg.narrow{display:none;max-width:30rem}svg.mini{width:160px;min-width:120px;height:18px}.grid{stroke:var(--line);stroke-width:1}.label{font-size:12px}.name{fill:var(--ink);
 paint-order:stroke;stroke:var(--paper);stroke-width:3px}.bar{stroke:var(--soft);stroke-width:2}.dot{fill:var(--paper);stroke:var(--ink);
 stroke-width:2}.chosen{fill:var(--accent)}polyline{fill:none;stroke-width:2.2}polyline.k0{stroke:var(--accent)}polyline.k1{stroke:var(--k1)}
 polyline.k2{stroke:var(--k2)}polyline.k3{stroke:var(--k3)}circle.k0{fill:var(--accent)}circle.k1{fill:var(--k1)}circle.k2{fill:var(--k2)}
 circle.k3{fill:var(--k3)}.band{opacity:.16}.band.k0{fill:var(--accent)}.band.k1{fill:var(--k1)}.band.k2{fill:var(--k2)}.band.k3{fill:var(--k3)}
-.heat td,.heat th{text-align:center;padding:.25rem .35rem;font-size:.8rem;border:1px solid var(--line)}.heat th.row{text-align:right}
+.heat td,.heat th{text-align:center;padding:.25rem .35rem;font-size:.8rem;border:1px solid var(--line)}.heat th[scope]{text-align:right;position:sticky;left:0;background:var(--paper)}
 nav{font-size:.88rem;margin:.8rem 0;display:flex;flex-wrap:wrap;gap:.1rem .9rem}nav a{color:var(--accent);text-decoration:none;white-space:nowrap}
 nav a:focus-visible,summary:focus-visible{outline:2px solid var(--accent)}details{margin:.4rem 0}summary{cursor:pointer;color:var(--accent)}
-@media screen and (max-width:40rem){.texts tr{display:grid;grid-template-columns:4.8rem 1fr 1fr 3.6rem;border-bottom:1px solid var(--line)}
-.texts td,.texts th{border:0;overflow-wrap:anywhere}.texts td:nth-child(2){order:9;grid-column:1/-1;padding-top:0}.texts th:nth-child(2){display:none}}
+@media screen and (max-width:40rem){svg.wide{display:none}svg.narrow{display:block}.texts tr{display:grid;grid-template-columns:4rem 1fr 1fr 4.4rem;border-bottom:1px solid var(--line)}
+.texts td,.texts th{border:0;overflow-wrap:anywhere}.texts td:nth-child(2){order:9;grid-column:1/-1;padding-top:0}.texts th:nth-child(2){display:none}
+.stack:not(.texts *,.findings *){& thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+& tr{display:flex;flex-wrap:wrap;gap:.35rem 1.1rem;padding:.5rem 0;border-bottom:1px solid var(--line)}
+& td{border:0;padding:0;text-align:left;min-width:5rem;white-space:normal;overflow-wrap:anywhere}& td:empty{display:none}
+& td::before{content:attr(data-of) " ";display:block;color:var(--soft);font-size:.75rem;font-weight:400}
+& td:first-child{flex-basis:100%;font-weight:650;&::before{display:inline}}}}
 .badge{font-weight:650}code{font-size:.85rem;overflow-wrap:anywhere}
 @media print{:root{--ink:#000;--soft:#444;--paper:#fff;--card:#f4f4f4;--line:#ccc;--accent:#0b5cad;--k1:#b04a00;--k2:#3b7a2a;--k3:#7a3b8f}
 nav{display:none}h2{break-after:avoid}svg,tr{break-inside:avoid}main{max-width:none;padding:0}.scroll{overflow:visible}table{font-size:.7rem}
 th,td,.heat td,.heat th{padding:.2rem .3rem;font-size:.68rem;overflow-wrap:break-word}th,th.n,td.n{white-space:normal}
-td.text{min-width:0}svg.mini{min-width:0;width:90px}}
+td.text{min-width:0}td .small,td code{font-size:inherit}svg.mini{min-width:0;width:90px}}
 """

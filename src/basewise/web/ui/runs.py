@@ -15,7 +15,7 @@ from typing import Any
 
 from basewise.core.benchmark import Benchmark
 from basewise.core.decision import Decision
-from basewise.core.errors import RunError, UnknownName
+from basewise.core.errors import InputError, RunError, UnknownName
 from basewise.core.files import read_json
 from basewise.web.pretrain import read_metrics
 from basewise.web.ui import jobs
@@ -54,6 +54,24 @@ def names(root: Path) -> list[str]:
     """Names of all run folders, whatever the terminal called them, and of jobs whose folder is not made yet."""
     made = {p.name for p in root.iterdir() if shown(p.name) and kind_of(p)} if root.is_dir() else set()
     return sorted(made | {job.name for job in jobs.every(root) if job.kind in KINDS})
+
+
+def free_name(root: Path, stem: str) -> str:
+    """A name for a run that no other has."""
+    taken = set(names(root))
+    return next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, 10_000))) if n not in taken)
+
+
+def check_new(root: Path, name: str) -> None:
+    """InputError for what is no name of a run, RunError for one that is taken."""
+    if not jobs.NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name for a run", "use letters, digits, dots and dashes")
+    if name.startswith(jobs.RESERVED):
+        raise InputError(f"{name!r} is a name for another kind of job", f"use one such as run-{name}")
+    if name in names(root):
+        raise RunError(
+            f"a run named {name} is here already", f"give another name, such as {free_name(root, name)}"
+        )
 
 
 def shown(name: str) -> bool:

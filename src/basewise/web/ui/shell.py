@@ -11,7 +11,9 @@ from starlette.responses import HTMLResponse
 
 from basewise.core.errors import BasewiseError, UnknownName
 from basewise.web.style import CSS
+from basewise.web.ui.wording import for_pages
 
+MOST_TICKS = 24
 STATIC = Path(__file__).parent / "static"
 PLACES = (
     ("/", "Runs"),
@@ -62,8 +64,8 @@ def refusal(status: int, message: str, back: str = "") -> HTMLResponse:
 
 
 def sentence(text: str) -> str:
-    """An error's line with a capital and a full stop, as a page has it; a name such as a file's at its beginning stays as it is."""
-    text = text.strip()
+    """An error's line as a page has it: its words, a capital and a full stop; a name such as a file's at its beginning stays as it is."""
+    text = for_pages(text.strip())
     if text.split(" ", 1)[0].rstrip(",:;").isalpha():
         text = text[:1].upper() + text[1:]
     return text if not text or text.endswith((".", "?", "!", ")")) else f"{text}."
@@ -124,14 +126,26 @@ def text_field(name: str, label: str, value: str = "", *, hint: str = "", attrib
 def ticks(
     name: str, legend: str, options: Iterable[tuple[str, str]], chosen: Sequence[str], hint: str = ""
 ) -> str:
-    """A group of boxes to tick, (value, words) each."""
+    """A group of boxes to tick, (value, words) each; of very many the first and the chosen ones, the rest in a fold."""
+    given = list(options)
+    first = [
+        o for i, o in enumerate(given) if len(given) <= MOST_TICKS or i < MOST_TICKS // 2 or o[0] in chosen
+    ]
+    rest = [o for o in given if o not in first]
+    small = f"<small>{escape(hint)}</small>" if hint else ""
+    more = (
+        f"<details><summary>{len(rest)} more</summary>{_boxes(name, rest, chosen)}</details>" if rest else ""
+    )
+    return f"<fieldset><legend>{escape(legend)}</legend>{small}{_boxes(name, first, chosen)}{more}</fieldset>"
+
+
+def _boxes(name: str, options: Iterable[tuple[str, str]], chosen: Sequence[str]) -> str:
     boxes = "".join(
         f'<label class="tick"><input type="checkbox" name="{escape(name)}" value="{escape(v)}"'
         f"{' checked' if v in chosen else ''}> <span>{escape(t)}</span></label>"
         for v, t in options
     )
-    small = f"<small>{escape(hint)}</small>" if hint else ""
-    return f'<fieldset><legend>{escape(legend)}</legend>{small}<div class="ticks">{boxes}</div></fieldset>'
+    return f'<div class="ticks">{boxes}</div>'
 
 
 def megabytes(size: float) -> str:

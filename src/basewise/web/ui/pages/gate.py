@@ -20,12 +20,15 @@ from basewise.web.ui import jobs
 from basewise.web.ui.forms import Form, Root, Sent
 from basewise.web.ui.pages.playground import usable
 from basewise.web.ui.released import place
-from basewise.web.ui.shell import alert, href, page, select, status_of, text_field
+from basewise.web.ui.shell import action, alert, href, page, select, status_of, text_field
+from basewise.web.ui.wording import for_pages
 
 router = APIRouter()
 WEIGHTS = (("alone", "without the base: small"), ("whole", "with the base: runs without a network"))
 FOLDED = ("policy", "key", "override")
-FIELDS = ("data_licence", "by", *FOLDED)
+FIELDS = ("data_licence", "by", "sign", *FOLDED)
+SIGNING_KEYS = "keys"
+"""The folder of the keys that were made here, beside the runs."""
 
 
 def free_name(root: Path, run: str) -> str:
@@ -54,13 +57,10 @@ def form(root: Path, sent: Sent, failed: Sequence[str] = ()) -> str:
         + field("data_licence", "Licence of the rows", "An SPDX id, or own. Without it the gate says no.")
         + field("by", "Who answers for it", "A person's name; needed for overrides and for own rows.")
         + select("weights", "Weights", WEIGHTS, sent.one("weights", "alone"))
+        + _sign(root, sent)
         + f"<details{opened}><summary>Policy, key, overrides</summary>"
         + field("policy", "Policy file", "TOML; the defaults when left out.")
-        + field(
-            "key",
-            "Private key file",
-            "Made by: basewise keys new key.pem. Left out: the release is unsigned and says so.",
-        )
+        + field("key", "Another private key file", "Instead of a key that was made here.")
         + field(
             "override",
             "Override",
@@ -68,7 +68,31 @@ def form(root: Path, sent: Sent, failed: Sequence[str] = ()) -> str:
             f'size="50" placeholder="{escape(reasons)}"',
         )
         + '</details><button class="main">Take it to the gate</button></form>'
+        + action("/releases/key", "Make a key to sign with", fields={"run": run}, busy="Making a key…")
     )
+
+
+def _sign(root: Path, sent: Sent) -> str:
+    """Which of the keys that were made here signs, the latest unless another was asked for."""
+    keys = sorted((root.parent / SIGNING_KEYS).glob("*.pem"), key=lambda p: -p.stat().st_mtime)
+    known = [(str(p), p.stem) for p in keys if not p.name.endswith(".pub.pem")]
+    if not known:
+        return '<p class="small">Unsigned, and it says so: there is no key to sign with yet. The button below makes one.</p>'
+    chosen = sent.one("sign") if "sign" in sent else known[0][0]
+    return select("sign", "Signed with the key", [*known, ("", "none: unsigned, and it says so")], chosen)
+
+
+@router.post("/releases/key")
+def new_key(root: Root, sent: Form) -> Response:
+    """Make a key that signs releases, beside the runs, and trust it on this machine as `basewise keys new` does."""
+    from basewise.engine import signing
+
+    folder = root.parent / SIGNING_KEYS
+    today = dt.date.today()
+    names = (f"{today}.pem", *(f"{today}-{i}.pem" for i in range(2, 10_000)))
+    _, public, _ = signing.new_key(next(folder / n for n in names if not (folder / n).exists()))
+    signing.trust(public)
+    return RedirectResponse(f"/releases?{urlencode({'run': sent.one('run')})}#make", status_code=303)
 
 
 @router.post("/releases")
@@ -77,7 +101,7 @@ def make(root: Root, sent: Form) -> Response:
     try:
         words = _words(root, sent)
         name = sent.one("name")
-        fields = {key: sent.one(key) for key in ("run", "name", "weights", *FIELDS) if sent.one(key)}
+        fields = {key: sent.one(key) for key in ("run", "name", "weights", *FIELDS) if key in sent}
         about = {"release": name, "run": sent.one("run"), "sent": urlencode(fields)}
         jobs.start(root, f"release.{name}", words, about)
     except BasewiseError as error:
@@ -101,14 +125,15 @@ def _words(root: Path, sent: Sent) -> list[str]:
             f"a release named {name} is here already", "give another name: a release never changes"
         )
     words = ["release", str(root / run), "--to", str(place(root) / name), "--weights", weights]
-    given = [(field, sent.one(field)) for field in FIELDS if field != "override"]
+    given = [(field, sent.one(field)) for field in ("data_licence", "by", "policy")]
+    given.append(("key", sent.one("key") or sent.one("sign")))
     given += [("override", part.strip()) for part in sent.one("override").split(";")]
     return words + [f"--{field.replace('_', '-')}={value}" for field, value in given if value]
 
 
 def refused(root: Path, job: jobs.Job) -> str:
     """Why a job made no release, check by check where the gate wrote that down, and the form with what was sent."""
-    sent = Sent.of(parse_qsl(job.about.get("sent", "")))
+    sent = Sent.of(parse_qsl(job.about.get("sent", ""), keep_blank_values=True))
     checks = _found(root / str(job.about.get("run", "")) / "gate.json", job.started)
     error = job.error or "it was not made"
     if not checks or not error.startswith("not released"):
@@ -139,7 +164,7 @@ def answers(checks: Sequence[dict[str, Any]]) -> str:
             f'<span class="badge {escape(g["verdict"])}">{escape(g["verdict"])}</span>',
             escape(g["check"]),
             cut(g["sentence"]) + _overridden(g.get("override")),
-            cut(g.get("advice", "")),
+            cut(for_pages(g.get("advice", ""))),
         ]
         for g in checks
     ]

@@ -13,6 +13,7 @@ from basewise.web.ui import runs
 from basewise.web.ui.forms import Root
 from basewise.web.ui.runs import Run
 from basewise.web.ui.shell import href, page
+from basewise.web.ui.wording import for_pages
 
 router = APIRouter()
 MARKS = {
@@ -23,6 +24,8 @@ MARKS = {
     "failed": "✕ failed",
     "unreadable": "? unreadable",
 }
+MANY = 12
+"""Runs from which on a list is searched."""
 PLACE = {"choose": "runs", "bench": "bench", "pretrain": "pretraining"}
 
 
@@ -47,7 +50,12 @@ def home(root: Root) -> HTMLResponse:
         return page("Runs", body, here="/")
     busy = any(run.state in ("waiting", "running") for run in found)
     live = ' data-live="/runs.part" data-every="2000"' if busy else ""
-    body = f'<p><a class="button main" href="/new">New run</a></p><div{live}>{listing(found)}</div>'
+    search = (
+        '<div class="filters"><label class="field"><span>Search</span><input type="search" data-search="runs" placeholder="a name, finished …"></label></div>'
+        if len(found) > MANY
+        else ""
+    )
+    body = f'<p><a class="button main" href="/new">New run</a></p>{search}<div id="runs"{live}>{listing(found)}</div>'
     return page("Runs", body, here="/")
 
 
@@ -66,5 +74,5 @@ def listing(found: list[Run]) -> str:
         when = dt.datetime.fromtimestamp(run.changed).strftime("%Y-%m-%d %H:%M") if run.changed else "–"
         verb = {"choose": "choice", "bench": "benchmark", "pretrain": "pretraining"}.get(run.kind, run.kind)
         name = f'<a href="{link(run)}">{escape(run.name)}</a><br><span class="small">{verb}, {when}</span>'
-        rows.append([name, badge(run.state), cut(run.sentence, 300)])
+        rows.append([name, badge(run.state), cut(for_pages(run.sentence), 300)])
     return table(("run", "state", "what came out"), rows)

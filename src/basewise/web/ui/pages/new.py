@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from basewise.core.budget import duration, parse_bytes, parse_seconds
-from basewise.core.errors import BasewiseError, InputError, RunError
+from basewise.core.errors import BasewiseError, InputError
 from basewise.core.files import write_text
 from basewise.core.registry import keys, summary
 from basewise.steps.measures import check_metric, may_choose, name_of
@@ -23,6 +23,7 @@ from basewise.web.ui import jobs, runs, shell, tables
 from basewise.web.ui.forms import Form, Root, Sent
 from basewise.web.ui.shell import href, page, select, text_field, ticks
 from basewise.web.ui.tables import Roles
+from basewise.web.ui.wording import for_pages
 
 router = APIRouter()
 SPLITS = (("", "as guessed"), ("chance", "by chance"), ("none", "none: no locked test rows"))
@@ -153,7 +154,7 @@ def _page(
             f'<span class="badge {escape(f.severity)}">{escape(f.severity)}</span>',
             escape(f.check),
             _message(f),
-            cut(f.advice),
+            cut(for_pages(f.advice)),
         ]
         for f in task.findings[:AUDIT_SHOWN]
     ]
@@ -226,7 +227,7 @@ def _start_form(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> s
         )
         if v
     )
-    name = sent.one("name") or free_name(root, path)
+    name = sent.one("name") or runs.free_name(root, path.name.split(".")[0] or "run")
     opened = " open" if any(field in sent for field in SETTINGS[1:]) else ""
     return (
         f'<form method="post" action="{href("new", key, "start")}" data-busy="Starting…" class="fields">{hidden}'
@@ -275,12 +276,6 @@ def _short(text: str, most: int = 90) -> str:
     return textwrap.shorten(text, most, placeholder=" …")
 
 
-def free_name(root: Path, path: Path) -> str:
-    """A name for the run that no other has."""
-    stem, taken = path.name.split(".")[0] or "run", set(runs.names(root))
-    return next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, 10_000))) if n not in taken)
-
-
 @router.post("/new/{key}/start")
 def start(key: str, root: Root, sent: Form) -> Response:
     """Start `basewise choose` in a process of its own and go to its page."""
@@ -301,20 +296,13 @@ def start(key: str, root: Root, sent: Form) -> Response:
 def begin(root: Path, key: str, path: Path, roles: Roles, sent: Sent) -> str:
     """Check what can be checked now, write the settings, start; the run's name. A folder that holds a run is refused."""
     name = sent.one("name") or path.name.split(".")[0]
-    if not jobs.NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name for a run", "use letters, digits, dots and dashes")
-    if name.startswith(jobs.RESERVED):
-        raise InputError(f"{name!r} is a name for another kind of job", f"use one such as run-{name}")
     parse_seconds(sent.one("budget"))
     download, seed = sent.one("download", "500MB"), sent.one("seed", "0")
     check_metric(metric := sent.one("metric", "accuracy"))
     parse_bytes(download)
     if not (seed.isascii() and seed.isdigit()):
         raise InputError(f"the seed {seed!r} is no whole number", "give one such as 0")
-    if name in runs.names(root):
-        raise RunError(
-            f"a run named {name} is here already", f"give another name, such as {free_name(root, path)}"
-        )
+    runs.check_new(root, name)
     task = tables.look(path, roles)
     inputs = list(roles.inputs or task.inputs)
     settings = {"download": download, "inputs": inputs, "query": roles.query, "metric": metric}

@@ -1,41 +1,114 @@
-"""Pretraining: curves of runs of `basewise pretrain`, drawn from metrics.jsonl while it is being written."""
+"""Pretraining: started from a text, and the curves of runs of `basewise pretrain`, drawn from metrics.jsonl while it is being written."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from basewise.core.budget import duration
-from basewise.core.errors import UnknownName
-from basewise.core.files import read_json
+from basewise.core.base import Card
+from basewise.core.budget import duration, parse_seconds
+from basewise.core.errors import BasewiseError, InputError, RunError, UnknownName
+from basewise.core.files import atomic_path, read_json, write_text
+from basewise.core.recipe import read_recipe
 from basewise.web import plots
 from basewise.web.plots import Axis
 from basewise.web.pretrain import read_metrics, thinned
 from basewise.web.sections import cut, table
-from basewise.web.ui import runs
-from basewise.web.ui.forms import Root
+from basewise.web.ui import jobs, runs
+from basewise.web.ui.forms import Form, Root, Sent
 from basewise.web.ui.pages.home import badge, listing
+from basewise.web.ui.pages.run import command_of, resume_form, stop_form
 from basewise.web.ui.runs import Run
-from basewise.web.ui.shell import bar, href, page
+from basewise.web.ui.shell import action, alert, bar, href, page, status_of, text_field
 
 router = APIRouter()
 MOST_SOURCES = 4
 Lines = list[dict[str, Any]]
+RECIPE = """objective = "next_token"
+depth = 4
+width = 192
+heads = 3
+context = 128
+tokens = 5_000_000
+batch_tokens = 8192
+evaluate_every = 50
+checkpoint_every = 100
+samples = ["The "]
+"""
+"""That of recipes/first.toml, held against more often: a text of one's own is small."""
 
 
 @router.get("/pretraining")
 def show(root: Root) -> HTMLResponse:
-    """All pretraining runs here."""
+    """All pretraining runs here, and the form that starts one."""
+    return _page(root, Sent.of(()))
+
+
+def _page(root: Path, sent: Sent, error: BasewiseError | None = None) -> HTMLResponse:
     found = [run for run in runs.every(root) if run.kind == "pretrain"]
-    if not found:
-        text = "No base is being pretrained into this folder. <code>basewise pretrain</code> with a recipe does so; its curves move here."
-        return page("Pretraining", f"<p>{text}</p>", here="/pretraining")
-    return page("Pretraining", listing(found), here="/pretraining")
+    body = (alert(error) if error else "") + (listing(found) if found else "") + _form(root, sent)
+    return page("Pretraining", body, here="/pretraining", status=status_of(error) if error else 200)
+
+
+def _form(root: Path, sent: Sent) -> str:
+    """What to learn from and for how long; what was sent before stands in its fields again."""
+    recipe = escape(sent.one("recipe", RECIPE))
+    return (
+        '<h2>Start one</h2><p class="how">A small decoder of your own, from a text alone.</p>'
+        '<form method="post" action="/pretraining" enctype="multipart/form-data" class="fields" data-busy="Starting…">'
+        '<label class="field"><span>A text to learn from</span><input name="file" type="file" accept=".txt" aria-describedby="hint-file">'
+        '</label><small id="hint-file">A .txt file; it is read by characters.</small>'
+        + text_field("corpus", "Or a corpus", sent.one("corpus"), hint="The folder that corpus build wrote.", attributes='size="40"')
+        + text_field("name", "Name of the run", sent.one("name") or runs.free_name(root, "base"), attributes='required maxlength="100"')
+        + text_field("seconds", "Time", sent.one("seconds", "10m"), hint="At most; the tokens of the recipe may end it sooner.", attributes='required size="8"')
+        + f'<details{" open" if sent.one("recipe") else ""}><summary>Recipe</summary><label class="field" style="width:100%"><span>All else, as TOML</span><textarea name="recipe" rows="14">{recipe}</textarea>'
+        "</label></details><button class='main'>Start pretraining</button></form>"
+    )  # fmt: skip
+
+
+@router.post("/pretraining")
+def start(root: Root, sent: Form) -> Response:
+    """Write the recipe, start `basewise pretrain` and go to its page."""
+    try:
+        name = _begin(root, sent)
+    except BasewiseError as error:
+        return _page(root, sent, error)
+    return RedirectResponse(href("pretraining", name), status_code=303)
+
+
+def _begin(root: Path, sent: Sent) -> str:
+    name, corpus, file = sent.one("name"), sent.one("corpus"), sent.files.get("file")
+    runs.check_new(root, name)
+    parse_seconds(sent.one("seconds"))
+    if not corpus and (file is None or not file.filename):
+        raise InputError("no text came", "choose a file, or name the folder of a corpus")
+    folder = root / jobs.FOLDER / name
+    path = folder / "recipe.toml"
+    try:
+        if file is not None and file.filename:
+            corpus = str(folder / "text.txt")
+            with atomic_path(Path(corpus)) as temporary, open(temporary, "wb") as kept:
+                shutil.copyfileobj(file.file, kept)
+        said = {
+            "name": name,
+            "corpus": str(Path(corpus).expanduser().absolute()),
+            "seconds": sent.one("seconds"),
+        }
+        lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in said.items()]
+        write_text(path, "\n".join([*lines, sent.one("recipe", RECIPE)]) + "\n")
+        read_recipe(path)
+    except BasewiseError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    jobs.start(root, name, ["pretrain", str(path), "--to", str(root / name)], {})
+    return name
 
 
 def _run(root: Path, name: str) -> Run:
@@ -49,12 +122,38 @@ def _run(root: Path, name: str) -> Run:
 def one(name: str, root: Root) -> HTMLResponse:
     """The curves of one run; they move while it runs."""
     run = _run(root, name)
-    live = (
-        f' data-live="{href("pretraining", name, "live")}" data-every="2000"'
-        if run.state == "running"
-        else ""
-    )
-    return page(name, f"<div{live}>{curves(run)}</div>", here="/pretraining", kicker="pretraining")
+    if run.state == "running":
+        following = (
+            f'<div data-live="{href("pretraining", name, "live")}" data-every="2000">{curves(run)}</div>'
+        )
+        after = stop_form(run, "Stop: it can go on from its last checkpoint")
+    else:
+        following, after = curves(run), resume_form(run) + _use_form(run)
+    said = alert(run.sentence) if run.state == "failed" else ""
+    body = said + following + after + command_of(run)
+    return page(name, body, here="/pretraining", kicker="pretraining")
+
+
+def _use_form(run: Run) -> str:
+    """The button that makes what a run saved a base like any other."""
+    if not (run.folder / "base" / "card.json").is_file():
+        return ""
+    path = href("pretraining", run.name, "use")
+    return action(path, "Use it as a base", kind="main", busy="Adding it…")
+
+
+@router.post("/pretraining/{name}/use")
+def use(name: str, root: Root) -> Response:
+    """Put the base that a run saved among the bases, as `basewise bases add` does, and go to its page."""
+    from basewise.steps import bases
+
+    path = _run(root, name).folder / "base" / "card.json"
+    try:
+        card = Card.from_dict(read_json(path))
+    except (TypeError, AttributeError) as error:
+        raise RunError(f"{path} is not a card: {error}", "start the run anew") from error
+    bases.add(card)
+    return RedirectResponse(href("bases", card.key), status_code=303)
 
 
 @router.get("/pretraining/{name}/live")
@@ -68,7 +167,8 @@ def curves(run: Run) -> str:
     """State, numbers, and every curve that the run has."""
     lines = read_metrics(run.folder / "metrics.jsonl")
     if not lines:
-        return f"{badge(run.state)}<p data-say>No step has been finished yet.</p>"
+        said = runs.doing(run.job) if run.job and run.state == "running" else ""
+        return f"{badge(run.state)}<p data-say>No step has been finished yet. {escape(said)}</p>"
     last = lines[-1]
     left = last["seconds"] / max(last["step"], 1) * (last["total"] - last["step"])
     loss = "not finite" if last.get("loss") is None else f"{last['loss']:.3f}"
@@ -112,7 +212,7 @@ def _plot(lines: Lines, title: str, unit: str, key: str) -> str:
     if len(points) < 2:
         return ""
     x, y = _axes(points, unit)
-    return plots.frame(x, y, f"{title} by step", plots.line(x, y, points, 0))
+    return plots.frame(x, y, f"{title} by step", [plots.line(x, y, points, 0)])
 
 
 def _sources(lines: Lines, key: str, unit: str) -> str:
@@ -134,10 +234,11 @@ def _sources(lines: Lines, key: str, unit: str) -> str:
     if not every:
         return ""
     x, y = _axes(every, unit)
-    marks = ""
+    marks: list[plots.Mark] = []
     for kind, (name, points) in enumerate(drawn.items()):
-        marks += plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind)
-        marks += plots.line(x, y, [(s, v) for s, v, _, _ in points], kind, name if len(drawn) > 1 else "")
+        named = name if len(drawn) > 1 else ""
+        marks.append(plots.band(x, y, [(s, low, high) for s, _, low, high in points], kind))
+        marks.append(plots.line(x, y, [(s, v) for s, v, _, _ in points], kind, named))
     at = next(e for e in reversed(lines) if key in e)
     rows = [
         [

@@ -12,6 +12,7 @@ import json
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -31,8 +32,8 @@ CARD = "README.md"
 
 
 @router.get("/releases")
-def show(root: Root) -> HTMLResponse:
-    """All releases, those that are being made or were refused, and the form that makes one."""
+def show(request: Request, root: Root) -> HTMLResponse:
+    """All releases, those that are being made or were refused, and the form that makes one (`run`: of which run)."""
     rows = []
     for name in names(root):
         try:
@@ -63,7 +64,7 @@ def show(root: Root) -> HTMLResponse:
             f'<form method="get" action="/diff" class="filters" data-busy="Checking every byte…">{select("a", "Compare", both, both[1][0])}'
             f"{select('b', 'with', both, both[0][0])}<button>Show the difference</button></form>"
         )
-    body += f"<h2>Release a run</h2>{gate.form(root, Sent.of(()))}"
+    body += f"<h2 id='make'>Release a run</h2>{gate.form(root, Sent.of(request.query_params.multi_items()))}"
     return page("Releases", body, here="/releases")
 
 
@@ -148,7 +149,9 @@ def one(name: str, root: Root) -> HTMLResponse:
     if name not in names(root) and made is not None:
         return page(name, back + gate.refused(root, made), here="/releases", kicker="release refused")
     r = record_of(root, name)
-    button = action(href("releases", name, "verify"), "Verify every byte", kind="main", busy="Starting…")
+    verify = action(href("releases", name, "verify"), "Verify every byte", kind="main", busy="Starting…")
+    served = urlencode({"folder": str(place(root) / name)})
+    button = f'<div class="row">{verify}<a class="button" href="/service?{escape(served)}">Serve it</a></div>'
     return page(
         name,
         back
@@ -182,7 +185,9 @@ def _verdict(job: jobs.Job | None) -> str:
     when = dt.datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M")
     if job.error:
         return alert(f"It did not verify on {when}: {job.error}")
-    return f"<p class='small'>Verified on {when}; no file has changed since.</p><pre tabindex='0' class='badge finished'>{cut(job.text('out.txt'), 4000)}</pre>"
+    # what follows its first line stands in the record
+    said = job.text("out.txt").partition("\n")[0]
+    return f"<p class='small'>Verified on {when}; no file has changed since.</p><p class='badge finished'>■ {cut(said)}</p>"
 
 
 def record(root: Path, name: str, r: dict[str, Any]) -> str:
@@ -190,19 +195,10 @@ def record(root: Path, name: str, r: dict[str, Any]) -> str:
     measures = [[cut(m["name"], 120), cut(m.get("slice", ""), 120), *_interval(m)] for m in r["measures"]]
     card = place(root) / name / CARD
     text = card.read_text(encoding="utf-8", errors="replace")[:60_000] if card.is_file() else ""
-    licence = r["licence"]
     parts = [
         ("The gate", gate.answers(r["gate"])),
         ("Measures", table(("what", "slice", "estimate", "95 %", "n"), measures, 2) if measures else ""),
-        (
-            "Licence",
-            table(
-                ("what", "value"),
-                [[escape(k), _value(v)] for k, v in licence.items() if v not in ("", [], None)],
-            )
-            if licence
-            else "",
-        ),
+        ("Licence", _licence(r["licence"]) if r["licence"] else ""),
         (
             "Limits",
             f"<ul>{''.join(f'<li>{cut(line)}</li>' for line in r['limitations'])}</ul>"
@@ -218,6 +214,37 @@ def record(root: Path, name: str, r: dict[str, Any]) -> str:
         ("Where it is", f"<p><code>{escape(str(place(root) / name))}</code></p>"),
     ]
     return "".join(f"<section><h2>{t}</h2>{b}</section>" for t, b in parts if b)
+
+
+def _licence(found: dict[str, Any]) -> str:
+    """What may be done with a release, what it asks for, and what each part of it came under."""
+    allowed = {True: "allowed", False: "not allowed", None: "not known"}[found.get("commercial")]
+    asked = [
+        f"<li>{escape(what)}, by {cut(', '.join(names), 200)}</li>"
+        for what, names in found.get("obligations", {}).items()
+    ]
+    # an edge goes from the parent to what came of it
+    went = {parent: how for parent, _, how in found.get("edges", [])}
+    rows = [
+        [
+            cut(node["name"].removeprefix(f"{node['what']}:"), 120),
+            escape(node["what"]),
+            cut(node["licence"] or "not stated", 120),
+            escape(went.get(node["name"], "–")),
+            cut(node["signed_by"] or "–", 120),
+        ]
+        for node in found.get("nodes", [])
+        if node["name"] != "release"
+    ]
+    given = found.get("outgoing") or "not chosen: whatever fits its parts"
+    reasons = "".join(f"<li>{escape(verdict)}: {cut(why)}</li>" for verdict, why in found.get("reasons", []))
+    return (
+        f"<p>Commercial use is {allowed}. Its parts together: {escape(found.get('expression') or 'not known')}; "
+        f"given under: {escape(given)}.</p>"
+        + (f"<p>It asks for:</p><ul>{''.join(asked)}</ul>" if asked else "<p>It asks for nothing.</p>")
+        + (f"<ul>{reasons}</ul>" if reasons else "")
+        + table(("part", "what it is", "licence", "went in as", "answered for by"), rows)
+    )
 
 
 def _interval(m: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages.home import badge
 from basewise.web.ui.runs import Run
 from basewise.web.ui.shell import action, alert, bar, href, page
+from basewise.web.ui.wording import for_pages
 
 router = APIRouter()
 EVERY_MS = "1000"
@@ -38,7 +39,7 @@ def show(name: str, root: Root) -> Response:
     if run.state in ("waiting", "running"):
         live = f'<div data-live="{href("runs", name, "live")}" data-every="{EVERY_MS}">{standing(run)}</div>'
         # its state stands in the moving part
-        return page(name, live + _stop(run) + _command(run), here="/", kicker="run")
+        return page(name, live + stop_form(run) + command_of(run), here="/", kicker="run")
     if not (run.folder / "decision.json").exists():
         return _ended(run)
     decision = runs.decision_of(run.folder)
@@ -47,13 +48,13 @@ def show(name: str, root: Root) -> Response:
     return page(decision.sentence, body, here="/", kicker=f"{name} · {decision.verdict}")
 
 
-def _stop(run: Run) -> str:
-    """The button that stops a run; after it was pressed, the one that does not wait for the decision."""
+def stop_form(run: Run, words: str = "Stop and keep the best so far") -> str:
+    """The button that stops a run; after it was pressed, the one that does not wait for what it writes at its end."""
     if run.job is None:
         return ""
     path = href("runs", run.name, "stop")
     if not stopping(run):
-        return action(path, "Stop and keep the best so far", kind="danger", busy="Stopping…")
+        return action(path, words, kind="danger", busy="Stopping…")
     return action(
         path, "Do not wait, stop at once", kind="danger", fields={"at_once": "yes"}, busy="Stopping…"
     )
@@ -68,9 +69,7 @@ def _ended(run: Run) -> HTMLResponse:
     """A run that ended without a decision: why, what it had, and how to go on."""
     body = alert(run.sentence) if run.state == "failed" else f"<p>{escape(run.sentence)}</p>"
     if run.job:
-        body += '<div class="row">' + action(
-            href("runs", run.name, "resume"), "Go on from here", kind="main", busy="Starting…"
-        )
+        body += f'<div class="row">{resume_form(run)}'
         if table_key := run.job.about.get("table"):
             kept = "&".join(filter(None, (run.job.about.get(part, "") for part in ("address", "settings"))))
             body += (
@@ -80,10 +79,17 @@ def _ended(run: Run) -> HTMLResponse:
     standings = runs.standings_of(run.folder)
     if standings.get("arms"):
         body += f"<h2>What it had</h2>{arms(standings)}"
-    return page(run.name, body + _command(run), here="/", kicker=f"run · {run.state}")
+    return page(run.name, body + command_of(run), here="/", kicker=f"run · {run.state}")
 
 
-def _command(run: Run) -> str:
+def resume_form(run: Run) -> str:
+    """The button that goes on with a run that was started from here and has not finished."""
+    if run.job is None or run.state not in ("stopped", "failed"):
+        return ""
+    return action(href("runs", run.name, "resume"), "Go on from here", kind="main", busy="Starting…")
+
+
+def command_of(run: Run) -> str:
     """What runs, and what it said."""
     if run.job is None:
         return ""
@@ -186,17 +192,17 @@ def finished(run: Run, d: Decision) -> str:
         (href("compare") + asked, "Compare"),
         (href("runs", name, "report.html"), "The report as one file"),
     ]
+    if (run.folder / "predictor" / "predictor.json").is_file():
+        next_steps.append((f"{href('releases')}{asked}#make", "Release it"))
     if d.suspects:
         next_steps.insert(1, (href("runs", name, "relabel"), "Check labels and run again"))
     buttons = "".join(
         f'<a class="button" href="{escape(path)}">{escape(label)}</a>' for path, label in next_steps
     )
-    again = ""
-    if run.state == "stopped" and run.job:
-        again = action(href("runs", name, "resume"), "Go on from here", kind="main", busy="Starting…")
+    again = resume_form(run) if run.state == "stopped" else ""
     return (
-        f'{report.strip(d)}{report.notes(d.notes)}<div class="row">{again}{buttons}</div>'
-        f'<nav aria-label="Sections" class="sections">{links}</nav>{sections}{_command(run)}'
+        f'{report.strip(d)}{report.notes([for_pages(line) for line in d.notes])}<div class="row">{again}{buttons}</div>'
+        f'<nav aria-label="Sections" class="sections">{links}</nav>{sections}{command_of(run)}'
     )
 
 

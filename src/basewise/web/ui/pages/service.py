@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from html import escape
 from pathlib import Path
@@ -14,10 +15,11 @@ from basewise.core.errors import BasewiseError, InputError, RunError, UnknownNam
 from basewise.web import plots
 from basewise.web.plots import Axis
 from basewise.web.sections import cut, how, percent, span, table
+from basewise.web.ui import released
 from basewise.web.ui.forms import Form, Root
 from basewise.web.ui.pages import serving
 from basewise.web.ui.service_client import ADDRESS, Service, latency, samples
-from basewise.web.ui.shell import action, alert, href, page, status_of, text_field
+from basewise.web.ui.shell import action, alert, href, page, select, status_of, text_field
 
 router = APIRouter()
 STEPS = (1, 5, 25, 100)
@@ -36,7 +38,7 @@ def _connect_form(service: Service | None) -> str:
         + text_field("address", "Address", service.address if service else ADDRESS, attributes="required")
         + text_field("key", "Admin key", attributes='type="password" autocomplete="off"')
         + '<button class="main">Connect</button></form>'
-        '<p class="small">The key is kept in the memory of this app only. <code>basewise access add me --admin</code> makes one.</p>'
+        '<p class="small">The key is kept in the memory of this app only. Whoever started the service makes one for you.</p>'
     )
 
 
@@ -44,15 +46,15 @@ def _connect_form(service: Service | None) -> str:
 def show(request: Request, root: Root) -> HTMLResponse:
     """All tasks of the service, or the forms that connect to one and start one."""
     serving.settle(root)
-    service = connected(request)
+    service, asked = connected(request), request.query_params.get("folder", "")
     job = serving.job_of(root, service) if service else None
     if job and (state := serving.state_of(job)) in ("ended", "stopping"):
-        serving.forget(request, job)
         if state == "ended":
-            return _unconnected(root, serving.ended(job))
+            return _unconnected(root, serving.ended(job), asked=asked)
+        serving.forget(request, job)
         service = None
     if service is None:
-        return _unconnected(root)
+        return _unconnected(root, asked=asked)
     stop = (
         action("/serving/stop", "Stop the service", kind="danger", fields={"job": job.name}, busy="Stopping…")
         if job
@@ -61,22 +63,27 @@ def show(request: Request, root: Root) -> HTMLResponse:
     if job and state == "starting":
         return page("Service", _live(STARTING, up=False) + stop, here="/service")
     try:
-        body = _live(overview(service), up=True) + serving.add_form(root)
+        body = _live(overview(service), up=True) + serving.add_form(root, asked)
     except BasewiseError as error:
         if job and isinstance(error, RunError):  # it has said that it serves a moment before it listens
             return page("Service", _live(STARTING, up=False) + stop, here="/service")
-        return _unconnected(root, error, service)
+        return _unconnected(root, error, service, asked)
     others = serving.living(root, but=service.job)
     other = f"<details><summary>Another service</summary>{_connect_form(service)}{others}</details>"
     return page("Service", body + stop + other, here="/service")
 
 
 def _unconnected(
-    root: Path, error: BasewiseError | None = None, service: Service | None = None
+    root: Path, error: BasewiseError | None = None, service: Service | None = None, asked: str = ""
 ) -> HTMLResponse:
-    """The forms that connect to a service and start one, and the services that were started from here."""
-    said = alert(error) if error else "<p>Connect to a service that <code>basewise serve</code> runs.</p>"
-    body = said + _connect_form(service) + _list(root) + serving.start_form(root)
+    """The services that were started from here, the form that starts one (`asked`: on what) and the one that connects to another."""
+    said = alert(error) if error else ""
+    start = serving.start_form(root, asked)
+    if not start:
+        said += '<p>A run has to be finished before it can be served.</p><p><a class="button" href="/new">New run</a></p>'
+    opened = " open" if service else ""
+    other = f"<details{opened}><summary>Connect to one that runs already</summary>{_connect_form(service)}</details>"
+    body = said + _list(root) + start + other
     return page("Service", body, here="/service", status=status_of(error) if error else 200)
 
 
@@ -130,10 +137,24 @@ def connect(root: Root, request: Request, sent: Form) -> Response:
     return RedirectResponse("/service", status_code=303)
 
 
+def ours(route: str) -> bool:
+    """Whether a route is one that watchers ask, such as this page: they are no traffic."""
+    return route.startswith(("/metrics", "/v1/admin/", "/health", "/ready", "/watch")) or route.endswith(
+        "/watch"
+    )
+
+
+def called(version: str, lane: dict[str, Any]) -> str:
+    """A version by the name of its folder, where the service tells it, and the beginning of its digest."""
+    folder = lane.get("folders", {}).get(version)
+    name = f"{cut(Path(folder).name, 80)} " if folder else ""
+    return f'{name}<code class="small">{escape(version[:12])}</code>'
+
+
 def overview(service: Service) -> str:
     """Tasks with their releases, traffic and latency."""
     lanes = service.lanes()
-    found = samples(service.text("GET", "/metrics"))
+    found = [one for one in samples(service.text("GET", "/metrics")) if not ours(one[1].get("route", ""))]
     answered: dict[str, float] = {}
     for name, labels, value in found:
         if name == "rows_total":
@@ -141,9 +162,9 @@ def overview(service: Service) -> str:
     rows = [
         [
             f'<a href="{href("service", lane["name"])}">{escape(lane["name"])}</a>',
-            f"<code>{escape(lane['live'][:12])}</code>",
-            f"{lane['percent']} % to <code>{escape(lane['canary'][:12])}</code>" if lane["canary"] else "–",
-            f"<code>{escape(lane['shadow'][:12])}</code>" if lane["shadow"] else "–",
+            called(lane["live"], lane),
+            f"{lane['percent']} % to {called(lane['canary'], lane)}" if lane["canary"] else "–",
+            called(lane["shadow"], lane) if lane["shadow"] else "–",
             f"{int(answered.get(lane['name'], 0)):,}",
         ]
         for lane in lanes["tasks"]
@@ -185,21 +206,51 @@ def _within(seconds: float | None) -> str:
 
 
 @router.get("/service/{name}")
-def one(name: str, request: Request, root: Root) -> HTMLResponse:
-    """One task: versions, drift, what happened, and the forms that change it."""
-    service = serving.needed(request, root)
-    state = service.ask("GET", service.task(name, "/watch"))
-    lanes = service.lanes()["tasks"]
-    folders: dict[str, str] = next((lane.get("folders", {}) for lane in lanes if lane["name"] == name), {})
-    change = _change(name, state, root, folders.get(state["lane"]["canary"], ""))
+def one(name: str, request: Request, root: Root) -> Response:
+    """One task: versions, drift and what happened, followed; and the forms that ask and change it."""
+    try:
+        service = serving.needed(request, root)
+    except BasewiseError:
+        return RedirectResponse("/service", status_code=303)  # which says why, and starts or connects to one
+    state, lane = _state(root, service, name)
+    following = (
+        f'<div data-live="{href("service", name, "live")}" data-every="3000">{watched(state, lane)}</div>'
+    )
     ask = serving.ask_form(name) + serving.by_program(name, service, serving.job_of(root, service))
-    body = versions(state) + ask + _drift(state) + change + _events(state)
+    body = following + ask + _change(name, lane, root)
     return page(name, f'<p><a href="/service">All tasks</a></p>{body}', here="/service", kicker="service")
 
 
-def versions(state: dict[str, Any]) -> str:
+@router.get("/service/{name}/live")
+def live(name: str, request: Request, root: Root) -> HTMLResponse:
+    """The part of a task's page that moves; x-over where the service is gone."""
+    try:
+        return HTMLResponse(watched(*_state(root, serving.needed(request, root), name)))
+    except BasewiseError:
+        return HTMLResponse("", headers={"x-over": "1"})
+
+
+def _state(root: Path, service: Service, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the watch of a task says, and its lane with the folders of its versions; those it has let go of are sought among the releases."""
+    state = service.ask("GET", service.task(name, "/watch"))
+    lanes = (lane for lane in service.lanes()["tasks"] if lane["name"] == name)
+    lane = next(lanes, state["lane"])
+    known = dict(lane.get("folders", {}))
+    if {*state["versions"], *(str(e.get("version", "")) for e in state["events"])} - set(known):
+        for release in released.names(root):
+            with contextlib.suppress(BasewiseError):
+                version = released.record_of(root, release)["id"][: len(lane["live"])]
+                known.setdefault(version, str(released.place(root) / release))
+    return state, {**lane, "folders": known}
+
+
+def watched(state: dict[str, Any], lane: dict[str, Any]) -> str:
+    """What came of a task so far."""
+    return versions(state, lane) + _drift(state) + _events(state, lane)
+
+
+def versions(state: dict[str, Any], lane: dict[str, Any]) -> str:
     """What each version of a task has answered."""
-    lane = state["lane"]
     parts = {lane["live"]: "live", lane["canary"]: f"canary, {lane['percent']} %", lane["shadow"]: "shadow"}
     known = {v: line for v, line in state["versions"].items() if isinstance(line, dict)}
     # one that was just put there has answered nothing yet, and is to be seen all the same
@@ -207,7 +258,7 @@ def versions(state: dict[str, Any]) -> str:
     lines = {v: known.get(v, none) for v in parts if v} | known
     rows = [
         [
-            f"<code>{escape(v[:16])}</code>",
+            called(v, lane),
             escape(parts.get(v, "before")),
             f"{line['rows']:,}",
             span(line["abstention"]),
@@ -233,8 +284,20 @@ def _drift(state: dict[str, Any]) -> str:
     top = max([w["threshold"] for w in windows] + [w["level"] for w in windows] + [1e-9])
     x = Axis(low=0.0, high=max(1.0, float(windows[-1]["number"])), label="window")
     y = Axis(low=0.0, high=1.05 * top, label="alarm level")
-    marks = plots.line(x, y, [(float(w["number"]), w["level"]) for w in windows], 0, "level")
-    marks += plots.line(x, y, [(float(w["number"]), w["threshold"]) for w in windows], 1, "alarm at")
+    # the level of a window with an alarm is kept as it was begun anew: before, it was the threshold or more
+    levels = [
+        (float(w["number"]), max(w["level"], w["threshold"]) if w.get("alarm") else w["level"])
+        for w in windows
+    ]
+    marks = [
+        plots.line(x, y, levels, 0, "level"),
+        plots.line(x, y, [(float(w["number"]), w["threshold"]) for w in windows], 1, "alarm at"),
+        *(
+            plots.whisker(x, y, at, (level,) * 3, True)
+            for (at, level), w in zip(levels, windows, strict=True)
+            if w.get("alarm")
+        ),
+    ]
     rows = [
         [
             str(w["number"]),
@@ -246,7 +309,7 @@ def _drift(state: dict[str, Any]) -> str:
         ]
         for w in reversed(windows[-20:])
     ]
-    text = "Each window of rows is held against the first; the level rises while windows look unlike it, and an alarm starts it anew."
+    text = "Each window of rows is held against the first; the level rises while windows look unlike it, and an alarm (■) starts it anew."
     head = (
         "window",
         "rows",
@@ -263,36 +326,37 @@ def _drift(state: dict[str, Any]) -> str:
     )
 
 
-def _change(name: str, state: dict[str, Any], root: Path, canary_folder: str) -> str:
-    """Slider and buttons; the folder of the canary stands there, so that only its share need be moved."""
-    lane = state["lane"]
-    known = "".join(f'<option value="{escape(f)}">{escape(t)}</option>' for f, t in serving.folders(root))
+def _change(name: str, lane: dict[str, Any], root: Path) -> str:
+    """Slider and buttons; the folder of the canary is chosen, so that only its share need be moved."""
+    known, at = dict(serving.folders(root)), lane.get("folders", {})
+    for version in filter(None, (lane["canary"], lane["shadow"])):
+        if at.get(version):  # one from elsewhere
+            known.setdefault(at[version], at[version])
+    other = [(folder, words) for folder, words in known.items() if folder != at.get(lane["live"])]
     step = STEPS.index(lane["percent"]) if lane["percent"] in STEPS else 0
+    chosen = at.get(lane["canary"] or lane["shadow"], "")
     canary = (
         f'<form method="post" action="{href("service", name, "canary")}" class="fields" data-busy="Opening the release…">'
-        + text_field(
-            "folder",
-            "Folder of the release or run",
-            canary_folder,
-            attributes='required list="folders" size="50"',
-        )
-        + f'<datalist id="folders">{known}</datalist><label class="field"><span>Share of the rows: <output id="share">{STEPS[step]} %</output></span>'
+        + select("folder", "Release or run", other, chosen)
+        + f'<label class="field"><span>Share of the rows: <output id="share">{STEPS[step]} %</output></span>'
         f'<input type="range" name="step" min="0" max="3" value="{step}" data-shows="share" data-steps="1 %,5 %,25 %,100 %" '
         '></label><div class="row"><button class="main">Give it this share</button>'
         f'<button formaction="{href("service", name, "shadow")}">Let it answer unseen</button>'
         f'<button formaction="{href("service", name, "replace")}" class="danger">Put it in place at once</button></div></form>'
     )
+    if not other:
+        canary = "<p>There is nothing else to put beside it yet: finish another run, or release one.</p>"
     back = action(href("service", name, "rollback"), "Roll back", kind="danger", busy="Rolling back…")
     text = "Rolling back takes away the canary, else the shadow, else the live release. A canary that labels prove worse is rolled back by itself."
     return f"<h2>Change</h2>{how(text)}{back}{canary}"
 
 
-def _events(state: dict[str, Any]) -> str:
+def _events(state: dict[str, Any], lane: dict[str, Any]) -> str:
     rows = [
         [
             dt.datetime.fromtimestamp(e.get("at", 0)).strftime("%Y-%m-%d %H:%M"),
             escape(e["event"]) + (f", {e['percent']} %" if e.get("percent") else ""),
-            f"<code>{cut(str(e.get('version', ''))[:16])}</code>",
+            called(str(e["version"]), lane) if e.get("version") else "–",
             cut(str(e.get("why", "")), 200),
         ]
         for e in reversed(state["events"])

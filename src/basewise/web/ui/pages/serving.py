@@ -7,7 +7,6 @@ anybody may listen on the port. When the job has ended the key is taken back.
 from __future__ import annotations
 
 import contextlib
-import shlex
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from basewise.web.ui.pages.playground import MOST_CHARACTERS, usable
 from basewise.web.ui.released import names as released
 from basewise.web.ui.released import place
 from basewise.web.ui.service_client import Service
-from basewise.web.ui.shell import action, href, page, text_field, ticks
+from basewise.web.ui.shell import action, href, page, select, text_field, ticks
 
 router = APIRouter()
 HOST, PORT = "127.0.0.1", 8000
@@ -83,6 +82,10 @@ def settle(root: Path) -> None:
 
 def ended(job: jobs.Job) -> RunError:
     """What a service that was started from here ended with."""
+    if job.exit_code is None:
+        return RunError(
+            f"the service at {address_of(job)} was killed", "start it again: what was changed in it is kept"
+        )
     return RunError(
         job.error or f"the service at {address_of(job)} has ended", "" if job.error else "start it again"
     )
@@ -117,26 +120,25 @@ def folders(root: Path) -> list[tuple[str, str]]:
     return found + [(str(root / name), name) for name in usable(root)]
 
 
-def start_form(root: Path) -> str:
-    """The form that starts a service; nothing where no run has finished."""
+def start_form(root: Path, asked: str = "") -> str:
+    """The form that starts a service, the folder that was asked for ticked; nothing where no run has finished."""
     if not (known := folders(root)):
         return ""
     return (
         '<h2>Start one here</h2><form method="post" action="/serving/start" class="fields" data-busy="Making a key…">'
-        + ticks("folder", "What it serves", known, (known[0][0],), "One task each.")
+        + ticks("folder", "What it serves", known, (asked or known[0][0],), "One task each.")
         + text_field("port", "Port", str(PORT), attributes='inputmode="numeric" size="6" required')
         + '<button class="main">Start the service</button></form>'
     )
 
 
-def add_form(root: Path) -> str:
-    """The form that gives a running service one task more."""
+def add_form(root: Path, asked: str = "") -> str:
+    """The form that gives a running service one task more, the folder that was asked for chosen."""
     if not (known := folders(root)):
         return ""
-    options = "".join(f'<option value="{escape(v)}">{escape(t)}</option>' for v, t in known)
     return (
         '<h2>One task more</h2><form method="post" action="/serving/add" class="filters" data-busy="Opening it…">'
-        f'<label class="field"><span>Release or run</span><select name="folder">{options}</select></label><button>Serve it</button></form>'
+        f"{select('folder', 'Release or run', known, asked)}<button>Serve it</button></form>"
     )
 
 
@@ -244,8 +246,7 @@ def needed(request: Request, root: Path) -> Service:
     if job := job_of(root, service):
         if (state := state_of(job)) == "ended":
             take_back(job)
-            forget(request, job)
-            raise ended(job)
+            raise ended(job)  # in every window that is open, so it is not forgotten
         if state != "serving":
             raise RunError(f"the service at {service.address} is {state}", "wait a moment")
     return service
@@ -262,14 +263,38 @@ def ask_form(name: str, text: str = "") -> str:
 
 def by_program(name: str, service: Service, job: jobs.Job | None) -> str:
     """How another program asks a task: a key for it, and a request with that key."""
-    state = ["--state", str(state_folder(job))] if job else []
-    key = shlex.join(["basewise", "access", "add", "my-program", "--task", name, *state])
-    body = '{"rows": ["a text"]}'
-    asked = f"curl -s {service.address}{service.task(name, '/predict')} -H 'Authorization: Bearer KEY' -d '{body}'"
+    made = (
+        action(href("service", name, "key"), "Make a key for a program", busy="Making a key…")
+        if job
+        else "<p>Whoever started the service makes a key for it.</p>"
+    )
     return (
-        f"<details><summary>How a program asks it</summary><pre tabindex='0'>{escape(key)}\n{escape(asked)}</pre>"
+        f"<details><summary>How a program asks it</summary><pre tabindex='0'>{_request(name, service, 'KEY')}</pre>{made}"
         f'<p>All routes: <a href="{escape(service.address)}/docs">{escape(service.address)}/docs</a></p></details>'
     )
+
+
+def _request(name: str, service: Service, key: str) -> str:
+    """A request as a shell sends it, as HTML."""
+    body = '{"rows": ["a text"]}'
+    asked = f"curl -s {service.address}{service.task(name, '/predict')} -H 'Authorization: Bearer {key}' -d '{body}'"
+    return escape(asked)
+
+
+@router.post("/service/{name}/key")
+def new_key(name: str, root: Root, request: Request) -> HTMLResponse:
+    """A key for one task of a service that was started from here, shown this once."""
+    service = needed(request, root)
+    if (job := job_of(root, service)) is None:
+        raise RunError("this service was not started from here", "have a key made where it was started")
+    if name not in [lane["name"] for lane in service.lanes()["tasks"]]:
+        raise UnknownName(f"no task {name!r} is served", "go back to Service")
+    key = Keys(state_folder(job) / "keys.json").add("a program", tasks=(name,))
+    body = (
+        f'<p><a href="{href("service", name)}">Back to {escape(name)}</a></p><p>It opens {escape(name)} alone, and is shown this once: keep it '
+        f"where no one else reads it.</p><pre tabindex='0'>{escape(key)}</pre><p>A request with it:</p><pre tabindex='0'>{_request(name, service, key)}</pre>"
+    )
+    return page("A key for a program", body, here="/service", kicker=name)
 
 
 @router.post("/service/{name}/ask")
@@ -279,8 +304,28 @@ def ask(name: str, root: Root, request: Request, sent: Form) -> HTMLResponse:
     if not text or len(text) > MOST_CHARACTERS:
         raise InputError("no text came, or a very long one", f"type up to {MOST_CHARACTERS:,} characters")
     found = service.ask("POST", service.task(name, "/predict"), {"rows": [text], "top": 8})
+    classes = service.ask("GET", service.task(name, "/watch"))["classes"]
     back = f'<p><a href="{href("service", name)}">Back to {escape(name)}</a></p>'
-    return page(name, back + _answer(found) + ask_form(name, text), here="/service", kicker="served answer")
+    body = back + _answer(found) + _label_form(name, found["answers"][0], classes) + ask_form(name, text)
+    return page(name, body, here="/service", kicker="served answer")
+
+
+def _label_form(name: str, answer: dict[str, Any], classes: list[str]) -> str:
+    """What the answer should have been: the watch learns from it how often the release is right."""
+    return (
+        f'<form method="post" action="{href("service", name, "label")}" class="filters" data-busy="Sending…">'
+        f'<input type="hidden" name="id" value="{escape(answer["id"])}">'
+        f"{select('label', 'The right label', [(c, c) for c in classes], answer['label'])}<button>Tell the service</button></form>"
+    )
+
+
+@router.post("/service/{name}/label")
+def label(name: str, root: Root, request: Request, sent: Form) -> Response:
+    """Post the right label of an answer; the page of the task then counts it."""
+    service = needed(request, root)
+    told = {"id": sent.one("id"), "label": sent.one("label")}
+    service.ask("POST", service.task(name, "/labels"), {"labels": [told]})
+    return RedirectResponse(href("service", name), status_code=303)
 
 
 def _answer(found: dict[str, Any]) -> str:

@@ -51,6 +51,7 @@ function replace(box, text) {
   const opened = [...box.querySelectorAll("details")].map((e) => e.open);
   const moved = [...box.querySelectorAll(".scroll")].map((e) => e.scrollLeft);
   box.innerHTML = text;
+  box.dispatchEvent(new Event("replaced"));
   box.querySelectorAll("details").forEach((e, i) => { e.open = opened[i] ?? e.open; });
   box.querySelectorAll(".scroll").forEach((e, i) => { e.scrollLeft = moved[i] || 0; });
   if (focused >= 0 && inside()[focused]) inside()[focused].focus({ preventScroll: true });
@@ -85,8 +86,9 @@ document.querySelectorAll(".drop").forEach((form) => {
 
 // <input data-search="id">: rows of the table in that element that do not hold the words are hidden.
 document.querySelectorAll("input[data-search]").forEach((field) => {
-  const rows = [...document.querySelectorAll(`#${field.dataset.search} tbody tr`)];
-  field.addEventListener("input", () => {
+  const list = document.getElementById(field.dataset.search);
+  const filter = () => {
+    const rows = [...list.querySelectorAll("tbody tr")];
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     rows.forEach((row) => {
@@ -94,8 +96,10 @@ document.querySelectorAll("input[data-search]").forEach((field) => {
       row.hidden = !words.every((word) => text.includes(word));
       shown += row.hidden ? 0 : 1;
     });
-    say(`${shown} of ${rows.length} shown`);
-  });
+    return `${shown} of ${rows.length} shown`;
+  };
+  field.addEventListener("input", () => say(filter()));
+  list.addEventListener("replaced", filter);  // a list that moves stays searched
 });
 
 // <button data-take-all>: every list of the form takes the value that its data-suggested names.
