@@ -141,7 +141,6 @@ def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
         memory_bytes=network_memory(card) + fitting_memory(rows, classes, max(widths), stored),
         flop=flop,
         predict_seconds_per_row=(1 + columns) * each,
-        disk_bytes=4.0 * between * classes,
     )
 
 
