@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoModel,
     BertConfig,
     BertForSequenceClassification,
     DistilBertConfig,
@@ -78,8 +79,10 @@ def test_training_leaves_it_a_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     attends = blocks[-1].attention.self
     assert len(blocks) == base.card.layers + 1 == fitted.network.model.config.num_hidden_layers
     assert not attends.query.weight.any() and not attends.key.weight.any()
-    moved = attends.value.weight - torch.eye(len(attends.value.weight))
-    assert moved.abs().max() > 0
+    assert torch.equal(attends.value.weight, torch.eye(base.card.width))
+    learned = blocks[0].attention.self.value.weight
+    before = AutoModel.from_pretrained(base.folder).encoder.layer[0].attention.self.value.weight
+    assert not torch.equal(learned, before), "training goes through it to the layers below"
 
 
 def test_with_many_rows_the_first_token_is_read_as_transformers_has_it(

@@ -79,7 +79,7 @@ class _Whole(torch.nn.Module):
         super().__init__()
         self.name, self.mixture = name, mixture
 
-    def forward(self, x: torch.Tensor, *beside: Any, **named: Any) -> torch.Tensor:
+    def _by_task(self, x: torch.Tensor, *beside: Any, **named: Any) -> torch.Tensor:
         def cut(value: Any, span: slice) -> Any:  # a mask has a row for each row, too
             return value[span] if isinstance(value, torch.Tensor) and len(value) == len(x) else value
 
@@ -92,6 +92,9 @@ class _Whole(torch.nn.Module):
         widest = max(part.shape[-1] for part in parts)
         pad = torch.nn.functional.pad
         return torch.cat([pad(part, (0, widest - part.shape[-1]), value=-torch.inf) for part in parts])
+
+    # whatever a network hands on to a layer of its own
+    forward = _by_task
 
 
 class Mixture:

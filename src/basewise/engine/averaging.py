@@ -3,8 +3,8 @@
 Such a classifier reads the state of its first token. A sentence encoder never trained that one (its vector is the mean), and few
 labels cannot make up for it. The layer added here looks at all tokens alike (queries and keys are zero), hands on what it sees
 so much enlarged that the first token's own state hardly counts beside it, and its feed-forward half adds nothing. The dense layer
-before the head hands small numbers through its tanh almost unchanged. Queries, keys and feed-forward matrices are zero and have no
-gradient, so training leaves it a mean.
+before the head hands small numbers through its tanh almost unchanged. Both are left alone by training: with few rows they only fit
+their noise.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def add_average(model: Any, instead: bool = False) -> tuple[str, ...]:
         block.attention.output.LayerNorm.weight.fill_(1.0)
         block.output.LayerNorm.weight.fill_(1.0)
         pooler.weight.fill_diagonal_(SMALL)
+    block.requires_grad_(False)
+    pooler.requires_grad_(False)
     block.train(model.training)
     if instead:
         blocks[-1] = block

@@ -72,7 +72,7 @@ def _wrapped(network: Any, rank: int, n_rows: int) -> Any:
     """The classifier with fresh adapters on all linear layers except the head, which is trained and saved whole.
 
     So is any other layer that the base did not bring: it is drawn at random, and nobody could draw it again. Layers that average are saved
-    whole and stay as they are: the rate that suits the adapters is far too high for them.
+    whole and stay as they are, where peft would train its copy of them.
     """
     try:
         from peft import LoraConfig, TaskType, get_peft_model
