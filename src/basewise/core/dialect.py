@@ -97,11 +97,13 @@ def _doubled(lines: Iterable[str]) -> Iterator[str]:
         yield MARKED.sub(lambda found: '""' if found[1] == '"' else "\\", line) if "\\" in line else line
 
 
-def misfit(row: list[str], dialect: Dialect) -> str:
-    """What to do about a row with more or fewer cells than the header."""
+def misfit(row: list[str], short: bool, dialect: Dialect) -> str:
+    """What to do about a row with more cells than the header, or fewer: `short`."""
     delimiter = DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
     if any("\\" in cell and '"' in cell for cell in row):
         return 'a quote in it is marked by a backslash: write it twice ("")'
     if any(re.match(' +"', cell) for cell in row):
         return "a blank stands between a delimiter and a quote: take it away"
+    if short:
+        return "add what is missing, or mend the line"
     return f"put quotes around cells that hold a {delimiter}, or mend the line"

@@ -164,10 +164,11 @@ def _fit(
     if len(row) > len(header) and not any(row[len(header) :]):
         return row[: len(header)]
     cell = "cell" if len(row) == 1 else "cells"
-    hint = "; a quote may not be closed" if spanned > 20 else ""
+    short = len(row) < len(header)
+    hint = "; a quote may not be closed" if spanned > 20 or (short and spanned > 1) else ""
     raise TableError(
         f"{name}, line {line}: {len(row)} {cell} where the header has {len(header)}{hint}",
-        misfit(row, dialect),
+        "close the quote, or mend the line" if hint else misfit(row, short, dialect),
     )
 
 
