@@ -108,6 +108,7 @@ def test_a_key_is_made_on_the_page_and_signs_from_then_on(finished: Path, starte
     sent = {"run": "queue", "name": "queue-1", "by": "R. Roe"}
     offered = re.search('<select name="sign"><option value="([^"]+)" selected>', client.get("/releases").text)
     assert offered and Path(offered[1]).stat().st_mode & 0o077 == 0, "nobody else reads it"
+    assert (Path(offered[1]).parent / ".gitignore").read_text() == "*\n", "and no repository takes it"
     for sign, words in ((offered[1], f"--key={offered[1]}"), ("", None)):
         client.post("/releases", data={**sent, "sign": sign})
         assert [w for w in started[-1] if w.startswith("--key")] == [words] * bool(words)

@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse, Response
 
 from basewise.core.errors import BasewiseError, InputError, RunError, UnknownName
-from basewise.core.files import read_json
+from basewise.core.files import read_json, write_text
 from basewise.web.sections import cut, table
 from basewise.web.ui import jobs
 from basewise.web.ui.forms import Form, Root, Sent
@@ -88,6 +88,7 @@ def new_key(root: Root, sent: Form) -> Response:
     from basewise.engine import signing
 
     folder = root.parent / SIGNING_KEYS
+    write_text(folder / ".gitignore", "*\n")  # a key is for nobody else
     today = dt.date.today()
     names = (f"{today}.pem", *(f"{today}-{i}.pem" for i in range(2, 10_000)))
     _, public, _ = signing.new_key(next(folder / n for n in names if not (folder / n).exists()))
