@@ -197,6 +197,10 @@ class TestChecks:
         assert {"share answered", "wrong among the answered", "conformal sets that hold the truth"} <= names
         assert look("abstention", subject(tmp_path, trial=trial_of(tiny_task(), wrong=0.5))).verdict == WARN
         assert look("abstention", subject(tmp_path, trial=None)).verdict == WARN
+        for share in (0.0, 1.0):
+            for key in ("risk", "alpha"):
+                with pytest.raises(InputError, match=f"abstention.{key}.*above 0 and below 1"):
+                    look("abstention", subject(tmp_path, trial=trial), **{key: share})
 
     def test_abstention_is_about_the_threshold_that_ships(self, tmp_path: Path) -> None:
         n = 1_000

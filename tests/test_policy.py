@@ -24,6 +24,22 @@ def read(tmp_path: Path, text: str, today: dt.date | None = None):  # type: igno
     return read_policy(path, KNOWN, today)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[calibration]\nmost = 8", "from 0 to 1, such as 0.08"),
+        ("[abstention]\nrisk = -0.05", "from 0 to 1"),
+        ("[privacy]\nexposure = -1", "0 or more, such as 10"),
+        ("[leakage]\nlooks = -1", "0 or more, such as 3"),
+    ],
+)
+def test_a_share_in_percent_and_a_number_below_0_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=words):
+        read_policy(path, thresholds())
+
+
 def test_what_is_printed_is_read_back(tmp_path: Path) -> None:
     for known in (KNOWN, thresholds()):
         policy = default_policy(known)

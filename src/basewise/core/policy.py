@@ -105,6 +105,12 @@ def _checked(check: str, key: str, given: Any, known: Thresholds) -> Any:
         )
     if isinstance(given, float) and not math.isfinite(given):
         raise InputError(f"{check}.{key} is {given!r}", "give a number: nothing is above or below this one")
+    if (
+        isinstance(given, float) and default <= 1 and not 0 <= given <= 1
+    ):  # 8 for 8 % would let everything through
+        raise InputError(f"{check}.{key} is {given:g}", f"give a share from 0 to 1, such as {default:g}")
+    if isinstance(given, (int, float)) and given < 0:
+        raise InputError(f"{check}.{key} is {given:g}", f"give 0 or more, such as {default:g}")
     return given
 
 

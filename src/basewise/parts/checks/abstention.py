@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from basewise.core.errors import InputError
 from basewise.core.gate import FAIL, PASS, WARN, CheckResult, Json, Subject, interval, worst
 from basewise.core.hashing import generator
 from basewise.stats.conformal import calibration_rows, conformal_quantile, coverage_band, threshold_for_risk
@@ -28,6 +29,12 @@ SURE = 0.999
 
 def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
     """Both promises, tried on rows they were not made on."""
+    for key in ("risk", "alpha"):
+        if not 0 < limits[key] < 1:
+            raise InputError(
+                f"abstention.{key} is {limits[key]:g}, which no rows can promise",
+                f"give a share above 0 and below 1, such as {THRESHOLDS[key][0]:g}",
+            )
     trial = subject.trial
     if trial is None or len(np.unique(trial.row_ids)) < limits["least_rows"]:
         return CheckResult(
