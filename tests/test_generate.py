@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Causal]:
     return Lazy()
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2", "bloom", "mamba", "openai", "phi3"])
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2", "bloom", "mamba", "bamba", "openai", "phi3"])
 def test_greedy_is_that_of_transformers(kind: str, made: dict[str, Causal]) -> None:
     from transformers import AutoModelForCausalLM
 

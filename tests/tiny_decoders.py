@@ -101,6 +101,14 @@ def configuration(kind: str) -> Any:
         "mamba": lambda: t.MambaConfig(
             hidden_size=32, state_size=8, num_hidden_layers=2, pad_token_id=0, **old
         ),
+        "bamba": lambda: t.BambaConfig(
+            **common,
+            attn_layer_indices=[1],
+            mamba_n_heads=8,
+            mamba_d_head=8,
+            mamba_d_state=8,
+            mamba_n_groups=1,
+        ),
         "mpt": lambda: t.MptConfig(d_model=32, n_layers=2, n_heads=4, max_seq_len=96, **old),
         "openai": lambda: t.OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, **old),
     }

@@ -245,6 +245,7 @@ class PlainRows:
         self.caches: list[Any] = [None] * len(prompts)
         known = inspect.signature(decoder.model.forward).parameters
         self.cache_name = next((name for name in CACHES if name in known), "")
+        self.placed = "position_ids" in known
 
     @classmethod
     def of(cls, decoder: Decoder, prompts: list[np.ndarray]) -> tuple[PlainRows, torch.Tensor]:
@@ -269,6 +270,9 @@ class PlainRows:
         new = self.texts[row] if cache is None else self.texts[row][known:]
         more: dict[str, Any] = {} if cache is None else {self.cache_name: cache}
         ids = torch.from_numpy(new)[None].to(self.decoder.device)
+        if self.placed:  # some, such as Bamba, count from 0 again for what comes after the states kept
+            end = len(self.texts[row])
+            more["position_ids"] = torch.arange(end - len(new), end, device=ids.device)[None]
         with torch.inference_mode():
             found = self.decoder.model(input_ids=ids, use_cache=True, **more)
         self.caches[row] = getattr(found, self.cache_name, None) if self.cache_name else None
