@@ -158,7 +158,8 @@ def refused(answered: Answered, *words: str) -> None:
 
 
 def quick(patch: pytest.MonkeyPatch) -> None:
-    """One thread, few steps for the methods that train, few fits a learning curve: the way is tested, not the quality."""
+    """One thread, few steps for the methods that train, few fits a learning curve, one fold for the choices of `words`: the way is
+    tested, not the quality."""
     import torch
 
     from basewise.core.registry import part
@@ -168,6 +169,7 @@ def quick(patch: pytest.MonkeyPatch) -> None:
     patch.setenv("OMP_NUM_THREADS", "1")
     patch.setattr(worth, "DRAWS", 2)
     patch.setattr(part("methods", "contrast"), "LEAST_STEPS", 4)
+    patch.setattr(part("methods", "words"), "MANY_ROWS", 0)
     for method in ("full", "scratch", "lora"):
         module = part("methods", method)
         patch.setattr(module, "RECIPE", replace(module.RECIPE, least_steps=4, passes=0.1))
