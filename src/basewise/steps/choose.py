@@ -237,7 +237,7 @@ def make_race(
 
 def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     """Controls first, then frozen methods on every base, then the trained ones on the promising bases."""
-    methods, bases, options = list(setup.methods or keys("methods")), setup.bases, setup.options
+    methods, options = list(setup.methods or keys("methods")), setup.options
     controls = [m for m in methods if not part("methods", m).REQUIRES]
     frozen = [m for m in methods if part("methods", m).REQUIRES and part("methods", m).RUNGS == "none"]
     trained = [
@@ -250,29 +250,12 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     usable: list[Base] = []
     sample = sample_rows(race.train)
-    for base in sorted(bases, key=lambda b: b.card.parameters):
-        predicted = forward_seconds(race.train.texts, base.card, race.machine_now(base.card))
-        if short := race.memory_short(base.card):
-            notes.append(f"{base.key} was left out: {short}.")
+    for base in sorted(setup.bases, key=lambda b: b.card.parameters):
+        seconds, left_out = _forward(race, base, store, first=not usable)
+        if left_out:
+            notes.append(f"{base.key} was left out: {left_out}.")
             continue
-        lacking = store.missing(base, race.train.texts)
-        if race.passes_too_slow(predicted / len(race.train), lacking, first=not usable):
-            notes.append(f"{base.key} was left out: its forward pass does not fit into the time left.")
-            continue
-        race.progress(0, 0, f"features of {base.key}")
-        race.measured_forward(base, store.seconds_a_row(base, race.train.texts))
-        if race.passes_too_slow(race.forward[base.key], lacking, first=not usable):
-            notes.append(
-                f"{base.key} was left out: measured, its forward pass does not fit into the time left."
-            )
-            continue
-        paid = store.features(base, race.train.texts, progress=race.progress)
-        race.precisions[base.key] = paid.precision
-        line = rank_base(base, sample, store)
-        fresh = paid.forwarded >= 0.8 * len(set(race.train.texts))  # some were computed to measure the pass
-        line["forward_seconds"] = paid.seconds if fresh else None
-        line["predicted_forward_seconds"] = predicted
-        lines.append(line)
+        lines.append({**rank_base(base, sample, store), **seconds})
         usable.append(base)
         for method in frozen:
             if compatible(part("methods", method).REQUIRES, base.card):
@@ -282,14 +265,35 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     raced = trained_arms(race, [line["base"] for line in ranks], usable, trained)
     if raced:
         race.run_raced(raced)
+    scored = [e for e in race.entries if e.arm.base and e.status == "finished" and e.outcomes]
     for line in ranks:
-        scores = [
-            race.score(e)
-            for e in race.entries
-            if e.arm.base and e.arm.base.key == line["base"] and e.status == "finished" and e.outcomes
-        ]
-        line["came_out"] = max(scores) if scores else None
+        own = [race.score(e) for e in scored if e.arm.base and e.arm.base.key == line["base"]]
+        line["came_out"] = max(own, default=None)
     return ranks
+
+
+def _forward(race: Race, base: Base, store: Any, first: bool) -> tuple[dict[str, Any], str]:
+    """The one forward pass over the train rows, into the store: its seconds, measured (None where most rows were stored before)
+    and predicted; or why it is not made."""
+    texts = race.train.texts
+    predicted = forward_seconds(texts, base.card, race.machine_now(base.card))
+    if short := race.memory_short(base.card):
+        return {}, short
+    lacking = store.missing(base, texts)
+    if race.passes_too_slow(predicted / len(race.train), lacking, first=first):
+        return {}, "its forward pass does not fit into the time left"
+    race.progress(0, 0, f"features of {base.key}")
+    race.measured_forward(base, store.seconds_a_row(base, texts))
+    if race.passes_too_slow(race.forward[base.key], lacking, first=first):
+        return {}, "measured, its forward pass does not fit into the time left"
+    paid = store.features(base, texts, progress=race.progress)
+    race.precisions[base.key] = paid.precision
+    # some rows were computed to measure the pass
+    fresh = paid.forwarded >= 0.8 * len(set(texts))
+    return {
+        "forward_seconds": paid.seconds if fresh else None,
+        "predicted_forward_seconds": predicted,
+    }, ""
 
 
 def _run_plain(race: Race, options: ChooseOptions, notes: list[str]) -> None:

@@ -261,26 +261,32 @@ class Race:
         those of the arms already started; each arm that falls makes room for the next.
         """
         running: list[Entry] = []
-        while True:
-            running = [e for e in running if e.status in ("waiting", "partial")]
-            for entry in entries:
-                new = entry.status == "waiting" and entry not in running
-                if new and (self.fit_together([*running, entry]) or self.kept(entry)):
-                    running.append(entry)
-            if not running:
-                break
+        while running := self._on_track(running, entries):
             give_way(self, running)
             for entry in sorted(running, key=lambda e: len(e.outcomes)):
-                if len(entry.outcomes) > min(len(e.outcomes) for e in running):
-                    continue  # those who came later catch up first, so that all are compared on the same rows
-                if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry):
-                    self.go(entry, self.wanted[len(entry.outcomes)])
-                else:
-                    self.skip(entry, len(self.wanted) - len(entry.outcomes))
+                # those who came later catch up first, so that all are compared on the same rows
+                if len(entry.outcomes) == min(len(e.outcomes) for e in running):
+                    self._next_fold(entry)
             drop(self, entries)
         for entry in entries:
             if entry.status == "waiting":
                 self.skip(entry, len(self.wanted))
+
+    def _on_track(self, running: list[Entry], entries: list[Entry]) -> list[Entry]:
+        """The arms that go on, and behind them those that still wait and whose fits go beside theirs."""
+        running = [e for e in running if e.status in ("waiting", "partial")]
+        for entry in entries:
+            new = entry.status == "waiting" and entry not in running
+            if new and (self.fit_together([*running, entry]) or self.kept(entry)):
+                running.append(entry)
+        return running
+
+    def _next_fold(self, entry: Entry) -> None:
+        """One more fit of an arm, or its end where the time does not hold what it still needs."""
+        if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry):
+            self.go(entry, self.wanted[len(entry.outcomes)])
+        else:
+            self.skip(entry, len(self.wanted) - len(entry.outcomes))
 
     def fit_together(self, entries: list[Entry]) -> bool:
         """Whether the fits that these arms still need, and the last steps of the slowest of them, fit into what is left."""
