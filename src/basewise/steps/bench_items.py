@@ -52,20 +52,25 @@ def find_tasks(names: Sequence[str], data: Data) -> list[BenchTask]:
     if not wanted:
         raise InputError("no suite was named", f"name one of {', '.join([ALL, *keys('suites')])}")
     for name in wanted:
-        suite, _, task = name.partition("/")
-        known = keys("suites")
-        if suite not in (ALL, *known):
-            raise UnknownName.of("suite", name, [ALL, *known])
-        for key in known if suite == ALL else (suite,):
-            if by_name(key):
-                if suite != ALL:
-                    found[name] = named(key, name, data)
-                continue
-            made = {one.name: one for one in tasks_of(key, data)}
-            if task and name not in made:
-                raise UnknownName.of("task", name, made)
-            found.update({n: t for n, t in made.items() if not task or n == name})
+        found.update(_tasks_named(name, data))
     return list(found.values())
+
+
+def _tasks_named(name: str, data: Data) -> dict[str, BenchTask]:
+    """The tasks of "all", of a suite, or a single one; "all" leaves out suites whose tasks have to be named."""
+    suite, _, task = name.partition("/")
+    known = keys("suites")
+    if suite not in (ALL, *known):
+        raise UnknownName.of("suite", name, [ALL, *known])
+    if suite != ALL and by_name(suite):
+        return {name: named(suite, name, data)}
+    listed = [key for key in known if not by_name(key)] if suite == ALL else [suite]
+    made: dict[str, BenchTask] = {}
+    for key in listed:
+        made |= {one.name: one for one in tasks_of(key, data)}
+        if task and name not in made:
+            raise UnknownName.of("task", name, made)
+    return {name: made[name]} if task else made
 
 
 def tasks_of(key: str, data: Data) -> list[BenchTask]:
