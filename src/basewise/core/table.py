@@ -21,13 +21,7 @@ from basewise.core.cells import cell, cells, strings, whole
 from basewise.core.database import query_database
 from basewise.core.errors import InputError, TableError, UnknownName
 from basewise.core.hashing import sha256_file
-from basewise.core.rowfiles import (
-    check_header,
-    delimited_rows,
-    encoding_of,
-    json_array,
-    json_rows,
-)
+from basewise.core.rowfiles import check_header, delimited_rows, encoding_of, json_array, json_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +32,7 @@ EXTENSIONS = {
     "parquet": "parquet", "pq": "parquet", "arrow": "arrow", "feather": "arrow", "ipc": "arrow",
     "db": "sqlite", "sqlite": "sqlite", "sqlite3": "sqlite", "duckdb": "duckdb",
 }  # fmt: skip
+DATABASES = ("sqlite", "duckdb")
 MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"SQLite format 3": "sqlite"}
 BLOCK_ROWS = 65536
 HUGE_CELL_BYTES = 1_000_000
@@ -90,7 +85,7 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
         return _checked(_from_object(source))
     notes: list[str] = []
     bytes_from, kind = _locate(source, format, query)
-    if kind in ("sqlite", "duckdb") and bytes_from.path:
+    if kind in DATABASES and bytes_from.path:
         data = query_database(bytes_from.path, kind, query)
         digest = _content_digest(data)
     else:
@@ -144,42 +139,50 @@ def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[
         bytes_from = ByteSource.of_stream(sys.stdin.buffer)
         return bytes_from, format or _by_content(bytes_from) or "csv"
     path = Path(source).expanduser()
-    if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if _extension(p) in EXTENSIONS)[:4]
-        hint = f"name a file in it, such as {', '.join(inside)}" if inside else "give a table file"
-        raise TableError(f"{path} is a folder, not a table", hint)
-    if not path.exists():
-        beside = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
-        if "://" in str(source):
-            raise TableError(f"{source} is an address, not a file", "download it first, and name the file")
-        near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.5)
-        raise TableError(
-            f"there is no file {path}", f"did you mean {' or '.join(near)}?" if near else "check the path"
-        )
+    _check_file(path, str(source))
     bytes_from = ByteSource.of_path(path)
-    if path.stat().st_size == 0:
-        raise TableError(f"{path.name} is empty", "give a table with a header line and rows")
-    by_content, extension = _by_content(bytes_from), _extension(path)
-    kind = format or (by_content if by_content in ("parquet", "arrow", "sqlite", "duckdb") else None)
-    kind = (
-        kind or EXTENSIONS.get(extension) or ("csv" if by_content is None and not extension else by_content)
-    )
-    if extension == "json" and by_content == "jsonl" and not format and b"\n" in bytes_from.head.strip():
-        kind = "jsonl"
-    if kind is None or (
-        not format and extension and extension not in EXTENSIONS and kind not in MAGIC.values()
-    ):
-        raise TableError(
-            f"{path.name}: tables with the ending .{extension} are not read",
-            f"save it as CSV, or name one of {', '.join(FORMATS)} as its format",
-        )
-    if kind in ("sqlite", "duckdb") and by_content not in ("sqlite", "duckdb"):
+    kind = format or _format_of(path, bytes_from)
+    if kind in DATABASES and _by_content(bytes_from) not in DATABASES:
         raise TableError(f"{path.name} is not a SQLite or DuckDB file", "check the file")
-    if query is not None and kind not in ("sqlite", "duckdb"):
+    if query is not None and kind not in DATABASES:
         raise InputError(
             f"a query needs a SQLite or DuckDB file, {path.name} is {kind}", "leave the query out"
         )
     return bytes_from, kind
+
+
+def _check_file(path: Path, said: str) -> None:
+    """TableError for what is no file with something in it: a folder, an address, a missing file, an empty one."""
+    if path.is_dir():
+        inside = sorted(p.name for p in path.iterdir() if _extension(p) in EXTENSIONS)[:4]
+        hint = f"name a file in it, such as {', '.join(inside)}" if inside else "give a table file"
+        raise TableError(f"{path} is a folder, not a table", hint)
+    if not path.exists() and "://" in said:
+        raise TableError(f"{said} is an address, not a file", "download it first, and name the file")
+    if not path.exists():
+        beside = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "check the path"
+        raise TableError(f"there is no file {path}", hint)
+    if path.stat().st_size == 0:
+        raise TableError(f"{path.name} is empty", "give a table with a header line and rows")
+
+
+def _format_of(path: Path, bytes_from: ByteSource) -> str:
+    """The format by the first bytes where they leave no doubt, else by the file's ending; TableError for one that is not read."""
+    by_content, extension = _by_content(bytes_from), _extension(path)
+    if by_content in (*MAGIC.values(), "duckdb"):
+        return by_content
+    if not extension:
+        return by_content or "csv"
+    if extension not in EXTENSIONS:
+        raise TableError(
+            f"{path.name}: tables with the ending .{extension} are not read",
+            f"save it as CSV, or name one of {', '.join(FORMATS)} as its format",
+        )
+    if extension == "json" and by_content == "jsonl" and b"\n" in bytes_from.head.strip():
+        return "jsonl"
+    return EXTENSIONS[extension]
 
 
 def _extension(path: Path) -> str:
@@ -312,39 +315,47 @@ def _from_object(source: Any) -> Table:
     """Frames, datasets, Arrow values, rows and columns in memory, known by what they can do: nothing is imported."""
     import pyarrow as pa
 
-    names: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
     what = type(source).__module__.partition(".")[0]
+    if what == "datasets" and not hasattr(source, "__len__") and hasattr(source, "features"):
+        raise InputError("a dataset that is read once came", "load it whole, without streaming=True")
+    if isinstance(source, Mapping) and any(hasattr(v, "features") for v in source.values()):
+        raise InputError(f"a dict of datasets ({', '.join(map(str, source))}) came", "give one of them")
+    names: dict[str, tuple[str, ...]] = {}
     try:
-        if what == "datasets" and not hasattr(source, "__len__") and hasattr(source, "features"):
-            raise InputError("a dataset that is read once came", "load it whole, without streaming=True")
-        if isinstance(source, (pa.Table, pa.RecordBatch)):
-            data = source if isinstance(source, pa.Table) else pa.Table.from_batches([source])
-        elif isinstance(source, Mapping) and any(hasattr(v, "features") for v in source.values()):
-            raise InputError(f"a dict of datasets ({', '.join(map(str, source))}) came", "give one of them")
-        elif hasattr(source, "features") and hasattr(source, "with_format"):
+        if hasattr(source, "features") and hasattr(source, "with_format"):
             data, what = source.with_format("arrow")[:], "datasets"
             features = dict(source.features)
             names = {k: tuple(v.names) for k, v in features.items() if getattr(v, "names", None)}
-        elif hasattr(source, "to_arrow"):
-            data = source.to_arrow()
-        elif hasattr(source, "iloc") and hasattr(source, "columns"):
-            check_header([str(c) for c in source.columns], "the frame")
-            data = _from_pandas(source, notes)
-        elif isinstance(source, Mapping):
-            data = pa.table({str(k): [cell(v) for v in values] for k, values in source.items()})
-        elif isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
-            keys = list(dict.fromkeys(str(k) for row in source for k in row))
-            data = pa.table({k: strings([cell(row.get(k)) for row in source], k, notes) for k in keys})
         else:
-            raise InputError(
-                f"a table was expected, {type(source).__name__} came",
-                "give a path, a frame or a list of dicts",
-            )
+            data = _arrow_of(source, notes)
     except (pa.ArrowException, ValueError) as error:
         raise TableError(f"the table cannot be read: {error}", "check its columns") from error
     where = {"builtins": "rows in memory", "pyarrow": "an Arrow table"}.get(what, f"a {what} object")
     return Table(data, where, _content_digest(data), tuple(notes), names or _stated_names(data))
+
+
+def _arrow_of(source: Any, notes: list[str]) -> pa.Table:
+    """An Arrow table of any other value with rows or columns; InputError for one that has neither."""
+    import pyarrow as pa
+
+    if isinstance(source, pa.Table):
+        return source
+    if isinstance(source, pa.RecordBatch):
+        return pa.Table.from_batches([source])
+    if hasattr(source, "to_arrow"):
+        return source.to_arrow()
+    if hasattr(source, "iloc") and hasattr(source, "columns"):
+        check_header([str(c) for c in source.columns], "the frame")
+        return _from_pandas(source, notes)
+    if isinstance(source, Mapping):
+        return pa.table({str(k): [cell(v) for v in values] for k, values in source.items()})
+    if isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
+        keys = list(dict.fromkeys(str(k) for row in source for k in row))
+        return pa.table({k: strings([cell(row.get(k)) for row in source], k, notes) for k in keys})
+    raise InputError(
+        f"a table was expected, {type(source).__name__} came", "give a path, a frame or a list of dicts"
+    )
 
 
 def _from_pandas(frame: Any, notes: list[str]) -> pa.Table:
