@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import tiny, tiny_decoders, tiny_sets
-from tests.test_report import harmless
 
+import tiny
+import tiny_decoders
+import tiny_sets
 from basewise.core.benchmark import Benchmark, read_items
 from basewise.core.errors import InputError
 from basewise.core.rundir import RunDir
@@ -20,6 +21,7 @@ from basewise.engine import journal
 from basewise.steps import bench_ask
 from basewise.steps.bench import BenchOptions, bench
 from basewise.steps.bench_items import find_tasks
+from test_report import harmless
 
 SCORED = [
     "blimp",

@@ -110,8 +110,8 @@ def test_it_prints(page: Any) -> None:
 @pytest.fixture(scope="session")
 def benchmark_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a benchmark of two tiny decoders with curves, on tiny sets."""
-    from tests import tiny_decoders, tiny_sets
-
+    import tiny_decoders
+    import tiny_sets
     from basewise.steps.bench import BenchOptions, bench
 
     folder = tmp_path_factory.mktemp("benchmark")

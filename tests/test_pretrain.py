@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests import tiny, tiny_corpus
 
+import tiny
+import tiny_corpus
 from basewise.core.errors import BasewiseError, InputError, OutOfMemory, RunError, UnknownName
 from basewise.core.files import read_json
 from basewise.core.recipe import read_recipe, recipe_of
