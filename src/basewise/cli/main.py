@@ -346,21 +346,24 @@ def show(
 
 def main() -> None:
     """Entry point: what a user can mend becomes one line and exit code 2, Ctrl-C a line and exit code 130."""
-    usage: Any = typer.BadParameter.__base__  # click's UsageError; typer may bring a click of its own
+    # click's UsageError; typer may bring a click of its own
+    usage: Any = typer.BadParameter.__base__
     try:
         sys.exit(app(standalone_mode=False))
     except BasewiseError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except usage as error:
-        if said := " ".join(error.format_message().split()):  # none: the help was printed instead
+        # none: the help was printed instead
+        if said := " ".join(error.format_message().split()):
             typer.echo(f"error: {said.rstrip('.')}; see {_help_of(error)}", err=True)
         sys.exit(2)
     except MemoryError:
         typer.echo("error: memory ran out; give fewer rows or a smaller base", err=True)
         sys.exit(2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
+        # what is left to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
         typer.echo(f"error: {_explain(error)}", err=True)

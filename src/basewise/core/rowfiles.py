@@ -122,9 +122,8 @@ def _sample_rows(sample: str, dialect: Dialect) -> list[list[str]]:
 
 
 def _reader(lines: Any, dialect: Dialect) -> Any:
-    csv.field_size_limit(
-        min(sys.maxsize, 2**31 - 1)
-    )  # a global of the csv module; its default refuses cells of 128 KiB
+    # a global of the csv module; its default refuses cells of 128 KiB
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     if dialect.quoted:
         return csv.reader(lines, delimiter=dialect.delimiter)
     return csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
@@ -135,7 +134,8 @@ def delimited_rows(
 ) -> Iterator[tuple[list[str], list[list[str]]]]:
     """(header, rows) blocks of at most `size` rows of a CSV-like file; ragged rows raise with their line number."""
     head = source.head.decode(codec, "ignore")
-    if delimiter and delimiter not in head.lstrip().partition("\n")[0]:  # the ending of its name is wrong
+    # the ending of its name is wrong
+    if delimiter and delimiter not in head.lstrip().partition("\n")[0]:
         delimiter = None
     above = _lines_above(head)
     head = "".join(head.splitlines(keepends=True)[above:])

@@ -89,7 +89,8 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
         data = query_database(bytes_from.path, kind, query)
         digest = _content_digest(data)
     else:
-        if bytes_from.once:  # a pipe: keep its bytes, since decoding may need two looks
+        # a pipe: keep its bytes, since decoding may need two looks
+        if bytes_from.once:
             bytes_from = ByteSource.of_bytes(bytes_from.name, bytes_from.open().read())
         import pyarrow as pa
 
@@ -97,11 +98,8 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
         data = (
             pa.Table.from_batches(batches) if kind in ("csv", "tsv", "parquet", "arrow") else _union(batches)
         )
-        digest = (
-            sha256_file(bytes_from.path)
-            if bytes_from.path
-            else hashlib.sha256(bytes_from.content).hexdigest()
-        )
+        file = bytes_from.path
+        digest = sha256_file(file) if file else hashlib.sha256(bytes_from.content).hexdigest()
     return _checked(Table(data, bytes_from.name, digest, tuple(notes), _stated_names(data)))
 
 
@@ -308,7 +306,8 @@ def _stated_names(data: pa.Table) -> dict[str, tuple[str, ...]]:
         features = json.loads((data.schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {k: tuple(v["names"]) for k, v in features.items() if v.get("_type") == "ClassLabel"}
     except (KeyError, TypeError, ValueError, AttributeError):
-        return {}  # no such entry, or one that is not about classes
+        # no such entry, or one that is not about classes
+        return {}
 
 
 def _from_object(source: Any) -> Table:
@@ -368,7 +367,8 @@ def _from_pandas(frame: Any, notes: list[str]) -> pa.Table:
             column = pa.Array.from_pandas(values)
             kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
             own = isinstance(kind, pa.BaseExtensionType)
-        except (pa.ArrowException, TypeError, UnicodeEncodeError):  # mixed types, halves of characters
+        except (pa.ArrowException, TypeError, UnicodeEncodeError):
+            # mixed types, halves of characters
             own = True
         # ranges and periods have an Arrow type that only pandas can read
         columns[name] = strings([cell(v) for v in values], name, notes) if own else column

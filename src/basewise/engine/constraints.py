@@ -42,7 +42,8 @@ class Matching:
     """Text that the expression matches whole."""
 
     def __init__(self, expression: str) -> None:
-        import regex  # a dependency of transformers; the standard library cannot tell beginnings of a match
+        # a dependency of transformers; the standard library cannot tell beginnings of a match
+        import regex
 
         try:
             self.expression: Any = regex.compile(expression)

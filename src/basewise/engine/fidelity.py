@@ -76,7 +76,8 @@ def settle(base: Base, asked: str, tokenizer: Any, prompts: Sequence[str] = ()) 
         return Settled(chosen, Decoder(base, chosen), why.format(chosen))
     exact, near = exact if exact is not None else Decoder(base, "fp32"), Decoder(base, tried)
     record = compare(exact, near, [encoded(tokenizer, text)[: _context(exact)] for text in TEXTS])
-    with contextlib.suppress(BasewiseError):  # a cache that cannot be written: verified again next time
+    # a cache that cannot be written: verified again next time
+    with contextlib.suppress(BasewiseError):
         write_json(path, {**_read(path), tried: record})
     chosen, decoder = (tried, near) if record["holds"] else ("fp32", exact)
     return Settled(chosen, decoder, why.format(chosen))

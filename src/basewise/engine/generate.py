@@ -216,7 +216,8 @@ class Generator:
                 continue
             if self._allowed(row, token, constraint):
                 return token
-            if done:  # the base would go on with something that is not allowed: the text is whole
+            # the base would go on with something that is not allowed: the text is whole
+            if done:
                 return None
         return None
 

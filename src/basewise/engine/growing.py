@@ -65,4 +65,5 @@ class Growing:
 
     def _let_go(self) -> None:
         if self._rows is not None and not self.maker.drop(self.live, self._rows):
-            self._rows = None  # the buffers go with the last text
+            # the buffers go with the last text
+            self._rows = None

@@ -32,7 +32,8 @@ class Norm:
         self.eps = float(getattr(module, "variance_epsilon", getattr(module, "eps", 0.0)))
         self.width = self.weight.shape[-1]
         probe = torch.linspace(-2, 3, 2 * self.width).view(2, self.width)
-        for offset in (0.0, 1.0):  # Gemma keeps the weight less one
+        # Gemma keeps the weight less one
+        for offset in (0.0, 1.0):
             weight = self.weight.float() + offset
             with torch.inference_mode():
                 found = F.rms_norm(probe, (self.width,), weight, self.eps)
@@ -186,7 +187,8 @@ def attend(
     scale = how.scaling if how.scaling is not None else width**-0.5
     query = (query * scale).view(count * kinds, heads // kinds, width)
     seen = keys.view(-1, room, width)[: count * kinds, :longest]
-    if query.dtype == torch.bfloat16:  # the same product the other way round: half of the time
+    # the same product the other way round: half of the time
+    if query.dtype == torch.bfloat16:
         scores = torch.bmm(seen, query.transpose(1, 2)).transpose(1, 2)
     else:
         scores = torch.bmm(query, seen.transpose(1, 2))

@@ -40,7 +40,8 @@ from basewise.engine.heads import (
 
 FIRST_STRENGTH = 5.0
 STRENGTHS = (0.3, 1.0, 30.0, 150.0)
-ENOUGH = 4  # rows of a usual class from which on something is chosen
+# rows of a usual class from which on something is chosen
+ENOUGH = 4
 SAMPLE_ROWS = 2400
 MANY_ROWS = 4000
 Matrix = Callable[[str], np.ndarray]

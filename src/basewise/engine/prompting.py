@@ -161,7 +161,8 @@ def build_prompt(
         instruction = ""
     demonstrations = "".join(template.shown(short_text(causal, text), word) for text, word in shown)
     whole = instruction + demonstrations
-    prefix = tuple(causal.encode(whole))  # without words still the beginning token, where the base has one
+    # without words still the beginning token, where the base has one
+    prefix = tuple(causal.encode(whole))
     room = causal.context + 1 - len(prefix) - len(between) - max(map(len, labels))
     if room < 8:
         raise InputError(

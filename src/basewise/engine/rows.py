@@ -264,7 +264,8 @@ class PlainRows:
         known = len(self.texts[row])
         self.texts[row] = np.append(self.texts[row], np.asarray(tokens, np.int64))
         if known <= self.decoder.stretched < len(self.texts[row]):
-            self.caches[row] = None  # what was kept has the positions of a shorter text
+            # what was kept has the positions of a shorter text
+            self.caches[row] = None
         cache = self.caches[row]
         new = self.texts[row] if cache is None else self.texts[row][known:]
         more: dict[str, Any] = {} if cache is None else {self.cache_name: cache}

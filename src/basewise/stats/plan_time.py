@@ -71,18 +71,16 @@ def step_time(s: Shape, layout: Layout, m: Machine) -> Step:
     rate = m.near_rate if layout.ranks <= m.per_node else m.far_rate
     here = (parameters(s) - root_parameters(s)) / (t * p) + root_parameters(s) / t
     number_bytes = 2.0 if m.device == "cuda" else 4.0
-    fetched = (
-        number_bytes * 2.0 * here * micro + 4.0 * here
-    )  # gathered twice a micro-batch, fp32 gradients added once
+    # gathered twice a micro-batch, fp32 gradients added once
+    fetched = number_bytes * 2.0 * here * micro + 4.0 * here
     traffic = fetched * (shards - 1) / shards / rate if shards > 1 else 0.0
     moved = 8.0 * tokens * s.width * 2.0 * s.layers / p
     tensor = moved * (t - 1) / t / m.near_rate if t > 1 else 0.0
     bubble = (compute + tensor) * (p - 1) / micro if p > 1 else 0.0
     optimiser = 28.0 * here / shards / m.memory_rate
     overhead = (m.step_overhead + (STARTING * s.layers / p if m.device == "cuda" else 0.0)) * micro
-    hidden = (
-        max(compute, traffic) if m.device == "cuda" else compute + traffic
-    )  # gloo uses the cores that compute
+    # gloo uses the cores that compute
+    hidden = max(compute, traffic) if m.device == "cuda" else compute + traffic
     total = hidden + tensor + bubble + optimiser + overhead
     return Step(compute=compute, traffic=traffic, tensor=tensor, bubble=bubble, optimiser=optimiser, overhead=overhead, total=total)  # fmt: skip
 

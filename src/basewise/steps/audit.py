@@ -278,7 +278,8 @@ def _groups(
     sketch = Sketch.of(texts)
     near = sketch.groups(options.near)
     if np.unique(near, return_counts=True)[1].max() > BIG_GROUP * len(texts):
-        near = sketch.exact  # texts from one template: likeness chains them all and tells nothing
+        # texts from one template: likeness chains them all and tells nothing
+        near = sketch.exact
     if len(np.unique(near)) == 1:
         raise TableError(f"all {len(texts)} rows hold the same text", "give rows that differ")
     made = contrasts(sketch, labels)

@@ -99,10 +99,12 @@ def draw(task: BenchTask, shots: int, limit: int | None, seed: int) -> Draw:
     order = balanced(task.pool or task.items, rng)[:shots] if shots else []
     shown = tuple((task.pool or task.items)[i] for i in order)
     spent = set(order) if own else set()
-    rng = generator("bench items", seed, task.name)  # the items do not depend on how many are shown
+    # the items do not depend on how many are shown
+    rng = generator("bench items", seed, task.name)
     most = len(task.items) if limit is None else max(1, round(limit * task.share))
     clusters = [item.cluster for item in task.items]
-    if task.measure == AUROC:  # both kinds of items, as many of each
+    # both kinds of items, as many of each
+    if task.measure == AUROC:
         outside = {i for i, item in enumerate(task.items) if item.answer < 0}
         halves = (outside, set(range(len(task.items))) - outside)
         picked = sorted(

@@ -241,7 +241,8 @@ def compare(pairs: Sequence[tuple[Cell, Cell]], head: Json) -> tuple[list[Json],
         )
     several = stat.suite_gap(gaps, clusters) if len(gaps) > 1 else None
     mean = _gap(several) if several else {k: lines[0][k] for k in ("estimate", "low", "high", "n", "p")}
-    differ = any(np.any(gap) for gap in gaps)  # items that all agree say nothing of how far two bases differ
+    # items that all agree say nothing of how far two bases differ
+    differ = any(np.any(gap) for gap in gaps)
     seen = stat.smallest_paired_gap(gaps, clusters) if differ else assumed_gap([left for left, _ in pairs])
     return lines, {**head, "task": None, "shots": None, **mean, "smallest_gap": seen}
 

@@ -39,7 +39,8 @@ from basewise.steps.shortlist import order_lines, rank_base, sample_rows
 from basewise.steps.standings import note, used_before
 from basewise.steps.unlabelled import check_words, few_labelled, zero_shot
 
-FEW = 64  # labels a class under which every score gets its spread over five draws
+# labels a class under which every score gets its spread over five draws
+FEW = 64
 FEW_TO_TUNE = 200
 """Labels a class under which a tuned body with a linear head is tried before tuning everything."""
 ON_DECODERS = ("lora", "prompt")
@@ -105,20 +106,23 @@ def choose(
     check_workers(options.workers)
     if to:
         check_place(Path(to))
-    if isinstance(source, str) and source == "-":  # a pipe can be read once only
+    # a pipe can be read once only
+    if isinstance(source, str) and source == "-":
         source = read_table(source, query=options.query)
     if unlabelled := few_labelled(source, target, options):
         return zero_shot(unlabelled, (bases, methods), allowed, to, options)
     task = task_of(source, target, options, seed)
     check_words(options.wording, task.classes)
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
-        bases = ()  # nothing would use one, so none is fetched
+        # nothing would use one, so none is fetched
+        bases = ()
     found, notes = get_bases(bases, allowed, options, task)
     identity = identity_of(task, found, methods, seed, allowed, options)
     assigned = assign_folds(task, seed)
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity) as run:
-        if options.announce:  # before the time is spent: a guess may be wrong
+        # before the time is spent: a guess may be wrong
+        if options.announce:
             options.announce(task.reading)
         known = folder / "decision.json"
         decision = Decision.load(known) if known.exists() else None
@@ -154,7 +158,8 @@ def task_of(source: Any, target: str | None, options: ChooseOptions, seed: int =
         return source
     from basewise.steps.audit import AuditOptions, audit
 
-    if isinstance(source, str) and source == "sample":  # a frame compares cell by cell
+    # a frame compares cell by cell
+    if isinstance(source, str) and source == "sample":
         from basewise.sample import path
 
         source, target = path(), target or "queue"
@@ -301,7 +306,8 @@ def _run_plain(race: Race, options: ChooseOptions, notes: list[str]) -> None:
     if options.executor != "here":
         try:
             prefetch(race, waiting, options)
-        except RunError as error:  # what was not done there is done here
+        except RunError as error:
+            # what was not done there is done here
             notes.append(
                 f"{error.message[0].upper()}{error.message[1:]}: what it had to do was done without it."
             )

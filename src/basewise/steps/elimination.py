@@ -27,7 +27,8 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
     """
     if (leader := race.leader()) is None:
         return
-    arms, looks = len(race.entries), max(1, len(race.wanted) - 1)  # one fold proves nothing
+    # one fold proves nothing
+    arms, looks = len(race.entries), max(1, len(race.wanted) - 1)
     level = race.alpha / (max(1, arms - 1) * looks)
     luck = None
     for entry in race.entries:
@@ -38,12 +39,14 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
         ours, theirs = race.common(leader, entry)
         groups = [race.train.groups[race.folds == fold] for fold in shared]
         gap, together = ours - theirs, np.concatenate(groups)
-        if race.metric == "accuracy":  # right and wrong can be counted, which is exact at every look
+        # right and wrong can be counted, which is exact at every look
+        if race.metric == "accuracy":
             worth, wins, losses = counted(ours, theirs, together)
             if not proven_worse(wins, losses, arms, looks, race.alpha):
                 continue
             of_rows = float(np.sqrt(gap.var() / worth)), np.inf
-        else:  # careful whatever the metric weighs: a rare class may hold all of the difference
+        else:
+            # careful whatever the metric weighs: a rare class may hold all of the difference
             of_rows = class_error(gap, race.labels(shared), together)
         luck = luck or luck_of(race, [leader, *(e for e in among or race.entries if e is not leader)])
         p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, of_rows)

@@ -238,7 +238,8 @@ def own_rows(run: str | Path, texts: list[str]) -> dict[str, int]:
     try:
         task = load_task(folder)
     except RunError:
-        return none  # its rows cannot be read, so nothing is known of them
+        # its rows cannot be read, so nothing is known of them
+        return none
     keys = [text_key(text.strip()) for text in task.rows.texts]
     sides = {side: {keys[i] for i in np.flatnonzero(task.split == side)} for side in ("train", "test")}
     asked = [text_key(text.strip()) for text in texts]
@@ -246,7 +247,8 @@ def own_rows(run: str | Path, texts: list[str]) -> dict[str, int]:
     learned = sum(key in sides["train"] and key not in sides["test"] for key in asked)
     looks = Looks(0, 0)
     if locked:
-        with contextlib.suppress(RunError):  # a folder that cannot be written keeps no count
+        # a folder that cannot be written keeps no count
+        with contextlib.suppress(RunError):
             looks = count_look(folder, task.test_digest(), "evaluate")
     return {"train": learned, "test": locked, "looks": looks.total, "looks_elsewhere": looks.elsewhere}
 

@@ -100,7 +100,8 @@ def sampling(settings: dict[str, Any]) -> Any:
     drawn = bool(settings.pop("do_sample", False))
     temperature = float(settings.pop("temperature", None) or 1.0) if drawn else 0.0
     top_p = float(settings.pop("top_p", None) or 1.0) if drawn else 1.0
-    if not drawn:  # of a greedy answer they say nothing
+    # of a greedy answer they say nothing
+    if not drawn:
         for name in ("temperature", "top_p", "top_k"):
             settings.pop(name, None)
     if settings:

@@ -125,7 +125,8 @@ def _run(folder: Path) -> dict[str, Any]:
         losses = {key: _overall(value["scores"][key]) for key, _ in UNITS if value["scores"].get(key)}
         recipe = read_json(folder / "recipe.json")["recipe"] if (folder / "recipe.json").is_file() else {}
         matrices = float(value["parameters"])
-        if recipe:  # the weights that multiply every token, which a run's FLOP are counted from
+        # the weights that multiply every token, which a run's FLOP are counted from
+        if recipe:
             matrices = (value["flop"] / value["tokens"] - Recipe(**recipe).attention_flop) / 6.0
         saved = [
             float(one["factor"])

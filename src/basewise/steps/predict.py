@@ -69,7 +69,8 @@ class Predictor:
     threshold: float | None = None
     base: Base | None = None
 
-    def __repr__(self) -> str:  # without what it learned: words of the rows are among it
+    # without what it learned: words of the rows are among it
+    def __repr__(self) -> str:
         on = f" on {self.base.key}" if self.base is not None else ""
         return f"Predictor({self.record['method']}{on}, {len(self.classes)} classes, reads {', '.join(self.inputs)})"
 
@@ -165,7 +166,8 @@ def load(run: str | Path, features: Any = None) -> Predictor:
         from basewise.engine.signing import verify
 
         verify(Path(run))
-        Release.load(run)  # a release of a newer version is refused before its files are opened
+        # a release of a newer version is refused before its files are opened
+        Release.load(run)
         return open_predictor(Path(run) / "predictor", Path(run), features)
     return open_predictor(predictor_folder(run), features=features)
 
@@ -189,7 +191,8 @@ def open_predictor(folder: Path, release: Path | None = None, features: Any = No
 
     context = Context(features=features or FeatureStore(None, keep=False))
     fitted = part("methods", record["method"]).load(folder, base, context)
-    if list(fitted.classes) != list(record["classes"]):  # the columns would be right and their names wrong
+    # the columns would be right and their names wrong
+    if list(fitted.classes) != list(record["classes"]):
         raise PredictorChanged(
             f"{folder / 'predictor.json'} names other classes, or in another order, than what was fitted",
             "copy the predictor folder again",

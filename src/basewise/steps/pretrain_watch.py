@@ -125,7 +125,8 @@ class PretrainWatch(Watch):
         stable = self._leaves_stable(seen)
         if (seen.step % r.checkpoint_every == 0 or last or stable) and seen.verdict == "take":
             facts = {"ranks": self.ranks.world, "factor": seen.factor, "stays": stable}
-            now = state()  # gathered: all ranks take part
+            # gathered: all ranks take part
+            now = state()
             if not all(bool(value.isfinite().all()) for value in now.model.values()):
                 self._say(f"step {seen.step}: weights are not finite, no checkpoint is kept of them")
             elif self.ranks.first:
@@ -136,7 +137,8 @@ class PretrainWatch(Watch):
     def back(self) -> State | None:
         """The last good checkpoint, which the run is rolled back to."""
         self.writer.close()
-        self.ranks.wait()  # the first has written what it had
+        # the first has written what it had
+        self.ranks.wait()
         found = latest(self.folder / CHECKPOINTS, self._say)
         if found is None:
             return None
@@ -215,7 +217,8 @@ class PretrainWatch(Watch):
                 if json.loads(text)["step"] <= step:
                     lines.append(text)
             except (ValueError, KeyError):
-                continue  # the last line of a process that was killed while it wrote
+                # the last line of a process that was killed while it wrote
+                continue
         path.write_text("".join(text + "\n" for text in lines), encoding="utf-8")
 
     def _leaves_stable(self, seen: Seen) -> bool:

@@ -77,7 +77,8 @@ class Race:
                 seconds=max(predicted.seconds - forward, 0.01),
                 predict_seconds_per_row=self.forward.get(card.key, each),
             )
-        elif self.network_runs(arm):  # a fold also answers its held-out rows
+        elif self.network_runs(arm):
+            # a fold also answers its held-out rows
             answers = len(held_out) * predicted.predict_seconds_per_row
             predicted = replace(predicted, seconds=predicted.seconds + answers)
         # what the arm adds to this process; networks whose features are stored are loaded already
@@ -101,7 +102,8 @@ class Race:
     def memory_short(self, card: Card) -> str:
         """Why a base cannot be loaded within the memory budget; empty where it can."""
         most = resident_bytes() + network_memory(card) - PROCESS_BYTES
-        if card.family != "static":  # the first network brings its libraries with it
+        # the first network brings its libraries with it
+        if card.family != "static":
             most = max(most, network_memory(card))
         if not self.memory_bytes or most <= self.memory_bytes:
             return ""
@@ -202,7 +204,8 @@ class Race:
         job = replace(self.job(entry, fold), spare=spare_of(self, entry), seconds=limit_of(self, entry))
         saved = self.run.saved(job.name)
         if saved is None and not entry.outcomes and not self.foresee_memory(entry):
-            return  # other arms have run since it was entered, and the memory is taken
+            # other arms have run since it was entered, and the memory is taken
+            return
         if saved is not None:
             outcome = outcome_from(*saved)
         else:
@@ -211,7 +214,8 @@ class Race:
             outcome = run_job(job, self.progress)
             keep(self.run, job.name, outcome)
         self.take(entry, fold, outcome)
-        if saved is None and not outcome.error:  # what the journal held took no time to watch
+        # what the journal held took no time to watch
+        if saved is None and not outcome.error:
             self.watch(self, None)
 
     def take(self, entry: Entry, fold: int, outcome: Outcome) -> None:

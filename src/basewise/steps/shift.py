@@ -135,7 +135,8 @@ def drop(run: str | Path, right: np.ndarray, groups: np.ndarray | None = None) -
     decision = Decision.load(path) if path.exists() else None
     if decision is None or not decision.test:
         return None
-    told = decision.accuracy[0]  # its interval knows the groups of the test rows
+    # its interval knows the groups of the test rows
+    told = decision.accuracy[0]
     before = Interval(**{key: told[key] for key in ("estimate", "low", "high")}, n=decision.test["n"])
     found = newcombe(share_of(right, groups), before)
     return {

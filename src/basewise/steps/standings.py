@@ -49,7 +49,8 @@ def used_before(folder: Path) -> float:
     used = [0.0]
     with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
         used.append(float(read_json(folder / FILE)["used"]))
-    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):  # of a run that was stopped by hand
+    # of a run that was stopped by hand
+    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
         used.append(float(read_json(folder / "decision.json")["budget"]["used_seconds"]))
     return max(used)
 

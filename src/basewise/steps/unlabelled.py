@@ -130,7 +130,8 @@ def prior(arm: Arm) -> tuple[int, int]:
     if arm.method == "prompt" and card.parameters >= LARGE:
         place = 0
     if arm.method == "prototype" and "fill" in card.provides:
-        place = 4  # trained to fill masks, not to compare texts
+        # trained to fill masks, not to compare texts
+        place = 4
     return place, -card.parameters
 
 

@@ -173,7 +173,8 @@ def _place(
     marks, lines, taken = avoid
     right, left = h + 8, h - 8 - wide
     best, least = None, 1e9 if must else 4.0
-    for step in range(-24, 25):  # half rows
+    # half rows
+    for step in range(-24, 25):
         low = v + 4 + ROW * step / 2
         if not TOP + ROW <= low <= HEIGHT - BOTTOM:
             continue
@@ -186,7 +187,8 @@ def _place(
             cost += 3 * any(_meet(box, other) for other in lines)
             if cost < least:
                 best, least = box, cost
-    if best is None and must:  # no room at all: over others rather than nowhere
+    # no room at all: over others rather than nowhere
+    if best is None and must:
         start = right if h <= WIDTH / 2 else left
         best = start, v + 4 - ROW, start + wide, v + 4
     return best

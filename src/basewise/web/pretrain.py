@@ -193,7 +193,8 @@ def _plot(
     every = [p for _, points in drawn for p in points]
     x = Axis(low=0.0, high=max(1.0, *(p[0] for p in every)), label="step")
     low, high = min(p[1] for p in every), max(p[1] for p in every)
-    room = 0.08 * (high - low) if high > low else 1.0  # for the unit, above the curves
+    # for the unit, above the curves
+    room = 0.08 * (high - low) if high > low else 1.0
     y = Axis(low=low, high=high + room, label=unit)
     body = "".join(
         line(x, y, points, kind, name if len(drawn) > 1 else "") for kind, (name, points) in enumerate(drawn)

@@ -79,7 +79,8 @@ def pareto(d: Decision) -> str:
     costs = [max(e["milliseconds_per_row"], 1e-3) for e in points]
     x = Axis(low=min(costs) / 2, high=max(costs) * 2, label="milliseconds a row (log scale)", log=True)
     low, high = focus(points)
-    above = high + 0.1 * (high - low)  # room for the best one's name
+    # room for the best one's name
+    above = high + 0.1 * (high - low)
     y = Axis(low=low, high=above, label=said(d.metric), percent=True)
     best, front = -1.0, []
     for cost, e in sorted(zip(costs, points, strict=True), key=lambda item: item[0]):
@@ -235,7 +236,8 @@ def calibration(d: Decision) -> str:
     marks = plots.line(x, y, [(0, 0), (1, 1)], 2)
     for b in c["bins"]:
         marks += plots.whisker(x, y, b["confidence"], (b["accuracy"], b["low"], b["high"]))
-    error = span(c["error"]) if "error" in c else percent(c["ece"])  # a run of before it had an interval
+    # a run of before it had an interval
+    error = span(c["error"]) if "error" in c else percent(c["ece"])
     numbers = f"Debiased calibration error {error} points."
     text = "On the line, a row given 80 % is right in 80 of 100 cases; each dot holds a tenth of the rows. "
     return how(text + numbers) + plots.frame(x, y, "Calibration", marks)

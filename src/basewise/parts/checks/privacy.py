@@ -93,7 +93,8 @@ def tokens_of(path: Path, base: Base | None) -> Iterator[str]:
                 if file.get_slice(name).get_dtype() in ("I64", "I32")
             ]
     except (SafetensorError, OSError):
-        return  # the check of the weights tells of it
+        # the check of the weights tells of it
+        return
     for ids in found:
         if ids.ndim == 1 and len(ids) >= LEAST_IDS and ids.min() >= 0:
             yield load_tokenizer(base).decode([int(i) for i in ids])
@@ -109,7 +110,8 @@ def _files(subject: Subject, limits: dict[str, Any], evidence: list[Json]) -> li
     readable = (*TEXT_FILES, ".safetensors")
     for path in sorted(p for p in subject.files.rglob("*") if p.suffix in readable and p.is_file()):
         if path.name == "tokenizer.json" or "base" in path.relative_to(subject.files).parts[:-1]:
-            continue  # the vocabulary of a base is public and older than the rows
+            # the vocabulary of a base is public and older than the rows
+            continue
         said = tokens_of(path, subject.base) if path.suffix == ".safetensors" else strings_of(path)
         for string in said:
             kinds = [kind for kind, _, _ in find_personal(string)]

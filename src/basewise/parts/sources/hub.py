@@ -46,9 +46,8 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Pat
     _quiet()
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
-    except (
-        Exception
-    ) as error:  # the hub's client raises a dozen kinds; each means that the base cannot be had now
+    except Exception as error:
+        # the hub's client raises a dozen kinds; each means that the base cannot be had now
         if full_disk(str(error)):
             raise OSError(errno.ENOSPC, "No space left on device") from error
         said = str(error).partition("\n")[0]
@@ -100,7 +99,8 @@ def _info(repository: str, revision: str) -> dict[str, Any]:
 
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-    except (OSError, ValueError, errors.HTTPError):  # offline: the card then says what it does not know
+    except (OSError, ValueError, errors.HTTPError):
+        # offline: the card then says what it does not know
         return {}
     siblings = info.siblings or []
     files = [s for s in siblings if s.rfilename.endswith(".safetensors")] or [
@@ -125,7 +125,8 @@ def load(card: Card, store: Store, progress: Progress = silent) -> Base:
             verify(made / WEIGHTS, card.weights_sha256, f"{card.key}'s weights")
         else:
             _convert(made, card, progress)
-        part("sources", "folder").card_of(made)  # refuses remote code and missing files
+        # refuses remote code and missing files
+        part("sources", "folder").card_of(made)
         return made
 
     return store.fetch(card, build)
