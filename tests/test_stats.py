@@ -335,7 +335,7 @@ def test_near_duplicates() -> None:
         "",
         "",
     ]
-    exact, near = duplicates.exact_groups(texts), duplicates.near_groups(texts)
+    exact, near = duplicates.exact_groups(texts), duplicates.Sketch.of(texts).groups(0.7)
     assert exact[0] == exact[1] != exact[2] and exact[4] != exact[5]
     assert near[0] == near[1] == near[2] != near[3] and near[4] != near[5]
 
@@ -355,7 +355,7 @@ def test_long_texts_that_begin_alike_are_not_the_same() -> None:
         f"{head} {tail} {say(100)}",
         tail,
     ]
-    near = duplicates.near_groups(texts, 0.8)
+    near = duplicates.Sketch.of(texts).groups(0.8)
     assert len(set(near[:3])) == 3
     assert near[2] == near[3] == near[4], "a changed end, or another beginning, leaves them near"
     whole = np.unique(duplicates._hashes(duplicates.normalise(tail)))
@@ -371,7 +371,7 @@ def test_long_texts_are_compared_by_a_sample_of_their_shingles() -> None:
     changed[:20, :12], changed[20:, :180] = "other", "another"  # a fiftieth, and three tenths, of the words
     texts = [" ".join(row) for row in (*words, *changed)]
     assert max(len(duplicates._shingles(text)) for text in texts) == duplicates.MOST_SHINGLES
-    near = duplicates.near_groups(texts, 0.8)
+    near = duplicates.Sketch.of(texts).groups(0.8)
     assert (near[:20] == near[40:60]).all() and len(np.unique(near)) == 60
     short = np.arange(0, 300, dtype=np.uint64), np.arange(100, 400, dtype=np.uint64)
     assert duplicates.jaccard(*short) == 0.5
@@ -386,13 +386,13 @@ def test_rows_that_only_share_words_are_told_apart_by_their_hashes(monkeypatch: 
     compared = []
     true = duplicates.jaccard
     monkeypatch.setattr(duplicates, "jaccard", lambda a, b: compared.append(1) or true(a, b))
-    near = duplicates.near_groups(texts, 0.8)
+    near = duplicates.Sketch.of(texts).groups(0.8)
     assert near[0] == near[600] and len(np.unique(near)) == 600
     assert len(compared) < 20
 
 
 def test_identical_rows_stay_linear() -> None:
-    assert len(set(duplicates.near_groups(["the same words again"] * 5_000))) == 1
+    assert len(set(duplicates.Sketch.of(["the same words again"] * 5_000).groups(0.7))) == 1
 
 
 @settings(deadline=None, max_examples=25)

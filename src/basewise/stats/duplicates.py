@@ -142,11 +142,6 @@ class Sketch:
         return roots[np.searchsorted(self.first, self.exact)]
 
 
-def near_groups(texts: Sequence[str], threshold: float = 0.7) -> np.ndarray:
-    """(n,) int64 group ids: texts whose 5-gram sets overlap by at least `threshold` (Jaccard), and their neighbours."""
-    return Sketch.of(texts).groups(threshold)
-
-
 def contrasts(sketch: Sketch, labels: np.ndarray) -> np.ndarray:
     """(n,) int64 group ids of rows that were made as contrasts, each other row alone: texts that read alike and have different labels.
 

@@ -115,7 +115,7 @@ def _chance_of_rows(curve: LearningCurve) -> np.ndarray:
     draws, sizes = curve.errors.shape
     if curve.right is None:
         return np.zeros((sizes, sizes))
-    # (T, S, rows)
+    # of shape (T, S, rows)
     wrong = 1.0 - curve.right
     rows = wrong.shape[2]
     left = (
