@@ -52,7 +52,8 @@ def cell(value: Any) -> str | None:
 
 
 def join_inputs(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
-    """One text from a row's input columns: a single one as it is, several as "name: value" lines; a column that this row lacks is an empty cell."""
+    """One text from a row's input columns: a single one as it is, several as "name: value" lines; a column that this row lacks is an
+    empty cell."""
     if len(inputs) == 1:
         return cell(row.get(inputs[0])) or ""
     return "\n".join(f"{name}: {cell(row.get(name)) or ''}" for name in inputs)
@@ -74,7 +75,8 @@ def strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Arr
 
 
 def whole(text: str) -> str:
-    """The text itself; where it holds half a character (a lone surrogate, left by a cut in JSON), which no file can hold, with U+FFFD there."""
+    """The text itself; where it holds half a character (a lone surrogate, left by a cut in JSON), which no file can hold, with U+FFFD
+    there."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,8 @@
 """Which precision a decoder works in: bf16 where it is faster here and keeps the probabilities of fp32, else fp32; int8 if asked for.
 
 bf16 is verified once a base and machine on texts of ours: every token's log-probability beside fp32. The record is kept
-under the user's cache, so that later runs open one network only. int8 is never taken on its own, and verified each time on the prompts that it is for.
+under the user's cache, so that later runs open one network only. int8 is never taken on its own, and verified each time on the
+prompts that it is for.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ class Job:
 def kept_in_groups(
     decoder: Decoder, job: Job, progress: Progress, journal: Journal
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """((R,) summed log-probability, (R,) tokens that are not the likeliest, tokens computed) of a job, from the journal where it is there."""
+    """((R,) summed log-probability, (R,) tokens that are not the likeliest, tokens computed) of a job, from the journal where it is
+    there."""
     trie = build(job.befores, job.afters)
     chain = trie.tokens[: trie.chain()]
     settings = [SCHEMA, job.digest, job.budget, decoder.precision, decoder.packed, torch.get_num_threads()]

@@ -3,7 +3,8 @@
 A step for a handful of rows is mostly reading weights; what transformers does around the products (masks, caches that are copied,
 a module for every sum) costs as much again. Covered by shape, not by name: gated feed-forward, root-mean-square norms before or after
 their block, rotary positions over whole heads, grouped keys, norms of queries and keys, windows and soft caps. Whether
-it computes the same as the network is checked when it is made (`engine/rows.py`); a network that it does not fit steps through its own code.
+it computes the same as the network is checked when it is made (`engine/rows.py`); a network that it does not fit steps through its
+own code.
 
 Shapes: B rows, H heads, K key heads, G = H / K, S keys, D head width, W width.
 """

@@ -112,8 +112,8 @@ def fit_probe(
 ) -> ProbeFit:
     """Fit it on labels (n,) with every class index below `n_classes`; classes without rows get a floor.
 
-    `matrix(name)` gives (n, D) features of the rows; groups (n,) says which belong together. Deterministic in `seed`, unless half of `seconds` are over before all
-    is tried: then the rest is left out, and `choices` say so ("shortened").
+    `matrix(name)` gives (n, D) features of the rows; groups (n,) says which belong together. Deterministic in `seed`, unless half of
+    `seconds` are over before all is tried: then the rest is left out, and `choices` say so ("shortened").
     """
     until = time.monotonic() + 0.5 * seconds
     labels = np.asarray(labels)

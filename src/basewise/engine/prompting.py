@@ -147,7 +147,8 @@ def begins_apart(reader: Any) -> bool:
 def build_prompt(
     causal: Any, template: Template, words: Sequence[str], shown: Sequence[tuple[str, str]]
 ) -> Prompt:
-    """The prompt with demonstrations (text, word) for what encodes, a `Causal` or a `Masked`. Labels that begin like another end with a line, so that they compare.
+    """The prompt with demonstrations (text, word) for what encodes, a `Causal` or a `Masked`. Labels that begin like another end with
+    a line, so that they compare.
 
     Raises InputError where not even a short text fits beside it.
     """

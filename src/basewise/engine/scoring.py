@@ -60,7 +60,8 @@ class Swept:
 
 @dataclass
 class Stem:
-    """The states of a beginning that many jobs share, such as demonstrations: tokens (P,) and their states; `frozen`: not to be replaced."""
+    """The states of a beginning that many jobs share, such as demonstrations: tokens (P,) and their states; `frozen`: not to be
+    replaced."""
 
     tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     kept: Kept = field(default_factory=dict)

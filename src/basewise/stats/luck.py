@@ -16,7 +16,8 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Luck:
-    """`variance`: of an arm's score on one fold by its training; `spread`: that with the chance of rows, as mean square; its degrees of `freedom`."""
+    """`variance`: of an arm's score on one fold by its training; `spread`: that with the chance of rows, as mean square; its degrees
+    of `freedom`."""
 
     variance: float
     spread: float

@@ -37,7 +37,8 @@ class LearningCurve:
 class LabelsSaved:
     """`factor`: control labels over base labels at `at`; when `censored` a lower bound, true in 95 % of the curves it is said of.
 
-    low, high: 95 % interval, from `factor` up when `censored`. `share_censored`: how sure it is that the control is not there at its last size.
+    low, high: 95 % interval, from `factor` up when `censored`. `share_censored`: how sure it is that the control is not there at its
+    last size.
     """
 
     factor: float

@@ -35,7 +35,8 @@ PERSONAL_WORDS = {
 def check_all(
     task: Task, near: np.ndarray, roles: dict[str, Role], seed: int, read: Mapping[str, tuple[str, ...]]
 ) -> list[Finding]:
-    """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given, read: the input columns (n cells each) where there are several."""
+    """Every check over all rows; near (n,) ids of near-duplicates, roles as guessed or given, read: the input columns (n cells each)
+    where there are several."""
     found = [
         *header_among_rows(task),
         *duplicates(task, near),

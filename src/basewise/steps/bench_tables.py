@@ -191,7 +191,8 @@ def suite_table(cells: Sequence[Cell], lines: Sequence[Json], shots_of: dict[str
 
 
 def assumed_gap(cells: Sequence[Cell]) -> float | None:
-    """Smallest gap to another base that these items would show if the two disagreed on a fifth of them, or on as many as the gap; shares only."""
+    """Smallest gap to another base that these items would show if the two disagreed on a fifth of them, or on as many as the gap;
+    shares only."""
     if any(not np.isin(c.scores, (0.0, 1.0)).all() for c in cells):
         return None
     worth = [intervals.independent_rows(c.scores, c.clusters) for c in cells]

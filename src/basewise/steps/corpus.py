@@ -85,7 +85,8 @@ def build(recipe: CorpusRecipe, to: Path | str, progress: Progress = silent) -> 
 def _fingerprint(recipe: CorpusRecipe) -> list[Any]:
     """Name, size and time of every file: a source that changed makes another corpus.
 
-    Streams go by name alone: what they gave is compared when a build goes on. Evaluation sets are small, and a copy of one has another time: they go by their digest.
+    Streams go by name alone: what they gave is compared when a build goes on. Evaluation sets are small, and a copy of one has
+    another time: they go by their digest.
     """
     out: list[Any] = []
     for source in recipe.sources:

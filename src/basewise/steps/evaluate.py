@@ -181,8 +181,8 @@ def evaluate(
     rows: anything `read_table` reads, with the input columns and the target. group: column whose rows belong together (a customer) and
     count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
     "calibration", "confusion", "against": {...}, "unknown_labels": rows left out for their label, "unlabelled": rows left out since they
-    have none, "own": as `own_rows` has it, in "against" too}; written to `to` as JSON if given. Raises TargetError where no label is a class of the
-    predictor, UnknownName for a column.
+    have none, "own": as `own_rows` has it, in "against" too}; written to `to` as JSON if given. Raises TargetError where no label is
+    a class of the predictor, UnknownName for a column.
     """
     from basewise.core.table import read_table
     from basewise.steps.predict import load

@@ -43,7 +43,8 @@ FORMAT = 1
 
 
 def texts_of(rows: Sequence[Any], inputs: tuple[str, ...]) -> list[str]:
-    """Texts as they are, dicts by their input columns; InputError for a row that is neither, and for a text where several columns are read."""
+    """Texts as they are, dicts by their input columns; InputError for a row that is neither, and for a text where several columns are
+    read."""
     for row in rows:
         if isinstance(row, str) and len(inputs) > 1:
             raise InputError(

@@ -61,8 +61,8 @@ def shift(
     """Score the run's predictor, words and a prompted base on rows whose labels are renamed by `mapping`.
 
     base: whom to prompt; the predictor's own where it can be asked. Rows whose label is neither mapped nor a class are left out
-    and counted. group: column whose rows belong together. Returns {"arms": [{"name", "score"}], "differences", "drop", "n", "left_out", "notes"}. Raises UnknownName for a
-    class that the predictor does not have, RunError where the run holds no train rows.
+    and counted. group: column whose rows belong together. Returns {"arms": [{"name", "score"}], "differences", "drop", "n",
+    "left_out", "notes"}. Raises UnknownName for a class that the predictor does not have, RunError where the run holds no train rows.
     """
     from basewise.core.table import read_table
 

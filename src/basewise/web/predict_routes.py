@@ -219,7 +219,8 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready", responses={503: ERRORS[503]}, tags=["state"])
     async def ready() -> dict[str, Any]:
-        """Whether requests are answered at once: a worker is there and releases are open; `unavailable` names tasks whose release is not."""
+        """Whether requests are answered at once: a worker is there and releases are open; `unavailable` names tasks whose release is
+        not."""
         service.check_ready()
         lanes = service.traffic.lanes
         away = [name for name, lane in lanes.items() if not service.is_open(lane.live)]

@@ -317,7 +317,8 @@ def create_app(service: Service) -> Any:
 
 
 def run(folders: tuple[str, ...], options: ServeOptions, held: socket.socket) -> None:
-    """Serve on a socket that has its address until stopped; one JSON line a request on standard error unless quiet. RunError where the state folder is in use."""
+    """Serve on a socket that has its address until stopped; one JSON line a request on standard error unless quiet. RunError where
+    the state folder is in use."""
     # a second service would write its own traffic.json over that of the first
     path = Path(options.state) / ".service.lock"
     # where nothing can be written, nothing is overwritten

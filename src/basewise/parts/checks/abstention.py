@@ -1,7 +1,8 @@
 """Whether abstaining keeps its promise: the risk above the threshold, and how often a conformal set holds the truth.
 
-The promise is that of the threshold that ships, which must be no weaker than the policy's. Threshold and set are made on one half of the held-out rows and tried on the other, rows that belong together on one side; a
-promise fails only where chance does not explain it.
+The promise is that of the threshold that ships, which must be no weaker than the policy's. Threshold and set are made on one half of
+the held-out rows and tried on the other, rows that belong together on one side; a promise fails only where chance does not explain
+it.
 """
 
 from __future__ import annotations
