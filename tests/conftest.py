@@ -47,7 +47,8 @@ def _libraries_are_no_garbage() -> Iterator[None]:
     """What was imported until now is not looked through again: with torch and transformers loaded a collection takes long."""
     gc.freeze()
     yield
-    gc.unfreeze()  # at the end a library counts what it holds
+    # at the end a library counts what it holds
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

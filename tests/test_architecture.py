@@ -92,7 +92,8 @@ def may_import(here: str, there: str) -> bool:
     """Whether the layers allow module `here` to import module `there` (both of basewise)."""
     (layer, folder), (layer_there, folder_there) = place(here), place(there)
     private = there.rpartition(".")[2].startswith("_")
-    if not layer or here == there:  # basewise/__init__ and __main__ stand above everything
+    # basewise/__init__ and __main__ stand above everything
+    if not layer or here == there:
         return True
     if not layer_there:
         return there == "basewise" or layer in ("cli", "web")

@@ -168,7 +168,8 @@ def test_of_a_task_that_was_stopped_the_finished_groups_are_not_scored_again(
         keep(self, name, *more)
 
     monkeypatch.setattr(RunDir, "keep", stopped)
-    with pytest.raises(KeyboardInterrupt):  # nothing was answered whole
+    # nothing was answered whole
+    with pytest.raises(KeyboardInterrupt):
         run(world, tmp_path / "run", ["small"], ["piqa"])
     read: list[str] = []
 

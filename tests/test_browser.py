@@ -96,7 +96,8 @@ def test_pictures_have_names(page: Any) -> None:
 
 def test_it_prints(page: Any) -> None:
     page.emulate_media(media="print")
-    page.set_viewport_size({"width": 718, "height": 1040})  # A4 between its margins
+    # A4 between its margins
+    page.set_viewport_size({"width": 718, "height": 1040})
     cut_off = "[...document.querySelectorAll('td, th')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"
     assert page.evaluate(cut_off) == 0, "a table that can be moved on a screen is cut on paper"
     pdf = page.pdf(format="A4", print_background=True)

@@ -134,7 +134,8 @@ def test_what_changes_beyond_a_length_is_not_packed(kind: str, tmp_path: Path) -
     assert not causal.packed and causal.context == 96
     stem = draw.integers(1, 90, 60).tolist()
     requests = [(stem[:cut], draw.integers(1, 90, n).tolist()) for cut in (5, 19, 23, 24, 60) for n in (1, 4)]
-    requests.append((stem[:23], stem[23:28]))  # another's context, read as part of a longer text
+    # another's context, read as part of a longer text
+    requests.append((stem[:23], stem[23:28]))
     sums, _ = one_by_one(causal, requests)
     np.testing.assert_allclose(causal.score_tokens(requests).log_probability, sums, atol=1e-4)
     np.testing.assert_allclose(causal.score_tokens(requests[::-1]).log_probability, sums[::-1], atol=1e-4)
@@ -451,4 +452,5 @@ def test_a_faster_precision_picks_what_fp32_picks(opened: dict[str, Causal]) -> 
     np.testing.assert_array_equal(
         a.log_probability.reshape(shape).argmax(1), b.log_probability.reshape(shape).argmax(1)
     )
-    assert a.computed > near.score(requests).computed  # some were scored again
+    # some were scored again
+    assert a.computed > near.score(requests).computed

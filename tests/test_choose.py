@@ -600,9 +600,8 @@ def test_a_killed_run_goes_on_from_its_journal(
 def interrupt_at(job: int, patch: pytest.MonkeyPatch) -> None:
     """A real Ctrl-C when the race starts its n-th job."""
     run_job, started = race.run_job, []
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell starts what it puts behind it with it ignored
+    # a shell starts what it puts behind it with it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def counted(*given: Any) -> Any:
         started.append(given)
@@ -830,7 +829,8 @@ def test_evaluate_says_which_rows_are_the_runs_own(table: Path, tmp_path: Path) 
     other = tmp_path / "other"
     shutil.copytree(run, other)
     shutil.rmtree(run / "journal")
-    (run / "rows.parquet").unlink()  # nothing is known of its rows any more, but of the other's
+    # nothing is known of its rows any more, but of the other's
+    (run / "rows.parquet").unlink()
     compared = tiny.command("evaluate", run, mixed, "--target", "queue", "--against", other)
     assert f"{other}: 4 of the rows are rows that this predictor has learned from" in compared.out
     shutil.copy(other / "rows.parquet", run / "rows.parquet")
@@ -918,7 +918,8 @@ def test_bases_that_are_all_too_slow_leave_the_controls(
 ) -> None:
     """The first base, too, is left out where its forward pass cannot fit; where there is no control it is tried all the same."""
     monkeypatch.setattr(choosing, "forward_seconds", lambda *_: 400.0)
-    monkeypatch.setenv("BASEWISE_HOME", str(tmp_path / "home"))  # no features are stored there
+    # no features are stored there
+    monkeypatch.setenv("BASEWISE_HOME", str(tmp_path / "home"))
     given: dict[str, Any] = {"bases": (str(world.base),)}
     decision = plain_choose(table, tmp_path / "run", **given, methods=("majority", "words", "prototype"))
     assert {line["name"] for line in decision.leaderboard} == {"majority", "words"}

@@ -172,7 +172,8 @@ def test_equal_to_hf_on_ten_tasks_of_the_public_sets(sets: Path, tmp_path: Path)
     names = write_tasks(tmp_path, sets, most=2)
     assert len(names) == 10
     folder = str(pull(find("smollm2-135m")).folder)
-    short = [name for name in names if name != "local_wiki"]  # an article takes the hf model minutes
+    # an article takes the hf model minutes
+    short = [name for name in names if name != "local_wiki"]
     both(tmp_path, "smollm2-135m", folder, short)
 
 

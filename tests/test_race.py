@@ -92,7 +92,8 @@ def test_only_arms_that_finish_together_are_started(make: Any) -> None:
 def test_fits_are_watched_and_what_the_journal_held_is_not(make: Any) -> None:
     kept: dict[str, Any] = {}
     watched: list[Any] = []
-    for runs in (1, 0):  # the folds of these rows are alike, so one job
+    # the folds of these rows are alike, so one job
+    for runs in (1, 0):
         race, ran = make(100.0, {"only": (10.0, 0.8)})
         race.run.saved, race.run.keep = kept.get, lambda name, *what: kept.update({name: what})
         race.watch = lambda _race, now: watched.append(now)
@@ -390,9 +391,8 @@ def test_what_the_planned_folds_leave_goes_to_the_better_arm(make: Any) -> None:
     """Two arms do not fit together beyond their planned folds: the worse one gives way, the better one goes on to the end."""
     race, ran = make(150.0, {"good": (10.0, 0.75), "dear": (25.0, 0.725)})
     race.planned_folds = 3
-    race.run_raced(
-        race.entries
-    )  # 45 s are left after three folds each: 20 and 13 s of the one, not 25 and 33 s more
+    # 45 s are left after three folds each: 20 and 13 s of the one, not 25 and 33 s more
+    race.run_raced(race.entries)
     assert status(race) == {"good": "finished", "dear": "dropped"}
     assert ran.count("good") == 5
     assert ran.count("dear") == 3

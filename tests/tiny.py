@@ -100,7 +100,8 @@ def base_folder(folder: Path, seed: int = 0, masked: bool = False) -> Path:
         (folder / "config.json").write_text(
             json.dumps(config.to_dict() | {"architectures": [type(model).__name__]})
         )
-        tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # the token table again
+        # the token table again
+        tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
         save_file(
             {name: value.contiguous() for name, value in model.state_dict().items() if name not in tied},
             folder / "model.safetensors",
