@@ -375,10 +375,8 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
     except KeyboardInterrupt:
         return
     except SystemExit:
-        if failed:
-            raise failed[0] from None
-        if server.should_exit:
-            return
-        raise
+        # so uvicorn ends where the start failed, for which there is a better line, or was told to stop
+        if not failed and not server.should_exit:
+            raise
     if failed:
         raise failed[0]
