@@ -183,7 +183,7 @@ class Generator:
         row.tokens.append(int(token))
 
     def _read(self, row: Row, watched: bool) -> None:
-        """The text of a row's tokens, which ends at a stop or at its length; a text that nobody watches is made at the end."""
+        """The text of a row's tokens, cut at a stop or ended by its length. `watched`: also decoded where neither asks for it yet."""
         options = row.options
         full = len(row.tokens) >= options.most_tokens
         if row.constraint is None and (watched or options.stop or full or row.ended):
