@@ -542,6 +542,10 @@ def test_a_base_that_changed_under_a_predictor_is_an_error(
 
 KILLED = """
 import os, signal, sys
+sys.path.insert(0, sys.argv[3])
+import pytest
+import tiny
+tiny.quick(pytest.MonkeyPatch())
 import basewise as bw
 from basewise.core.rundir import RunDir
 from basewise.steps.choose import ChooseOptions
@@ -585,7 +589,7 @@ def test_a_killed_run_goes_on_from_its_journal(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    words = [sys.executable, "-c", KILLED, str(table), str(run)]
+    words = [sys.executable, "-c", KILLED, str(table), str(run), str(Path(__file__).parent)]
     killed = subprocess.run(words, capture_output=True, check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (run / "decision.json").exists()
