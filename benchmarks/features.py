@@ -160,7 +160,8 @@ def measure(ours: Ours, peers: Peers | None, texts: list[str], rounds: int) -> J
     peaks: list[float] = []
     loads: list[float] = []
     vectors: dict[str, np.ndarray] = {}
-    for turn in range(rounds + 1):  # the first warms up and does not count
+    # the first warms up and does not count
+    for turn in range(rounds + 1):
         loads.append(os.getloadavg()[0])
         peaks.append(matmul_peak(torch.bfloat16, 0.3))
         for name in names:

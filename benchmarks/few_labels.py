@@ -76,7 +76,8 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
     for cell in cells:
         key = cell["key"]
         same = (key["set"], key["shots"], key["draw"])
-        if "error" not in cell and draws.count(same) == 3:  # a draw counts when all three answered it
+        # a draw counts when all three answered it
+        if "error" not in cell and draws.count(same) == 3:
             groups.setdefault(same[:2], {}).setdefault(key["who"], []).append(cell)
     rows = []
     for (name, shots), by in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
@@ -138,7 +139,8 @@ def main() -> None:
     sets, shots, draws, steps = (("trec",), (8,), 1, 2) if o.smoke else (o.sets, o.shots, o.draws, 500)
     limit = 60 if o.smoke else (o.test_rows or None)
     journal, cells = common.Journal("few_labels", smoke=o.smoke), []
-    if o.report:  # what is there, summed up; nothing is run
+    # what is there, summed up; nothing is run
+    if o.report:
         cells, sets = list(journal.cells.values()), ()
     for name in sets:
         everything, test = (

@@ -88,7 +88,8 @@ def outcomes(truth: np.ndarray, n: int, latent: float, rng: np.random.Generator)
 
 def winner_cell(arms: int, n: int, shape: str, races: int, rng: np.random.Generator) -> Json:
     """Coverage of the winner's true accuracy, all levels and correlations mixed; the bias beside."""
-    weights = bootstrap_counts(n, 1_000, 0)  # `stand` always draws with seed 0, so all races share these
+    # `stand` always draws with seed 0, so all races share these
+    weights = bootstrap_counts(n, 1_000, 0)
     hits, levels, bias, naive, width = [], [], [], [], []
     for i in range(races):
         level, alike = LEVELS[i % 3], ALIKE[i // 3 % 3]
@@ -181,7 +182,8 @@ def drop_cell(
             by_row = parts[:, np.arange(n) * looks // n]
         right = outcomes(by_row, n, tie_of(level, alike), rng)
         entries, proofs, fits = run_race(right, looks)
-        best = int(truth.argmax())  # arm 0 where all are alike: any given one of the equals
+        # arm 0 where all are alike: any given one of the equals
+        best = int(truth.argmax())
         as_good.append(any(truth[gone] >= truth[leader] for leader, gone in proofs))
         best_gone.append(entries[best].status == "dropped")
         left = [k for k, e in enumerate(entries) if e.status != "dropped"]
@@ -351,7 +353,8 @@ def measure(races: int, drops: int, curves: int, smoke: bool) -> Json:
     began, out = time.perf_counter(), {}
     out["winner"] = [winner_cell(k, n, s, races, rng) for k in arms for n in rows for s in SHAPES]
     print(f"winner: {time.perf_counter() - began:.0f} s", flush=True)
-    settings = [(k, n, s, 5, 0.0) for k in arms for n in rows for s in SHAPES]  # the product's five folds
+    # the product's five folds
+    settings = [(k, n, s, 5, 0.0) for k in arms for n in rows for s in SHAPES]
     settings += [(k, n, s, n // 20, 0.0) for k in arms[:2] for n in rows for s in SHAPES]
     settings += [(k, n, s, 5, 0.015) for k in arms[:2] for n in rows[1:] for s in SHAPES]
     out["drops"] = [drop_cell(*setting, drops, rng) for setting in settings]
@@ -360,7 +363,8 @@ def measure(races: int, drops: int, curves: int, smoke: bool) -> Json:
     shapes = (
         [(5, 40, 10)] if smoke else [(k, g, e) for k in arms[:2] for g, e in ((20, 20), (100, 5), (400, 2))]
     )
-    grouped_rng = np.random.default_rng(6)  # its own, so that the other cells are those of earlier runs
+    # its own, so that the other cells are those of earlier runs
+    grouped_rng = np.random.default_rng(6)
     out["grouped"] = [grouped_cell(*shape, drops, grouped_rng) for shape in shapes]
     cells = [(f, d, r, 16.0, 0.0) for f in FACTORS for d in DRAWS for r in TEST_ROWS]
     cells += [(f, d, r, 2.0, 0.0) for f in FACTORS for d in DRAWS for r in TEST_ROWS]

@@ -18,7 +18,8 @@ def main(job_path: str, answer_path: str) -> None:
     from basewise.steps.pretrain import pretrain
 
     torch.set_num_threads(int(job["threads"]))
-    pretrain_scores.ON_THE_WAY = 10**12  # the whole validation, as the peer scores it
+    # the whole validation, as the peer scores it
+    pretrain_scores.ON_THE_WAY = 10**12
     with tempfile.TemporaryDirectory() as folder:
         result = pretrain(recipe_of(job["recipe"]), to=Path(folder) / "run")
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -56,7 +56,8 @@ def main() -> None:
         took: list[list[float]] = [[] for _ in steppers]
         for _ in range(ROUNDS):
             for mine, step in zip(took, steppers, strict=True):
-                step()  # the first of a round finds cold caches
+                # the first of a round finds cold caches
+                step()
                 mine += [step() for _ in range(job["steps"])]
         seconds = [ranks.mean(statistics.median(mine)) for mine in took]
         if ranks.first:

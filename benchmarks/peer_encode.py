@@ -114,7 +114,8 @@ def variants(folder: str, work: Path, threads: int, texts: list[str]) -> dict[st
         try:
             run = make()
             encode(run, tokenizer, texts[:40], longest)
-        except Exception as error:  # a rival that does not install or run here is reported, not hidden
+        except Exception as error:
+            # a rival that does not install or run here is reported, not hidden
             print(f"{name}: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr)
             return
         found[name] = lambda: encode(run, tokenizer, texts, longest)

@@ -89,7 +89,8 @@ def main() -> None:
     try:
         common.peer_python()
     except common.NoData:
-        whos = WHO[:3]  # named in the result: a missing rival is no win
+        # named in the result: a missing rival is no win
+        whos = WHO[:3]
     journal, cells = common.Journal("pretrain_speed", smoke=o.smoke), []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:

@@ -43,9 +43,11 @@ def simulated(times: int) -> list[common.Json]:
     rng, cells = np.random.default_rng(3), []
     grid = (np.arange(20_000) + 0.5) / 20_000
     for name, errors in SHAPES.items():
-        for power in (0.5, 2.0):  # confidence that tells little, and much
+        # confidence that tells little, and much
+        for power in (0.5, 2.0):
             chance = np.minimum(errors * (1 + power) * (1 - grid) ** power, 1.0)
-            above = np.cumsum(chance[::-1])[::-1] / np.arange(len(grid), 0, -1)  # risk at each threshold
+            # risk at each threshold
+            above = np.cumsum(chance[::-1])[::-1] / np.arange(len(grid), 0, -1)
             for n in CALIBRATION_ROWS:
                 broken, answered = [], []
                 for _ in range(times):

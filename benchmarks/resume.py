@@ -44,7 +44,8 @@ def digests(folder: Path) -> dict[str, Any]:
         try:
             found[path.name] = json.loads((path / "state.json").read_text(encoding="utf-8"))["digests"]
         except (OSError, ValueError, KeyError):
-            continue  # being written
+            # being written
+            continue
     return found
 
 

@@ -229,9 +229,8 @@ def main() -> None:
     python = Path(o.peers) if o.peers else common.peer_python()
     folder = common.base_folder(o.base)
     before = common.RESULTS / "scoring.json"
-    if (
-        o.only == "generation" and before.is_file()
-    ):  # what was scored stays, with the commit that it was scored at
+    # what was scored stays, with the commit that it was scored at
+    if o.only == "generation" and before.is_file():
         kept = json.loads(before.read_text(encoding="utf-8"))
         scored, at = kept["scoring"], kept.get("scored_at", kept["commit"])
     else:

@@ -148,7 +148,8 @@ def main() -> None:
     separate = measure_rival(o.base, texts, clients, seconds, rivals)
     for name, found in (("pipeline", rival), (f"{rivals} pipelines", separate)):
         for load in (found["many"], found["one"]):
-            if set(load["statuses"]) != {"200"}:  # refusals are quick, and no answers
+            # refusals are quick, and no answers
+            if set(load["statuses"]) != {"200"}:
                 raise SystemExit(f"the {name} did not answer: {load['statuses']}")
     ours, theirs = one["many"], rival["many"]
     own = engine["rows_per_second"]["median"]

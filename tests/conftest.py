@@ -11,6 +11,7 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,21 @@ ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """New folders in one of their own: to number a folder pytest looks through all that lie beside it, thousands in the end."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def _own_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_home(request: pytest.FixtureRequest, _homes: Iterator[Path]) -> Iterator[None]:
     """`BASEWISE_HOME` in a fresh folder and the hub offline, unless the test is marked `real`."""
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("real") is None:
-            patch.setenv("BASEWISE_HOME", str(tmp_path_factory.mktemp("home")))
+            home = next(_homes)
+            home.mkdir()
+            patch.setenv("BASEWISE_HOME", str(home))
             patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         patch.setenv("COLUMNS", "120")
@@ -37,7 +47,8 @@ def _libraries_are_no_garbage() -> Iterator[None]:
     """What was imported until now is not looked through again: with torch and transformers loaded a collection takes long."""
     gc.freeze()
     yield
-    gc.unfreeze()  # at the end a library counts what it holds
+    # at the end a library counts what it holds
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,8 @@ def optimisers_of(net: Net, muon: str) -> list[torch.optim.Optimizer]:
 def main(job: dict) -> None:
     torch.set_num_threads(1)
     with joined("cpu", timeout_seconds=60) as ranks:
-        torch.manual_seed(ranks.rank)  # different on purpose: rank 0's weights are sent to all
+        # different on purpose: rank 0's weights are sent to all
+        torch.manual_seed(ranks.rank)
         net = Net()
         shard(net, net.blocks, ranks)
         optimisers = optimisers_of(net, job.get("muon", ""))
@@ -95,7 +96,8 @@ def main(job: dict) -> None:
             value = 0.0
             for i, piece in enumerate(pieces):
                 synchronise(net, last=i == len(pieces) - 1)
-                loss = ranks.world * net(piece) / count  # gradients are averaged over the ranks
+                # gradients are averaged over the ranks
+                loss = ranks.world * net(piece) / count
                 loss.backward()
                 value += float(loss.detach()) / ranks.world
             norm = clip(net.parameters(), 1.0)

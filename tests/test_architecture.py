@@ -12,6 +12,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def may_import(here: str, there: str) -> bool:
     """Whether the layers allow module `here` to import module `there` (both of basewise)."""
     (layer, folder), (layer_there, folder_there) = place(here), place(there)
     private = there.rpartition(".")[2].startswith("_")
-    if not layer or here == there:  # basewise/__init__ and __main__ stand above everything
+    # basewise/__init__ and __main__ stand above everything
+    if not layer or here == there:
         return True
     if not layer_there:
         return there == "basewise" or layer in ("cli", "web")
@@ -113,74 +115,78 @@ def test_the_rule_itself() -> None:
     assert not may_import("basewise.steps.choose", "basewise.cli.main")
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_imports_point_down(path: Path) -> None:
-    here = name_of(path)
+# --- rules for every file: one test a rule, which names each place that breaks it ----------------------------------------
+
+
+def test_imports_point_down() -> None:
     wrong = [
-        f"line {line}: {there}"
+        f"{name_of(path)}, line {line}: {there}"
+        for path in FILES
         for there, line in imports(path)
-        if there.startswith("basewise") and not may_import(here, there)
+        if there.startswith("basewise") and not may_import(name_of(path), there)
     ]
-    assert not wrong, (
-        f"{here} may not import {wrong}; layers: core <- stats|engine <- parts/* <- steps <- cli|web"
-    )
+    assert not wrong, f"layers: core <- stats|engine <- parts/* <- steps <- cli|web; not allowed: {wrong}"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if place(name_of(p))[0] in TORCH_FREE], ids=name_of)
-def test_core_and_stats_are_free_of_torch(path: Path) -> None:
+def test_core_and_stats_are_free_of_torch() -> None:
     wrong = [
-        f"line {line}: {m}"
-        for m, line in imports(path)
-        if m.split(".")[0] in {"torch", "transformers", "peft"}
+        f"{name_of(path)}, line {line}: {there}"
+        for path in FILES
+        if place(name_of(path))[0] in TORCH_FREE
+        for there, line in imports(path)
+        if there.split(".")[0] in {"torch", "transformers", "peft"}
     ]
-    assert not wrong, f"{name_of(path)} imports {wrong}"
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_module_says_what_it_is_and_stays_readable(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    docstring = ast.get_docstring(tree(path)) or ""
-    assert docstring.strip(), f"{name_of(path)} has no docstring"
-    assert not BANNED_NAMES & set(name_of(path).split(".")), f"{name_of(path)}: name it after what it does"
-    lines = text.count("\n")
-    assert lines <= LONGEST_FILE, f"{name_of(path)} has {lines} lines, at most {LONGEST_FILE}"
-
-
-def _functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return [
-        node for node in ast.walk(tree(path)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    ]
-
-
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_functions_stay_short_and_narrow(path: Path) -> None:
+def test_a_module_says_what_it_is_and_stays_readable() -> None:
     wrong = []
-    for node in _functions(path):
+    for path in FILES:
+        name, lines = name_of(path), path.read_text(encoding="utf-8").count("\n")
+        if not (ast.get_docstring(tree(path)) or "").strip():
+            wrong.append(f"{name} has no docstring")
+        if BANNED_NAMES & set(name.split(".")):
+            wrong.append(f"{name}: name it after what it does")
+        if lines > LONGEST_FILE:
+            wrong.append(f"{name} has {lines} lines, at most {LONGEST_FILE}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function and method, with the place where it stands."""
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield f"{name_of(path)}.{node.name} (line {node.lineno})", node
+
+
+def test_functions_stay_short_and_narrow() -> None:
+    wrong = []
+    for where, node in _functions():
         a = node.args
         names = [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs) if x.arg not in ("self", "cls")]
         length = (node.end_lineno or node.lineno) - node.lineno + 1
         if len(names) > MOST_PARAMETERS:
-            wrong.append(
-                f"{node.name} (line {node.lineno}) has {len(names)} parameters, at most {MOST_PARAMETERS}"
-            )
+            wrong.append(f"{where} has {len(names)} parameters, at most {MOST_PARAMETERS}")
         if length > LONGEST_FUNCTION:
-            wrong.append(f"{node.name} (line {node.lineno}) has {length} lines, at most {LONGEST_FUNCTION}")
+            wrong.append(f"{where} has {length} lines, at most {LONGEST_FUNCTION}")
         if a.kwarg and not node.name.startswith("_"):
-            wrong.append(f"{node.name} (line {node.lineno}) takes **{a.kwarg.arg}")
-    assert not wrong, f"{name_of(path)}: {wrong}"
+            wrong.append(f"{where} takes **{a.kwarg.arg}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_public_functions_have_docstrings_and_types(path: Path) -> None:
+def test_public_functions_have_docstrings_and_types() -> None:
     wrong = []
-    for node in ast.iter_child_nodes(tree(path)):
-        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith("_"):
-            continue
-        if not ast.get_docstring(node):
-            wrong.append(f"{node.name} (line {node.lineno}): no docstring")
-        if isinstance(node, ast.FunctionDef) and node.returns is None:
-            wrong.append(f"{node.name} (line {node.lineno}): no return type")
-    assert not wrong, f"{name_of(path)}: {wrong}"
+    for path in FILES:
+        for node in ast.iter_child_nodes(tree(path)):
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith("_"):
+                continue
+            where = f"{name_of(path)}.{node.name} (line {node.lineno})"
+            if not ast.get_docstring(node):
+                wrong.append(f"{where}: no docstring")
+            if isinstance(node, ast.FunctionDef) and node.returns is None:
+                wrong.append(f"{where}: no return type")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_import_cycles() -> None:
@@ -211,17 +217,21 @@ def _loaded_by(code: str) -> list[str]:
 
 
 def test_importing_basewise_is_light() -> None:
-    assert _loaded_by("import basewise") == []
     assert _loaded_by("import basewise; basewise.Budget") == []
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["--version"], ["--help"], ["choose", "--help"], ["bench", "--help"], ["bases", "--help"]],
-    ids=" ".join,
-)
-def test_help_is_light(command: list[str]) -> None:
-    code = f"import sys; sys.argv = ['basewise', *{command!r}]\nfrom basewise.cli.main import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e.code"
+def test_help_is_light() -> None:
+    """One interpreter for all of them: what any of these commands loads is there at the end."""
+    code = """
+import sys
+from basewise.cli.main import main
+for words in (["--version"], ["--help"], ["choose", "--help"], ["bench", "--help"], ["bases", "--help"]):
+    sys.argv = ["basewise", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (words, end.code)
+"""
     assert _loaded_by(code) == []
 
 

@@ -214,7 +214,8 @@ def test_terms_must_be_accepted_once(quick: Site) -> None:
     said: list[str] = []
     bases.pull(card, accept_terms=True, announce=said.append)
     assert "licence Tiny" in said[0]
-    bases.pull(card.key)  # accepted on this machine
+    # accepted on this machine
+    bases.pull(card.key)
     with pytest.raises(LicenceRefused, match="gemma3-270m"):
         bases.pull("gemma3-270m")
 

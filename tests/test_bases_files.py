@@ -414,7 +414,8 @@ def test_a_gguf_file_gives_the_hidden_states_of_the_model_it_came_from(
     from basewise.engine import gguf_convert
     from basewise.engine.weights import load_network, load_tokenizer
 
-    if how == "here":  # the process of its own costs the import of torch and transformers again
+    # the process of its own costs the import of torch and transformers again
+    if how == "here":
         monkeypatch.setattr(gguf_convert, "convert", gguf_convert._run)
     model = _llama()
     _write_gguf(tmp_path / "tiny.gguf", model)
@@ -439,7 +440,8 @@ def test_a_damaged_gguf_file_is_refused_before_it_is_opened(tmp_path: Path) -> N
         with pytest.raises(BaseUnavailable, match="not a GGUF file that can be read") as caught:
             gguf.card_of(path)
         assert "\n" not in str(caught.value)
-    path.write_bytes(content[:8] + b"\xff" * 8 + content[16:])  # the number of tensors lies
+    # the number of tensors lies
+    path.write_bytes(content[:8] + b"\xff" * 8 + content[16:])
     with pytest.raises(BaseUnavailable):
         gguf.card_of(path)
 

@@ -117,7 +117,8 @@ def test_charts_and_tables_are_read_at_every_width(page: Any) -> None:
 
 def test_it_prints(page: Any) -> None:
     page.emulate_media(media="print")
-    page.set_viewport_size({"width": 718, "height": 1040})  # A4 between its margins
+    # A4 between its margins
+    page.set_viewport_size({"width": 718, "height": 1040})
     cut_off = "[...document.querySelectorAll('td, th')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"
     assert page.evaluate(cut_off) == 0, "a table that can be moved on a screen is cut on paper"
     assert page.locator("svg.wide:visible").count() and not page.locator("svg.narrow:visible").count()
@@ -132,8 +133,8 @@ def test_it_prints(page: Any) -> None:
 @pytest.fixture(scope="session")
 def benchmark_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a benchmark of two tiny decoders with curves, on tiny sets."""
-    from tests import tiny_decoders, tiny_sets
-
+    import tiny_decoders
+    import tiny_sets
     from basewise.steps.bench import BenchOptions, bench
 
     folder = tmp_path_factory.mktemp("benchmark")

@@ -568,6 +568,10 @@ def test_a_base_that_changed_under_a_predictor_is_an_error(
 
 KILLED = """
 import os, signal, sys
+sys.path.insert(0, sys.argv[3])
+import pytest
+import tiny
+tiny.quick(pytest.MonkeyPatch())
 import basewise as bw
 from basewise.core.rundir import RunDir
 from basewise.steps.choose import ChooseOptions
@@ -611,7 +615,7 @@ def test_a_killed_run_goes_on_from_its_journal(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    words = [sys.executable, "-c", KILLED, str(table), str(run)]
+    words = [sys.executable, "-c", KILLED, str(table), str(run), str(Path(__file__).parent)]
     killed = subprocess.run(words, capture_output=True, check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (run / "decision.json").exists()
@@ -626,9 +630,8 @@ def test_a_killed_run_goes_on_from_its_journal(
 def interrupt_at(job: int, patch: pytest.MonkeyPatch) -> None:
     """A real Ctrl-C when the race starts its n-th job."""
     run_job, started = race.run_job, []
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell starts what it puts behind it with it ignored
+    # a shell starts what it puts behind it with it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def counted(*given: Any) -> Any:
         started.append(given)
@@ -856,7 +859,8 @@ def test_evaluate_says_which_rows_are_the_runs_own(table: Path, tmp_path: Path) 
     other = tmp_path / "other"
     shutil.copytree(run, other)
     shutil.rmtree(run / "journal")
-    (run / "rows.parquet").unlink()  # nothing is known of its rows any more, but of the other's
+    # nothing is known of its rows any more, but of the other's
+    (run / "rows.parquet").unlink()
     compared = tiny.command("evaluate", run, mixed, "--target", "queue", "--against", other)
     assert f"{other}: 4 of the rows are rows that this predictor has learned from" in compared.out
     shutil.copy(other / "rows.parquet", run / "rows.parquet")

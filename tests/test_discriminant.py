@@ -74,8 +74,10 @@ def test_classes_without_a_row_get_a_floor_and_odd_tables_stay_finite() -> None:
     np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-9)
     assert (found[:, 3:] > 0).all() and (found[:, 3:] < 0.04).all()
     for rows, labels in (
-        (x[:3], np.arange(3)),  # one row a class: no spread within
-        (np.ones((6, 4), np.float32), np.array([0, 1] * 3)),  # all rows alike
+        # one row a class: no spread within
+        (x[:3], np.arange(3)),
+        # all rows alike
+        (np.ones((6, 4), np.float32), np.array([0, 1] * 3)),
         (x[:1], np.zeros(1, int)),
     ):
         for head in discriminants(rows, labels, 3, SHRINKAGES).values():
@@ -134,7 +136,8 @@ def test_the_probe_takes_a_discriminant_where_it_lowers_the_held_out_loss(
 def test_one_rare_class_does_not_keep_the_others_from_a_choice() -> None:
     x, y = blobs(241, 24, 6, 4)
     y[y == 0] = 1
-    y[240] = 0  # the only row of its class
+    # the only row of its class
+    y[240] = 0
     layers = matrices(x)
     fitted = probe.fit_probe(layers.__getitem__, list(layers), y, 6)
     assert fitted.choices["out_of_fold_log_loss"] is not None

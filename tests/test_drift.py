@@ -28,14 +28,16 @@ def test_the_joint_p_value_is_uniform_where_nothing_has_changed() -> None:
     assert counts.sum() == 600
     expected = 15.0
     chi2 = float(((counts - expected) ** 2 / expected).sum())
-    assert chi2 < 73  # 39 degrees of freedom: beyond it with probability 0.001; the seed is fixed
+    # 39 degrees of freedom: beyond it with probability 0.001; the seed is fixed
+    assert chi2 < 73
 
 
 def test_rows_that_are_all_the_same_show_nothing() -> None:
     same = Said(np.zeros(100, int), np.ones(100), np.zeros((100, 3)))
     rng = np.random.default_rng(7)
     found = [compare(same, same, rng, permutations=39) for _ in range(60)]
-    assert sum(f.p <= 0.1 for f in found) <= 15  # 6 expected, more than 15 with probability 0.0001
+    # 6 expected, more than 15 with probability 0.0001
+    assert sum(f.p <= 0.1 for f in found) <= 15
     assert sum(f.p_values["features"] <= 0.1 for f in found) <= 15
 
 
@@ -115,7 +117,8 @@ def test_each_estimate_finds_the_truth_where_its_assumption_holds() -> None:
         found = estimated_accuracy(then, then > 0.75, now, rng)
         held += found.low <= (now > 0.75).mean() <= found.high
         calibrated = estimated_accuracy(then, rng.random(600) < then, now, rng)
-        close += abs(calibrated.by_confidence - now.mean()) < 0.05  # 2.9 standard errors of the accuracy then
+        # 2.9 standard errors of the accuracy then
+        close += abs(calibrated.by_confidence - now.mean()) < 0.05
     assert held >= 36
     assert close >= 37
 

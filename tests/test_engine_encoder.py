@@ -131,7 +131,8 @@ def test_equal_to_transformers(kind: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert", "mpnet"])
-@pytest.mark.parametrize("lengths", [RAGGED, [7] * 5, [16] * 4])  # with added rows and without
+# with added rows and without
+@pytest.mark.parametrize("lengths", [RAGGED, [7] * 5, [16] * 4])
 def test_bf16_is_near(kind: str, lengths: list[int]) -> None:
     model = small_model(kind)
     tokens = rows_of(lengths)

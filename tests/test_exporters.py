@@ -52,7 +52,8 @@ def test_onnx_answers_like_the_release(onnx: Path) -> None:
     theirs = part("exporters", "onnx").answers(onnx, TEXTS)
     assert np.abs(ours - theirs).max() <= 0.02
     one_by_one = np.concatenate([part("exporters", "onnx").answers(onnx, [t]) for t in TEXTS])
-    assert np.abs(one_by_one - theirs).max() < 1e-5  # padding and batches change nothing
+    # padding and batches change nothing
+    assert np.abs(one_by_one - theirs).max() < 1e-5
 
 
 def test_onnx_pins_what_rivals_lose(onnx: Path) -> None:
@@ -76,7 +77,8 @@ def test_the_sets_of_onnx_are_those_of_the_service(
     classes = answers.pins["classes"] = ["b", "a", "d", "c"]
     answers.pins |= {"least_probability": least, "threshold": 0.5}
     rows = np.random.default_rng(0).dirichlet(np.ones(len(classes)), 20)
-    rows[0], rows[1] = 0.25, [0.1, 0.4, 0.4, 0.1]  # ties; nothing reaches 0.9
+    # ties; nothing reaches 0.9
+    rows[0], rows[1] = 0.25, [0.1, 0.4, 0.4, 0.1]
     monkeypatch.setattr(answers, "probabilities", lambda _: rows)
     about = {"classes": classes, "threshold": 0.5, "conformal": None if least is None else {"least": least}}
     served = answers_of(rows, about, None, "r")

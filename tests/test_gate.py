@@ -228,9 +228,8 @@ class TestChecks:
         module = part("checks", "abstention")
         half = np.arange(1000) < 500
         probabilities = np.tile([0.99, 0.01], (1000, 1))
-        labels = np.where(
-            half, 0, np.arange(1000) % 2
-        )  # right where the threshold was set, half wrong where it is tried
+        # right where the threshold was set, half wrong where it is tried
+        labels = np.where(half, 0, np.arange(1000) % 2)
         limits = {k: v for k, (v, _) in module.THRESHOLDS.items()}
         rows = module._Rows(probabilities, labels, np.arange(1000), half)
         assert module._risk(rows, limits, [])[0][0] == FAIL
@@ -356,7 +355,8 @@ class TestChecks:
         assert look("score", subject(tmp_path, decision=decided(0.8, -0.1))).verdict == FAIL
         worse = {"name": "old", "estimate": -0.1, "low": -0.15, "high": -0.05, "n": 100}
         assert look("score", subject(tmp_path, decision=decided(0.8, 0.2), incumbent=worse)).verdict == FAIL
-        assert look("score", subject(tmp_path)).verdict == FAIL  # nothing was scored
+        # nothing was scored
+        assert look("score", subject(tmp_path)).verdict == FAIL
 
     def test_looks_are_counted(self, tmp_path: Path) -> None:
         decision = Decision(verdict="winner", sentence="", chosen="words", test={"digest": "d"})
@@ -376,7 +376,8 @@ class TestChecks:
         )
         made = subject(tmp_path, artefacts=(*parents, release))
         assert look("licence", made).verdict == FAIL
-        assert look("licence", made, data="own").verdict == FAIL  # nobody signed
+        # nobody signed
+        assert look("licence", made, data="own").verdict == FAIL
         assert look("licence", made, data="own", signed_by="A. Person").verdict == PASS
         assert look("licence", made, signed=["data:t | CC-BY-4.0 | A. Person"]).verdict == PASS
         more = ["big | teacher | llama3 | distilled"]

@@ -41,7 +41,8 @@ def test_greedy_is_that_of_transformers(kind: str, made: dict[str, Causal]) -> N
 
     causal = made[kind]
     model = AutoModelForCausalLM.from_pretrained(causal.base.folder, dtype=torch.float32).eval()
-    prompts = (*PROMPTS, "x" * 18)  # beyond 24 tokens the positions of "phi3" are others
+    # beyond 24 tokens the positions of "phi3" are others
+    prompts = (*PROMPTS, "x" * 18)
     answers = causal.answers(prompts, Sampling(most_tokens=12))
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([causal.encode(prompt)])
@@ -121,7 +122,8 @@ def test_kept_states_go_by_the_name_that_the_network_has_for_them(
 
     monkeypatch.setattr(model, "forward", forward)
     assert causal.generate(PROMPTS, options) == whole
-    assert lengths.count(1) >= 20  # a token at a time
+    # a token at a time
+    assert lengths.count(1) >= 20
 
 
 @pytest.mark.parametrize("pattern", [r"(- [a-z]{2}\n){2}", "yes ", " yes", r"\n\nyes", "yes"])
@@ -167,7 +169,8 @@ def test_constraints_hold_where_tokens_end_within_letters(
 def test_what_ends_without_a_match_says_so(tmp_path: Path) -> None:
     causal = Causal(tiny_decoders.spm_decoder(tmp_path), "fp32")
     (answer,) = causal.answers(["the"], Sampling(most_tokens=5, choices=("東京", "京都")))
-    assert answer.ended == "unmatched" and answer.text.strip() in ("", "東", "京")  # six bytes are needed
+    # six bytes are needed
+    assert answer.ended == "unmatched" and answer.text.strip() in ("", "東", "京")
 
 
 def test_letters_that_bytes_begin() -> None:

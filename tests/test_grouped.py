@@ -137,7 +137,8 @@ def test_many_rows_are_drawn_from_some_and_the_width_is_right() -> None:
     confidence = rng.uniform(0.4, 1, 60_000)
     found = ece_interval(confidence, rng.random(60_000) < confidence - 0.1, resamples=200)
     assert found.n == 60_000
-    by_hand = 2 * 1.96 * np.sqrt(0.22 / 60_000)  # of the mean gap, the same throughout
+    # of the mean gap, the same throughout
+    by_hand = 2 * 1.96 * np.sqrt(0.22 / 60_000)
     assert found.high - found.low == pytest.approx(by_hand, rel=0.25)
 
 
@@ -189,5 +190,6 @@ def test_many_rows_in_groups_are_drawn_by_whole_groups() -> None:
     confidence = np.full(60_000, 0.8) + rng.uniform(-0.05, 0.05, 60_000)
     right = rng.random(60_000) < np.clip(0.65 + 0.15 * rng.standard_normal(300), 0, 1)[groups]
     found = ece_interval(confidence, right, 5, groups, resamples=150)
-    by_hand = 2 * 1.96 * 0.15 / np.sqrt(300)  # of the mean gap
+    # of the mean gap
+    by_hand = 2 * 1.96 * 0.15 / np.sqrt(300)
     assert found.high - found.low == pytest.approx(by_hand, rel=0.3)

@@ -218,7 +218,8 @@ def test_prompts_that_wait_are_read_once_and_in_their_order(
     monkeypatch.setattr(Causal, "prompt_tokens", counted)
     monkeypatch.setattr(Growing, "fits", one_at_a_time)
     prompts = ["the film was", "x", "question: red?", "the"]
-    with texts._changed:  # all at once
+    # all at once
+    with texts._changed:
         for number, prompt in enumerate(prompts):
             texts.add(number, asked(prompt, most_tokens=6))
     heard.wait(set(range(4)))

@@ -59,8 +59,7 @@ metric_list:
 
 def write_tasks(folder: Path, sets: Path | None, most: int = 12) -> list[str]:
     """Ten YAML tasks over small files; the names of those that were written."""
-    from tests import tiny_sets
-
+    import tiny_sets
     from basewise.core.suite import CHOICE as CHOICES
     from basewise.core.suite import GENERATE as GENERATES
     from basewise.core.suite import Data
@@ -159,7 +158,7 @@ def test_the_entry_point_names_the_class() -> None:
 
 
 def test_equal_to_hf_on_a_tiny_decoder(tmp_path: Path) -> None:
-    from tests import tiny_decoders
+    import tiny_decoders
 
     tiny_decoders.decoder(tmp_path / "base", "llama", max_position_embeddings=512)
     names = write_tasks(tmp_path, None)
@@ -173,7 +172,8 @@ def test_equal_to_hf_on_ten_tasks_of_the_public_sets(sets: Path, tmp_path: Path)
     names = write_tasks(tmp_path, sets, most=2)
     assert len(names) == 10
     folder = str(pull(find("smollm2-135m")).folder)
-    short = [name for name in names if name != "local_wiki"]  # an article takes the hf model minutes
+    # an article takes the hf model minutes
+    short = [name for name in names if name != "local_wiki"]
     both(tmp_path, "smollm2-135m", folder, short)
 
 
@@ -255,7 +255,7 @@ def test_their_command_with_our_model(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from tests import tiny_decoders
+    import tiny_decoders
 
     tiny_decoders.decoder(tmp_path / "base", "llama", max_position_embeddings=512)
     write_tasks(tmp_path, None)

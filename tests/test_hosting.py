@@ -110,7 +110,8 @@ def test_adapters_of_several_tasks_are_mixed_and_exact(
     base = tiny.base_folder(tmp_path / "base", masked=masked)
     folders = [run_folder(tmp_path / f"lora{i}", "lora", base, turn=i, seed=i) for i in range(3)]
     alone = [load(f).predict_proba(TEXTS) for f in folders]
-    assert np.abs(alone[0] - alone[1]).max() > 0.01  # they are different tasks
+    # they are different tasks
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
     host = Host()
     versions = [host.open(f)["version"] for f in folders]
     fitted = [host.hosted[v].predictor.fitted for v in versions]  # type: ignore[union-attr]
@@ -121,7 +122,8 @@ def test_adapters_of_several_tasks_are_mixed_and_exact(
     for answer, texts, expected in zip(answers, shares, alone, strict=True):
         rows = [TEXTS.index(t) for t in texts]
         assert np.abs(answer.probabilities - expected[rows]).max() < 1e-5
-    host.close(versions[0])  # the host of the network may go first
+    # the host of the network may go first
+    host.close(versions[0])
     again = host.answer([Part(versions[1], TEXTS)])[0]
     assert np.abs(again.probabilities - alone[1]).max() < 1e-5
 

@@ -111,7 +111,8 @@ def test_an_int8_layer_loses_by_its_weight_alone() -> None:
     whole, scale = rounded(weight)
     exact = x.double() @ (whole.double() * scale.double()[:, None]).t() + offset
     apart = (layer(x) - exact).abs().amax(1) / x.norm(dim=1)
-    least = 64**0.5 / (4 * 127**2)  # of what the second part can lose, of the row's length
+    # of what the second part can lose, of the row's length
+    least = 64**0.5 / (4 * 127**2)
     assert float(apart.max()) < least * float(weight.norm(dim=1).max()) + 1e-5
     for row in range(7):
         assert torch.equal(layer(x[row : row + 1])[0], layer(x)[row])

@@ -197,7 +197,8 @@ def test_folds_are_even_within_each_class(n_folds: int, labels: list[int]) -> No
     y = np.array(labels)
     fold = folds_of(y, n_folds, np.random.default_rng(0))
     for c in np.unique(y):
-        if (y == c).sum() == 1:  # held out, nothing could be known of its class
+        # held out, nothing could be known of its class
+        if (y == c).sum() == 1:
             assert fold[y == c] == -1
             continue
         counts = np.bincount(fold[y == c], minlength=n_folds)

@@ -120,7 +120,8 @@ def test_intervals_stay_inside_what_a_metric_can_be() -> None:
 def test_classes_worst_first_with_intervals() -> None:
     labels = np.array([0] * 50 + [1] * 30 + [2] * 20)
     guesses = labels.copy()
-    guesses[50:65] = 0  # half of b is taken for a
+    # half of b is taken for a
+    guesses[50:65] = 0
     lines = by_class(labels, guesses, ("a", "b", "c", "never"))
     assert [line["class"] for line in lines] == ["b", "a", "c"]
     precision, recall, f1, rows = sk.precision_recall_fscore_support(labels, guesses)
@@ -216,7 +217,8 @@ def test_where_a_class_is_rare_an_arm_that_tells_rows_apart_is_taken(
     probe = replace(trial("probe", labels, labels), probabilities=np.stack([1 - chance, chance], 1))
     blind = replace(probe, method="majority", base=None, probabilities=np.tile([0.967, 0.033], (600, 1)))
     found = replace(probe, probabilities=probe.probabilities.copy())
-    found.probabilities[0] = [0.4, 0.6]  # a rare row said outright
+    # a rare row said outright
+    found.probabilities[0] = [0.4, 0.6]
     trials = [found if knows else probe, blind]
     standing = stand(trials)
     assert (standing.chosen.name, standing.verdict) == (chosen, verdict)

@@ -219,9 +219,8 @@ def test_full_opens_in_plain_transformers(tiny: Base, tmp_path: Path) -> None:
     assert model.config.id2label[0] == "card_arrival"
 
 
-@pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-)  # peft 0.21's own
+# peft 0.21's own
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_lora_opens_in_plain_peft(tiny: Base, tmp_path: Path) -> None:
     import torch
     from peft import PeftModel
@@ -283,7 +282,8 @@ def test_a_probe_that_runs_out_of_time_takes_the_usual_layers_and_says_so() -> N
     whole = fit_probe(layers.__getitem__, names, labels, 3)
     short = fit_probe(layers.__getitem__, names, labels, 3, seconds=0.0)
     assert "shortened" not in whole.choices and short.choices["shortened"] is True
-    assert short.choices["layers"] == ["layer2", "layer3"]  # the last beside a middle one
+    # the last beside a middle one
+    assert short.choices["layers"] == ["layer2", "layer3"]
     assert (short.probe.probabilities(layers.__getitem__).argmax(1) == labels).mean() > 0.6
 
 

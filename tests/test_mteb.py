@@ -61,7 +61,8 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Any:
     return task
 
 
-@pytest.mark.filterwarnings("ignore")  # MTEB's own
+# MTEB's own
+@pytest.mark.filterwarnings("ignore")
 def test_a_task_by_name_on_the_command_line(
     local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,9 +113,10 @@ def test_a_saved_predictor_picks_the_same_rows(
 ) -> None:
     honest = shots.settle_prompt
 
+    # fixed demonstrations that are worth nothing, so that nearest ones are taken
     def poor(
         *given: Any,
-    ) -> Any:  # fixed demonstrations that are worth nothing, so that nearest ones are taken
+    ) -> Any:
         settled = honest(*given)
         return replace(settled, losses=settled.losses + 50.0)
 

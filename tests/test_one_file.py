@@ -221,8 +221,7 @@ def test_choose_runs_a_dropped_method_to_the_end(toys: Path, tmp_path: Path) -> 
 
 
 def test_bench_asks_a_dropped_suite(toys: Path, tmp_path: Path) -> None:
-    from tests import tiny_decoders
-
+    import tiny_decoders
     from basewise.steps.bench import bench
 
     tiny_decoders.decoder(tmp_path / "base", "llama")
@@ -232,8 +231,7 @@ def test_bench_asks_a_dropped_suite(toys: Path, tmp_path: Path) -> None:
 
 
 def test_pretrain_learns_by_a_dropped_objective(toys: Path, tmp_path: Path) -> None:
-    from tests import tiny_corpus
-
+    import tiny_corpus
     from basewise.steps.pretrain import pretrain
 
     recipe = tiny_corpus.recipe(tiny_corpus.corpus(tmp_path / "corpus"), objective="toy", steps=40)
@@ -246,8 +244,7 @@ def test_pretrain_learns_by_a_dropped_objective(toys: Path, tmp_path: Path) -> N
 def test_release_asks_a_dropped_check_writes_a_dropped_document_and_export_a_dropped_exporter(
     toys: Path, tmp_path: Path
 ) -> None:
-    from tests import released
-
+    import released
     from basewise.steps.export import export
     from basewise.steps.release import release
 

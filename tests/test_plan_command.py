@@ -268,7 +268,8 @@ def test_a_ladder_whose_loss_hangs_on_tokens_alone_tells_no_best_size(
     (tmp_path / "flat").mkdir()
     flat = write_ladder(tmp_path / "flat", law=Law(**{**vars(LAW), "size_scale": 0.0}))
     tiny.refused(tiny.command("plan", *flat, "--ladder", "1e15"), "does not fall with more parameters")
-    (tmp_path / "faint").mkdir()  # so little of it that some resamplings show none
+    # so little of it that some resamplings show none
+    (tmp_path / "faint").mkdir()
     faint = write_ladder(tmp_path / "faint", law=Law(**{**vars(LAW), "size_scale": 0.3}))
     answered = tiny.command("plan", *faint, "--ladder", "1e15", "--to", tmp_path)
     assert answered.code == 0, answered.err

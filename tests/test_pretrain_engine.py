@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import tiny_corpus
 
+import tiny_corpus
 from basewise.core.errors import BasewiseError, InputError, RunError
 from basewise.core.registry import part
 from basewise.engine import checkpoint, cross_entropy, loop

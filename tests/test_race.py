@@ -27,7 +27,7 @@ class Ticking:
     """A clock that only jobs move."""
 
     def __init__(self, seconds: float) -> None:
-        self.left = seconds
+        self.seconds = self.left = seconds
 
 
 class Nothing:
@@ -92,7 +92,8 @@ def test_only_arms_that_finish_together_are_started(make: Any) -> None:
 def test_fits_are_watched_and_what_the_journal_held_is_not(make: Any) -> None:
     kept: dict[str, Any] = {}
     watched: list[Any] = []
-    for runs in (1, 0):  # the folds of these rows are alike, so one job
+    # the folds of these rows are alike, so one job
+    for runs in (1, 0):
         race, ran = make(100.0, {"only": (10.0, 0.8)})
         race.run.saved, race.run.keep = kept.get, lambda name, *what: kept.update({name: what})
         race.watch = lambda _race, now: watched.append(now)
@@ -186,6 +187,24 @@ def test_an_arm_that_only_time_ended_counts_where_it_leads(make: Any) -> None:
     assert "3 of 5 folds" in better.why
     trials = {t.method: t for t in race.trials()}
     assert len(trials["better"].row_ids) == 3 * ROWS // FOLDS
+
+
+def test_where_only_the_majority_was_guessed_one_fold_and_a_little_more_time_will_do(make: Any) -> None:
+    """What would be saved else is of no use. The last fit of the cheap arm takes less than a tenth of the budget, that of the dear one more."""
+    arms = {"majority": (0.0, 0.5), "cheap": (1.0, 0.9), "dear": (9.0, 0.9), "no better": (1.0, 0.55)}
+    race, _ = make(20.0, arms)
+    race.run_plain(race.entries[0])
+    for entry in race.entries[1:]:
+        race.go(entry, 0)
+        race.skip(entry, 4)
+    race.clock.left = 0.5
+    rescue(race)
+    assert [e.status for e in race.entries] == ["finished", "finished", "dropped", "dropped"]
+    assert race.entries[1].why == "scored on 1 of 5 folds: the time was short"
+    assert stand(race.trials()).chosen.name == "cheap"
+    race.asked, race.entries[1].status = "majority", "dropped"
+    rescue(race)
+    assert race.entries[1].status == "dropped", "the guess was asked for"
 
 
 def test_a_control_that_does_not_fit_in_full_is_scored_on_the_folds_that_fit(make: Any) -> None:
@@ -417,9 +436,8 @@ def test_what_the_planned_folds_leave_goes_to_the_better_arm(make: Any) -> None:
     """Two arms do not fit together beyond their planned folds: the worse one gives way, the better one goes on to the end."""
     race, ran = make(150.0, {"good": (10.0, 0.75), "dear": (25.0, 0.725)})
     race.planned_folds = 3
-    race.run_raced(
-        race.entries
-    )  # 45 s are left after three folds each: 20 and 13 s of the one, not 25 and 33 s more
+    # 45 s are left after three folds each: 20 and 13 s of the one, not 25 and 33 s more
+    race.run_raced(race.entries)
     assert status(race) == {"good": "finished", "dear": "dropped"}
     assert ran.count("good") == 5
     assert ran.count("dear") == 3

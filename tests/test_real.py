@@ -115,7 +115,8 @@ def test_a_full_fine_tune_opens_in_plain_transformers(minilm: Base, sets: Path, 
     assert accuracy(fitted, test.take(np.arange(300))) > 0.65
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own
+# peft's own
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_a_lora_opens_in_peft_with_its_head(minilm: Base, sets: Path, tmp_path: Path) -> None:
     import torch
     from peft import AutoPeftModelForSequenceClassification

@@ -159,7 +159,8 @@ def test_runs_and_places_that_cannot_be(tmp_path: Path) -> None:
 def test_an_incumbent_is_compared_on_the_locked_rows_and_the_look_is_counted(tmp_path: Path) -> None:
     run = released.copy_of(released.run_folder(), tmp_path / "run")
     before = len(json.loads((run / "looks.json").read_text()))
-    (tmp_path / "p.toml").write_text("[score]\nmargin = 0.2\n")  # 24 rows cannot show less
+    # 24 rows cannot show less
+    (tmp_path / "p.toml").write_text("[score]\nmargin = 0.2\n")
     options = released.signed_for(against=released.released())
     with pytest.raises(ReleaseRefused, match="the margin is 0"):
         release(released.run_folder(), to=tmp_path / "r", options=options)
@@ -360,7 +361,8 @@ def test_push_uploads_every_file(hub: tuple[str, type[Hub]], tmp_path: Path) -> 
     assert "commit" in push(folder, "o/r", endpoint=address, token="hf_test")
     sent = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert kind.made and kind.kept == sent
-    for name, content in kind.kept.items():  # what arrived is a release again
+    # what arrived is a release again
+    for name, content in kind.kept.items():
         (tmp_path / "back" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "back" / name).write_bytes(content)
     assert bw.load(tmp_path / "back").predict(["parcel courier van"]) == ["delivery"]
@@ -378,7 +380,8 @@ def test_push_refuses_what_was_touched_and_tells_the_hubs_reason(
     kind.refuse, kind.made = 403, True
     with pytest.raises(RunError, match="did not take"):
         push(released.released(), "o/r", endpoint=address, token="hf_test")
-    with pytest.raises(RunError, match="did not take"):  # nothing listens there
+    # nothing listens there
+    with pytest.raises(RunError, match="did not take"):
         push(released.released(), "o/r", endpoint="http://127.0.0.1:9", token="hf_test")
     with pytest.raises(InputError, match="owner/name"):
         push(released.released(), "../r", endpoint=address)

@@ -300,7 +300,8 @@ def test_the_name_of_a_curve_stands_on_the_side_where_the_curve_is_not() -> None
     for points, below in (
         ([(0.0, 0.9), (1.0, 0.4)], True),
         ([(0.0, 0.4), (1.0, 0.9)], False),
-        ([(0.0, 0.9), (1.0, 0.0)], False),  # no room under the axis
+        # no room under the axis
+        ([(0.0, 0.9), (1.0, 0.0)], False),
     ):
         name, end = height(points)
         assert (name > end) is below

@@ -52,11 +52,13 @@ def test_few_values_or_one_large_one_are_no_group(name: str, values: list[str]) 
 @pytest.mark.parametrize(
     ("name", "values", "role"),
     [
-        ("label_text", ["Billing", "Shipping", "Account"], "other"),  # one to one with the target
+        # one to one with the target
+        ("label_text", ["Billing", "Shipping", "Account"], "other"),
         ("message_type", ["new", "reply", "forward", "new", "new"], "other"),
         ("content_code", ["Billing", "Shipping", "Account"] * 20, "other"),
         ("email_body", [f"word{i}" for i in range(50)], "input"),
-        ("subject", ["hello", "question", "order", "again"], "input"),  # the whole name
+        # the whole name
+        ("subject", ["hello", "question", "order", "again"], "input"),
     ],
 )
 def test_a_text_by_a_part_of_its_name_asks_for_variety(name: str, values: list[str], role: str) -> None:

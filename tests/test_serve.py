@@ -53,7 +53,8 @@ def running(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     keys = Keys(state / "keys.json")
     tokens = {"all": keys.add("all"), "admin": keys.add("admin", admin=True)}
     limits = state / "limits.toml"
-    limits.write_text("seconds = 300\n")  # a busy machine must not look like a lost request
+    # a busy machine must not look like a lost request
+    limits.write_text("seconds = 300\n")
     words = [str(made[n]) for n in ("tickets", "mails", "words")] + ["--base", str(made["decoder"])]
     words += ["--config", str(limits)]
     with pytest.MonkeyPatch.context() as patch:
@@ -159,9 +160,8 @@ def test_the_curl_lines_of_the_guide_work(made: dict[str, Path], running: Runnin
         )
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         assert done.stdout, line
-    with running.client(
-        "admin"
-    ) as client:  # the guide ends with another live release: put the first one back
+    # the guide ends with another live release: put the first one back
+    with running.client("admin") as client:
         client.post("/v1/admin/tasks/tickets/rollback")
 
 

@@ -105,7 +105,8 @@ def test_a_folder_of_releases_stands_for_all_in_it(tmp_path: Path) -> None:
         (tmp_path / name / "predictor").mkdir(parents=True)
     for name in ("a", "b", ".c.making"):
         (tmp_path / name / "predictor" / "predictor.json").write_text("{}")
-    (tmp_path / "notes" / "manifest.json").write_text("{}")  # a corpus, say
+    # a corpus, say
+    (tmp_path / "notes" / "manifest.json").write_text("{}")
     assert [path.name for path in inside(tmp_path)] == ["a", "b"]
     assert inside(tmp_path / "a") == [tmp_path / "a"]
     assert inside(tmp_path / "notes" / "predictor") == [tmp_path / "notes" / "predictor"], (
@@ -202,11 +203,11 @@ def test_keys_open_their_own_tasks_until_they_expire(made: Any) -> None:
     assert status(keys["other"]) == 403
     assert len(worker.asked) == asked
     assert status(keys["all"], "/v1/admin/tasks/tickets/replace", b'{"folder": "/x"}') == 403
-    assert status(keys["admin"], "/v1/admin/tasks/tickets/rollback") == 422  # nothing to go back to
+    # nothing to go back to
+    assert status(keys["admin"], "/v1/admin/tasks/tickets/rollback") == 422
     stored = (service.keys.path).read_text()
-    assert not any(
-        key.split("-", 2)[2] in stored for key in keys.values()
-    )  # a secret may have hyphens of its own
+    # a secret may have hyphens of its own
+    assert not any(key.split("-", 2)[2] in stored for key in keys.values())
     assert service.keys.path.stat().st_mode & 0o077 == 0
     service.keys.remove(keys["all"].split("-")[1])
     assert status(keys["all"]) == 401
@@ -402,7 +403,8 @@ def test_no_answer_is_waited_for_beyond_its_deadline(monkeypatch: pytest.MonkeyP
     waited: list[float] = []
     timeout = asyncio.timeout
     monkeypatch.setattr(asyncio, "timeout", lambda seconds: waited.append(seconds) or timeout(seconds))
-    with pytest.raises(WorkerError, match="deadline"):  # no worker is there to answer
+    # no worker is there to answer
+    with pytest.raises(WorkerError, match="deadline"):
         asyncio.run(Link().rows({"version": "v1", "texts": ["a"]}, 0.02))
     assert waited == [0.02]
 
@@ -453,7 +455,8 @@ def test_the_body_is_refused_as_soon_as_it_is_too_long() -> None:
 def test_depth_counts_brackets_outside_of_strings() -> None:
     assert depth_of(b'{"a": "[[[[", "b": [1, {"c": "\\"]"}]}') == 3
     assert depth_of(b'[["[[[[') == 2
-    assert depth_of(b"[" * 20 + b'"' + b'\\"' * 400_000) == 20  # quadratic where each quote is a new start
+    # quadratic where each quote is a new start
+    assert depth_of(b"[" * 20 + b'"' + b'\\"' * 400_000) == 20
     check_depth(b'{"a": "' + b"[" * 100 + b'"}', 16)
     with pytest.raises(Refusal, match="deeper than 2"):
         check_depth(b"[[[1]]]", 2)

@@ -194,7 +194,8 @@ def test_a_canary_that_fails_as_often_as_the_live_release_stays(tmp_path: Path) 
             version, well = "b" if rng.random() < 0.25 else "a", bool(rng.random() < 0.8)
             if version == "a" or well:
                 traffic.answered("t", [(version, well)])
-            elif rng.random() < 0.8:  # else the live release cannot answer it either
+            elif rng.random() < 0.8:
+                # else the live release cannot answer it either
                 traffic.answered("t", [("b", False), ("a", True)])
         gone += traffic.lane("t").canary is None
     assert gone <= 12
@@ -253,7 +254,8 @@ def test_alarms_without_harm_are_as_rare_as_promised(seed: int) -> None:
             if proven(evidence.log_e):
                 alarms += 1
                 break
-    assert alarms <= 12  # at most 1 in 20 by proof: 3 of 60 expected at most, 12 has a chance below 1e-4
+    # at most 1 in 20 by proof: 3 of 60 expected at most, 12 has a chance below 1e-4
+    assert alarms <= 12
 
 
 @given(st.integers(0, 50), st.integers(0, 50))
@@ -347,7 +349,8 @@ def test_labels_of_a_version_that_is_gone_are_told_by_its_classes_or_left_out(tm
     first = Watch(tmp_path / "watch.db", Metrics())
     first.refer(about("v1"))
     first.start()
-    for version in ("v1", "v0"):  # v0 is of a time before classes were kept
+    # v0 is of a time before classes were kept
+    for version in ("v1", "v0"):
         first.answered("tickets", about(version), version, np.eye(3)[[0, 1]], None)
     first.stop()
     again = Watch(first.path, Metrics())
@@ -424,7 +427,8 @@ def test_a_watch_that_is_no_database_costs_no_answer(tmp_path: Path) -> None:
     service.watch.start()
     assert call(app, "POST", "/v1/tasks/tickets/predict", content=body("0")).status_code == 200
     answer = call(app, "POST", "/v1/tasks/tickets/labels", content=b'{"labels": [{"id": "x", "label": "a"}]}')
-    assert answer.status_code == 503  # a client must keep its labels and post them again
+    # a client must keep its labels and post them again
+    assert answer.status_code == 503
     assert "Retry-After" in answer.headers
     assert call(app, "GET", "/v1/tasks/tickets/watch").status_code == 200
     service.watch.stop()
@@ -484,7 +488,8 @@ def test_more_traffic_than_can_be_judged_is_passed_over_and_said(
 ) -> None:
     monkeypatch.setattr("basewise.web.watch.WINDOW", 100)
     watch = Watch(tmp_path / "watch.db", Metrics())
-    watch._credit = -1.0  # as after much judging
+    # as after much judging
+    watch._credit = -1.0
     watch.refer(about("v1"))
     watch.start()
     rng = np.random.default_rng(0)
@@ -756,7 +761,8 @@ def test_a_socket_whose_other_side_was_killed_is_at_its_end() -> None:
 
     ours, theirs = socket.socketpair()
     with theirs, theirs.makefile("rb") as file:
-        theirs.sendall(frames.pack({"id": 1}))  # unread when the other side goes: a reset
+        # unread when the other side goes: a reset
+        theirs.sendall(frames.pack({"id": 1}))
         ours.close()
         assert frames.read(file) is None
 
@@ -835,7 +841,8 @@ def test_rows_beside_come_last_and_alone() -> None:
 
     def answer(parts: list[Any]) -> list[Answered]:
         batches.append([p.version for p in parts])
-        if len(batches) == 2:  # a row that somebody waits for comes between those beside
+        # a row that somebody waits for comes between those beside
+        if len(batches) == 2:
             queue.add(Job(9, "live", ["x"], None, np.array([9]), now + 1_000))
         return [Answered(np.zeros((len(p.texts), 2))) for p in parts]
 

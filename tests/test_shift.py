@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import tiny, tiny_decoders
 
+import tiny
+import tiny_decoders
 from basewise.core.errors import InputError
 from basewise.steps.shift import compared, read_mapping, shift
 

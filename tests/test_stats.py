@@ -126,7 +126,8 @@ def test_winner_is_corrected_downwards_inside_its_interval(seed: int, arms: int,
     found = selection.corrected_winner(right, resamples=100)
     assert 0 <= found.interval.low <= found.estimate <= found.naive
     assert found.estimate <= found.interval.high <= 1
-    if arms == 1:  # nothing was picked: the plain interval of a share
+    # nothing was picked: the plain interval of a share
+    if arms == 1:
         plain = intervals.wilson(int(right.sum()), n)
         assert (found.interval.low, found.interval.high) == pytest.approx((plain.low, plain.high))
 
@@ -152,7 +153,8 @@ def test_luck_of_training_is_found_on_average(moved: float) -> None:
     found = []
     for _ in range(60):
         folds = as_folds(0.7 + moved * rng.normal(size=(6, 5)), 300, rng)
-        stopped = [fold[: 6 - (j > 2)] for j, fold in enumerate(folds)]  # one arm ran three folds only
+        # one arm ran three folds only
+        stopped = [fold[: 6 - (j > 2)] for j, fold in enumerate(folds)]
         found.append(luck.luck_of_training(stopped))
     assert found[0].freedom == 5 + 5 + 4 + 4
     assert np.mean([f.variance for f in found]) == pytest.approx(moved**2, abs=2e-4)
@@ -182,7 +184,8 @@ def test_more_luck_never_makes_a_drop_easier(seed: int, more: float) -> None:
     assert 0 <= p <= 1
     if p < 0.5:
         assert luck.worse_across_folds(ours, theirs, [30, 30, 30], unsure) >= p - 1e-9
-    assert luck.worse_across_folds(ours, theirs, [90], known) == 1.0  # one fold cannot tell luck from worth
+    # one fold cannot tell luck from worth
+    assert luck.worse_across_folds(ours, theirs, [90], known) == 1.0
 
 
 def test_equal_arms_with_luck_are_seldom_called_worse() -> None:
@@ -193,7 +196,8 @@ def test_equal_arms_with_luck_are_seldom_called_worse() -> None:
         ours, theirs = np.concatenate([f[0] for f in folds]), np.concatenate([f[1] for f in folds])
         by_folds.append(luck.worse_across_folds(ours, theirs, [400] * 4, luck.luck_of_training(folds)))
         by_rows.append(sequential.sign_test(int((ours & ~theirs).sum()), int((theirs & ~ours).sum())))
-    assert np.mean(np.array(by_rows) <= 0.05) > 0.12  # rows alone are fooled
+    # rows alone are fooled
+    assert np.mean(np.array(by_rows) <= 0.05) > 0.12
     assert np.mean(np.array(by_folds) <= 0.05) <= 0.07
 
 
@@ -282,12 +286,14 @@ def test_promised_risk_is_kept() -> None:
             broken += (0.5 - tail / 2).mean() > 0.1
     assert broken <= 8
     assert conformal.threshold_for_risk(np.ones(5), np.ones(5)) is None
-    for n in (110, 200, 205):  # a size in the middle promises nothing where all rows do
+    # a size in the middle promises nothing where all rows do
+    for n in (110, 200, 205):
         assert conformal.threshold_for_risk(np.linspace(1, 0.6, n), np.ones(n)) == (0.6, 1.0)
 
 
 def test_rows_that_are_equally_sure_are_promised_for_together() -> None:
-    confidence, right = np.repeat([0.9, 0.6], 500), np.arange(1_000) < 700  # sorted by class, as tables are
+    # sorted by class, as tables are
+    confidence, right = np.repeat([0.9, 0.6], 500), np.arange(1_000) < 700
     assert conformal.threshold_for_risk(confidence, right) == (0.9, 0.5)
     assert conformal.threshold_for_risk(np.full(1_000, 0.7), right) is None
 
@@ -335,7 +341,7 @@ def test_near_duplicates() -> None:
         "",
         "",
     ]
-    exact, near = duplicates.exact_groups(texts), duplicates.near_groups(texts)
+    exact, near = duplicates.exact_groups(texts), duplicates.Sketch.of(texts).groups(0.7)
     assert exact[0] == exact[1] != exact[2] and exact[4] != exact[5]
     assert near[0] == near[1] == near[2] != near[3] and near[4] != near[5]
 
@@ -355,7 +361,7 @@ def test_long_texts_that_begin_alike_are_not_the_same() -> None:
         f"{head} {tail} {say(100)}",
         tail,
     ]
-    near = duplicates.near_groups(texts, 0.8)
+    near = duplicates.Sketch.of(texts).groups(0.8)
     assert len(set(near[:3])) == 3
     assert near[2] == near[3] == near[4], "a changed end, or another beginning, leaves them near"
     whole = np.unique(duplicates._hashes(duplicates.normalise(tail)))
@@ -368,10 +374,11 @@ def test_long_texts_are_compared_by_a_sample_of_their_shingles() -> None:
     rng = np.random.default_rng(0)
     words = rng.integers(10**4, 10**5, (40, 600)).astype(str)
     changed = words.copy()
-    changed[:20, :12], changed[20:, :180] = "other", "another"  # a fiftieth, and three tenths, of the words
+    # a fiftieth, and three tenths, of the words
+    changed[:20, :12], changed[20:, :180] = "other", "another"
     texts = [" ".join(row) for row in (*words, *changed)]
     assert max(len(duplicates._shingles(text)) for text in texts) == duplicates.MOST_SHINGLES
-    near = duplicates.near_groups(texts, 0.8)
+    near = duplicates.Sketch.of(texts).groups(0.8)
     assert (near[:20] == near[40:60]).all() and len(np.unique(near)) == 60
     short = np.arange(0, 300, dtype=np.uint64), np.arange(100, 400, dtype=np.uint64)
     assert duplicates.jaccard(*short) == 0.5
@@ -386,13 +393,13 @@ def test_rows_that_only_share_words_are_told_apart_by_their_hashes(monkeypatch: 
     compared = []
     true = duplicates.jaccard
     monkeypatch.setattr(duplicates, "jaccard", lambda a, b: compared.append(1) or true(a, b))
-    near = duplicates.near_groups(texts, 0.8)
+    near = duplicates.Sketch.of(texts).groups(0.8)
     assert near[0] == near[600] and len(np.unique(near)) == 600
     assert len(compared) < 20
 
 
 def test_identical_rows_stay_linear() -> None:
-    assert len(set(duplicates.near_groups(["the same words again"] * 5_000))) == 1
+    assert len(set(duplicates.Sketch.of(["the same words again"] * 5_000).groups(0.7))) == 1
 
 
 @settings(deadline=None, max_examples=25)

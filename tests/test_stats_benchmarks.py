@@ -66,7 +66,8 @@ def test_a_slope_is_as_sure_as_the_differences_it_is_made_of() -> None:
         assert b.slope_error(np.array([first, second]), sizes, own) == pytest.approx(careful / 0.5)
     found, p = b.suite_gap([np.zeros(60)], [own], [b.slope_error(np.ones((2, 60)), sizes, own)])
     assert found.high == pytest.approx(1.96 * 2 / 62, rel=1e-3) and p == pytest.approx(1.0)
-    three = draw.normal(size=(3, 60))  # values that are no counts: nothing is added
+    # values that are no counts: nothing is added
+    three = draw.normal(size=(3, 60))
     even = np.array([8.0, 9.0, 10.0])
     plain = intervals.standard_error(b.slope(three, even), own)
     assert b.slope_error(three, even, own) == pytest.approx(plain)
@@ -142,7 +143,8 @@ def test_empty_cluster_names_are_clusters_of_their_own() -> None:
 def test_the_interval_of_an_area_stays_among_the_shares() -> None:
     positive = np.arange(60) < 30
     x = np.where(positive, 10.0, 0.0) + np.arange(60) % 7
-    x[29], x[59] = 4.0, 9.0  # nearly all in order
+    # nearly all in order
+    x[29], x[59] = 4.0, 9.0
     found = b.score_interval(b.auroc_parts(x, positive), alone(60), share=True)
     plain = b.score_interval(b.auroc_parts(x, positive), alone(60))
     assert plain.high > 1, "the case is one that a plain interval fails"
@@ -159,7 +161,8 @@ def test_intervals_of_areas_ratios_and_suites_cover() -> None:
         positive = np.arange(n) < n // 2
         x = draw.normal(size=n) + positive
         found = b.score_interval(b.auroc_parts(x, positive), alone(n), share=True)
-        hit["area"] += found.low <= 0.760250 <= found.high  # P(N(1, 2) > 0)
+        # P(N(1, 2) > 0)
+        hit["area"] += found.low <= 0.760250 <= found.high
         sizes = draw.gamma(4.0, 1.0, n)
         found = b.score_interval(b.ratio_parts(sizes * draw.gamma(9.0, 1 / 9, n), sizes), alone(n))
         hit["ratio"] += found.low <= 1.0 <= found.high

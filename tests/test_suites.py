@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests import tiny_sets
 
+import tiny_sets
 from basewise.core import registry
 from basewise.core import suite as s
 from basewise.core.errors import InputError, TableError, UnknownName

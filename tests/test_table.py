@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
@@ -220,6 +221,9 @@ def test_sql_over_sqlite_and_duckdb(tmp_path: Path) -> None:
         connection.commit()
         connection.close()
     for name in ("a.db", "a.duckdb"):
+        # known by how it begins, whatever its ending
+        shutil.copy(tmp_path / name, tmp_path / f"{name}.ddb")
+        read_table(tmp_path / f"{name}.ddb", query="select text from rows")
         table = read_table(tmp_path / name, query="select text, label from rows order by label")
         assert rows_of(table) == [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]
         streamed = list(iter_batches(tmp_path / name, rows=1, query="select text from rows order by label"))

@@ -37,7 +37,8 @@ def picks(values: np.ndarray, counts: list[int]) -> list[int]:
     return [int(v.argmax()) for v in np.split(values, np.cumsum(counts)[:-1])]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)  # the promise is one of statistics
+# the promise is one of statistics
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.floats(0.001, 0.3), st.integers(2, 5))
 def test_the_choices_are_those_of_fp32(seed: int, size: float, choices: int) -> None:
     """For errors up to three of their standard deviations, which is what is promised."""
@@ -47,7 +48,8 @@ def test_the_choices_are_those_of_fp32(seed: int, size: float, choices: int) -> 
     error = size * np.clip(rng.standard_normal(sum(counts)), -1.5, 1.5)
     found, asked = judged(exact, error, counts)
     assert picks(found.log_probability, counts) == picks(exact, counts)
-    assert len(asked) == len(set(asked))  # nothing is paid twice
+    # nothing is paid twice
+    assert len(asked) == len(set(asked))
     again = np.array(sorted(asked))
     np.testing.assert_array_equal(found.log_probability[again], exact[again])
 

@@ -173,7 +173,8 @@ def test_a_finished_run_shows_its_decision(world: World) -> None:
         and "Slices" not in text.split("<h1>")[0]
     )
     assert "Check labels and run again" in text
-    twin = 'a & b?#"'  # a name that only the terminal gives
+    # a name that only the terminal gives
+    twin = 'a & b?#"'
     shutil.copytree(world.root / "tickets", world.root / twin)
     try:
         there = world.client.get(f"/runs/{quote(twin)}").text

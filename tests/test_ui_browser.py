@@ -92,11 +92,13 @@ def test_from_a_dropped_file_to_an_answer_by_keyboard(browser: Any, world: World
             tab_to(page, box)
             page.keyboard.press("Space")
         tab_to(page, "Learning curves")
-        page.keyboard.press("l")  # "leave them out"
+        # "leave them out"
+        page.keyboard.press("l")
         tab_to(page, "Start the run")
         page.keyboard.press("Enter")
         page.wait_for_url("**/runs/tickets")
-        page.wait_for_selector("h1:has-text('right on')")  # the page follows the run by itself
+        # the page follows the run by itself
+        page.wait_for_selector("h1:has-text('right on')")
         tab_to(page, "Try it in the playground")
         page.keyboard.press("Enter")
         page.wait_for_url("**/playground?run=tickets")

@@ -26,7 +26,8 @@ def test_a_second_press_on_stop_does_not_throw_the_best_so_far_away(
     with ui_world.living(root, "queue", ["choose", "x.csv"], table="0" * 16):
         client = ui_world.client(root)
         assert "Stop and keep the best so far" in client.get("/runs/queue").text
-        for _ in range(3):  # a page that was not loaded anew, another tab, an impatient hand
+        # a page that was not loaded anew, another tab, an impatient hand
+        for _ in range(3):
             assert client.post("/runs/queue/stop").status_code == 303
         assert sent == ["queue"]
         text = client.get("/runs/queue").text
@@ -259,7 +260,8 @@ def test_a_long_audit_is_followed_and_shared(tmp_path: Path, monkeypatch: pytest
     client = ui_world.client(tmp_path / "runs", patience=0.0)
     file = {"file": ("t.csv", b"text,label\n" + b"hello,a\nbye,b\n" * 9)}
     where = f"{client.post('/new', files=file).headers['location']}?target=label&inputs=text"
-    for _ in range(3):  # loaded again and again by who cannot wait
+    # loaded again and again by who cannot wait
+    for _ in range(3):
         text = client.get(where).text
         assert "The table is looked over" in text and 'http-equiv="refresh"' in text
     ui_world.until(lambda: "duplicates" in client.get(where).text, "the first word of the audit")

@@ -64,7 +64,8 @@ def test_pieces_and_words_do_not_meet() -> None:
 
 def test_rare_pieces_go_where_rows_are_many_and_the_cap_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "MANY_ROWS", 2)
-    monkeypatch.setattr(words, "CHUNK_ROWS", 2)  # pieces are counted over several parts
+    # pieces are counted over several parts
+    monkeypatch.setattr(words, "CHUNK_ROWS", 2)
     columns = Vocabulary.of(["abc", "abd", "xyz"], True).columns
     assert MARK + " ab" in columns
     assert MARK + "xyz" not in columns
@@ -109,7 +110,8 @@ def test_folds_keep_groups_whole() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(60), 5)
     labels = (groups % 3).astype(int)
-    labels[groups == 7], labels[:1] = 3, 4  # a class in one group, and one of one row
+    # a class in one group, and one of one row
+    labels[groups == 7], labels[:1] = 3, 4
     fold = folds_of(labels, 5, rng, groups)
     assert (fold[labels == 3] == -1).all() and (fold[labels == 4] == -1).all()
     dealt = fold >= 0

@@ -100,7 +100,8 @@ def base_folder(folder: Path, seed: int = 0, masked: bool = False) -> Path:
         (folder / "config.json").write_text(
             json.dumps(config.to_dict() | {"architectures": [type(model).__name__]})
         )
-        tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # the token table again
+        # the token table again
+        tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
         save_file(
             {name: value.contiguous() for name, value in model.state_dict().items() if name not in tied},
             folder / "model.safetensors",
@@ -158,7 +159,8 @@ def refused(answered: Answered, *words: str) -> None:
 
 
 def quick(patch: pytest.MonkeyPatch) -> None:
-    """One thread, few steps for the methods that train, few fits a learning curve: the way is tested, not the quality."""
+    """One thread, few steps for the methods that train, few fits a learning curve, one fold for the choices of `words`: the way is
+    tested, not the quality."""
     import torch
 
     from basewise.core.registry import part
@@ -168,6 +170,7 @@ def quick(patch: pytest.MonkeyPatch) -> None:
     patch.setenv("OMP_NUM_THREADS", "1")
     patch.setattr(worth, "DRAWS", 2)
     patch.setattr(part("methods", "contrast"), "LEAST_STEPS", 4)
+    patch.setattr(part("methods", "words"), "MANY_ROWS", 0)
     for method in ("full", "scratch", "lora"):
         module = part("methods", method)
         patch.setattr(module, "RECIPE", replace(module.RECIPE, least_steps=4, passes=0.1))

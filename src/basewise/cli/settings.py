@@ -20,7 +20,8 @@ from basewise.core.errors import InputError, UnknownName
 class Settings:
     """The keys of the file, with their defaults."""
 
-    inputs: str | tuple[str, ...] | None = None  # a list where a name holds a comma
+    # a list where a name holds a comma
+    inputs: str | tuple[str, ...] | None = None
     split: str | None = None
     query: str | None = None
     seed: int = 0

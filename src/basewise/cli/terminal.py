@@ -43,7 +43,8 @@ def _number(value: float | None, form: str) -> str:
 def show_decision(decision: Decision, console: Console) -> None:
     """The decision in one sentence, what must not be missed, the leaderboard, the test look, labels saved."""
     console.print(f"\n[bold]{escape(decision.sentence)}[/]\n")
-    if reading := decision.provenance.get("reading"):  # runs of older versions do not say it
+    # runs of older versions do not say it
+    if reading := decision.provenance.get("reading"):
         console.print(f"{escape(reading)}\n")
     for note in decision.notes:
         console.print(f"- {escape(note)}")
@@ -275,7 +276,8 @@ def progress_bars(console: Console) -> Iterator[Progress]:
     def progress(done: int, total: int, what: str) -> None:
         nonlocal last, current, began, width
         now = time.monotonic()
-        if what.partition(",")[0] != current:  # what stands after a comma changes while the work is the same
+        # what stands after a comma changes while the work is the same
+        if what.partition(",")[0] != current:
             current, began = what.partition(",")[0], now
         live = console.is_terminal
         if now - started < QUIET_SECONDS or now - last < (0.2 if live else LINE_SECONDS):

@@ -27,7 +27,8 @@ class Answers:
 
     `digests` (n) name the items; logs (n, C) log-probability of each choice, nan where an item has fewer, (n, 1) for whole
     texts; `texts`: generated answers or (); `right` (n,) index of the right choice, -1 none; sizes (n, C) bytes of choices
-    or texts; `clusters` (n) names; `targets`: what generated answers should be, or (). `way`: "asked" or "probe". `shown`: demonstrations that fitted, where fewer.
+    or texts; `clusters` (n) names; `targets`: what generated answers should be, or (). `way`: "asked" or "probe". `shown`:
+    demonstrations that fitted, where fewer.
     """
 
     base: str

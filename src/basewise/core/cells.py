@@ -92,7 +92,8 @@ def strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Arr
 
 
 def whole(text: str) -> str:
-    """The text itself; where it holds half a character (a lone surrogate, left by a cut in JSON), which no file can hold, with U+FFFD there."""
+    """The text itself; where it holds half a character (a lone surrogate, left by a cut in JSON), which no file can hold, with U+FFFD
+    there."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -116,21 +116,8 @@ def _checked(kind: Any, values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def checked(recipe: CorpusRecipe) -> CorpusRecipe:
-    """The recipe, if its numbers make sense and its sources have different names."""
-    from basewise.core.registry import keys
-
-    for key in recipe.filters:
-        if key not in keys("filters"):
-            raise UnknownName.of("filter", key, keys("filters"))
-    for key, limits in recipe.filters.items():
-        if limits is not False and not (
-            isinstance(limits, (list, tuple))
-            and len(limits) == 2
-            and all(type(x) in (int, float) for x in limits)
-        ):
-            raise InputError(
-                f"the filter {key} is {limits!r}", "give [least, most], or false to switch it off"
-            )
+    """The recipe, if its numbers make sense and its sources have different names; InputError in one line else."""
+    _check_filters(recipe.filters)
     if not 0 <= recipe.validation < 1:
         raise InputError(f"validation is {recipe.validation}", "give a share from 0 to below 1, such as 0.01")
     if not 0 < recipe.near <= 1:
@@ -139,16 +126,34 @@ def checked(recipe: CorpusRecipe) -> CorpusRecipe:
         )
     if not recipe.vocabulary and not recipe.vocabularies:
         raise InputError("vocabularies is empty", "name sizes to choose from, or give one with vocabulary")
-    names = [source.name for source in recipe.sources]
+    _check_sources(recipe.sources)
+    return recipe
+
+
+def _check_filters(filters: dict[str, Any]) -> None:
+    from basewise.core.registry import keys
+
+    for key in filters:
+        if key not in keys("filters"):
+            raise UnknownName.of("filter", key, keys("filters"))
+    for key, limits in filters.items():
+        pair = isinstance(limits, (list, tuple)) and len(limits) == 2
+        if limits is not False and not (pair and all(type(x) in (int, float) for x in limits)):
+            raise InputError(
+                f"the filter {key} is {limits!r}", "give [least, most], or false to switch it off"
+            )
+
+
+def _check_sources(sources: Sequence[Source]) -> None:
+    names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two sources are named {name!r}", "give each its own name")
         if not re.fullmatch(r"[\w.-]+", name):
             raise InputError(f"a source is named {name!r}", "use letters, digits, dots and dashes")
-    for source in recipe.sources:
+    for source in sources:
         if not 0 < source.weight < math.inf:
             raise InputError(f"the weight of {source.name} is {source.weight}", "give a number above 0")
-    return recipe
 
 
 def named_sources(places: Sequence[str]) -> tuple[Source, ...]:

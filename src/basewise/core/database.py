@@ -64,14 +64,16 @@ def _open(path: Path, kind: str) -> tuple[Any, str, type[Exception]]:
         import sqlite3
 
         connection = sqlite3.connect(f"file:{quote(path.resolve().as_posix())}?mode=ro", uri=True)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # else `vacuum into` writes a new file
+        # else `vacuum into` writes a new file
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         listing = "select name from sqlite_master where type in ('table', 'view') order by name"
         return connection, listing, sqlite3.Error
     try:
         import duckdb
     except ImportError as error:
         raise MissingExtra.of("duckdb", "sql") from error
-    held = {"enable_external_access": "false"}  # else `copy` writes files and read_csv reads any
+    # else `copy` writes files and read_csv reads any
+    held = {"enable_external_access": "false"}
     try:
         opened = duckdb.connect(str(path), read_only=True, config=held)
     except duckdb.Error as error:

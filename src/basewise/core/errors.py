@@ -36,7 +36,8 @@ class BasewiseError(Exception):
         super().__init__(f"{self.message}; {self.fix}" if self.fix else self.message)
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.message, self.fix)  # survives the way back from a worker process
+        # survives the way back from a worker process
+        return type(self), (self.message, self.fix)
 
 
 class InputError(BasewiseError):

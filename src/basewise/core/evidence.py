@@ -1,6 +1,7 @@
 """Evidence: what a trial predicted for every held-out row. Every number in a report is computed from these rows.
 
-One Parquet table: trial, row_id, fold, seed, group (rows that belong together), n_train, label, predicted, right, and p_<i> for every class.
+One Parquet table: trial, row_id, fold, seed, group (rows that belong together), n_train, label, predicted, right, and p_<i> for every
+class.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
     What a link points to is written, not the link; a device or a pipe is written into, since a file must not take its place.
     """
     path = Path(path)
-    if path.is_dir():  # seen before the work is done, not after it
+    # seen before the work is done, not after it
+    if path.is_dir():
         raise RunError(f"cannot write {path}: it is a folder", "name a file to write")
     temporary: Path | None = None
     try:
@@ -67,7 +68,8 @@ def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         os.chmod(temporary, mode)
-        sync(temporary)  # or a power cut may leave the name without the bytes
+        # or a power cut may leave the name without the bytes
+        sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise explain_os_error(error, path) from error

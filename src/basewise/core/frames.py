@@ -46,7 +46,8 @@ def read(file: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
             return None
         header, body = sizes(head)
         rest = file.read(header + body)
-    except OSError:  # a socket with unread messages is reset, not closed, when its process dies
+    except OSError:
+        # a socket with unread messages is reset, not closed, when its process dies
         return None
     if rest is None or len(rest) < header + body:
         return None

@@ -105,10 +105,12 @@ OTHER_SCRIPTS = re.compile("[" + "".join(f"{first}-{last}" for _, first, last in
 
 
 def _by_script(text: str) -> str:
-    if not OTHER_SCRIPTS.search(text):  # the usual case: Latin script with typographic signs
+    # the usual case: Latin script with typographic signs
+    if not OTHER_SCRIPTS.search(text):
         return ""
     letters = [ch for ch in text if ch.isalpha()]
-    for code, first, last in SCRIPTS:  # kana before Han: Japanese uses both
+    # kana before Han: Japanese uses both
+    for code, first, last in SCRIPTS:
         if sum(first <= ch <= last for ch in letters) > 0.3 * max(1, len(letters)):
             return code
     return ""

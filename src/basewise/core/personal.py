@@ -74,7 +74,8 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
     if "@" in text:
         for found in EMAIL.finditer(text):
             yield "email", found.start(), found.end()
-    if sum(map(str.isdigit, text)) < 4 and text.count(":") < 2:  # an IPv6 address may be all letters
+    # an IPv6 address may be all letters
+    if sum(map(str.isdigit, text)) < 4 and text.count(":") < 2:
         return
     taken: list[tuple[int, int]] = []
     dateless = _without_dates(text)
@@ -89,7 +90,8 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
         for found in pattern.finditer(dateless if kind in ("phone", "card") else text):
             start, end = found.span("number" if pattern is CALLED else 0)
             while kind == "iban" and not is_iban(text[start:end]) and " " in text[start:end]:
-                end = start + text[start:end].rindex(" ")  # the word behind it is in capitals, too
+                # the word behind it is in capitals, too
+                end = start + text[start:end].rindex(" ")
             if valid(text[start:end]) and not any(start < e and s < end for s, e in taken):
                 taken.append((start, end))
                 yield kind, start, end

@@ -124,9 +124,8 @@ def _with_entry(policy: Policy, entry: Any, path: Path, today: dt.date) -> Polic
         if key not in OVERRIDE_KEYS:
             raise UnknownName.of("key of [[override]]", key, OVERRIDE_KEYS)
     until = entry.get("until")
-    if (
-        until is not None and type(until) is not dt.date
-    ):  # a datetime is a date too, and not comparable with one
+    # a datetime is a date too, and not comparable with one
+    if until is not None and type(until) is not dt.date:
         raise InputError(
             f"until = {until!r} in {path} is no date", "write it as until = 2027-01-31, without quotes"
         )

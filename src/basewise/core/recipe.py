@@ -194,11 +194,13 @@ def recipe_of(values: dict[str, Any], where: str = "the recipe") -> Recipe:
     for key in ("name", "corpus"):
         if not values.get(key):
             raise InputError(f"{where} has no {key}", f'write {key} = "…"')
-    if not re.fullmatch(r"\w[\w.-]*", str(values["name"])):  # it names folders, files and jobs of schedulers
+    # it names folders, files and jobs of schedulers
+    if not re.fullmatch(r"\w[\w.-]*", str(values["name"])):
         raise InputError(f"the name in {where} is {values['name']!r}", "use letters, digits, dots and dashes")
     made = {key: _value(key, value, known[key].default, where) for key, value in values.items()}
     recipe = Recipe(**made)
-    _ = recipe.seconds_limit  # one that cannot be read is an error now, not after an hour
+    # one that cannot be read is an error now, not after an hour
+    _ = recipe.seconds_limit
     for problem, fix in _contradictions(recipe, set(values)):
         raise InputError(f"{where}: {problem}", fix)
     return recipe

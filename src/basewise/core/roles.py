@@ -104,12 +104,7 @@ def guess_roles(
     wanted = [inputs] if isinstance(inputs, str) else list(inputs or [])
     given: dict[str | None, str] = {target: "target", group: "group", time: "time"}
     given.update(dict.fromkeys(wanted, "input"))
-    named = [n for n in (target, group, time, *wanted) if n is not None]
-    for name in named:
-        if name not in columns:
-            raise UnknownName.of("column", name, columns)
-    if twice := {n for n in named if named.count(n) > 1}:
-        raise InputError(f"the column {sorted(twice)[0]!r} is given two roles", "give each column one role")
+    _check_named([n for n in (target, group, time, *wanted) if n is not None], columns)
     looks = {
         name: _look(name, values[:: max(1, len(values) // SAMPLE_ROWS)]) for name, values in columns.items()
     }
@@ -123,10 +118,16 @@ def guess_roles(
     if not wanted:
         _set_aside_other_names(columns, roles)
         _guess_inputs(looks, roles)
-    elif any(r.role == "input" and r.reason != "given" for r in roles.values()):
-        roles = {n: Role("other", "not among the inputs") if r.role == "input" and r.reason != "given" else r
-                 for n, r in roles.items()}  # fmt: skip
     return {name: roles[name] for name in columns}
+
+
+def _check_named(named: list[str], columns: Mapping[str, Sequence[str | None]]) -> None:
+    """UnknownName for a name that is no column, InputError for a column with two roles."""
+    for name in named:
+        if name not in columns:
+            raise UnknownName.of("column", name, columns)
+    if twice := {n for n in named if named.count(n) > 1}:
+        raise InputError(f"the column {sorted(twice)[0]!r} is given two roles", "give each column one role")
 
 
 def _look(name: str, values: Sequence[str | None]) -> _Look:
@@ -160,11 +161,9 @@ def _guess_target(looks: dict[str, _Look], roles: dict[str, Role]) -> tuple[str,
     free = [n for n in looks if n not in roles]
     for wanted in TARGET_NAMES:
         for name in free:
-            if name.lower() == wanted and looks[name].distinct > 1:
-                return (
-                    name,
-                    f"its name, and {looks[name].distinct} different values in {looks[name].filled} rows",
-                )
+            look = looks[name]
+            if name.lower() == wanted and look.distinct > 1:
+                return name, f"its name, and {look.distinct} different values in {look.filled} rows"
     few = [
         n
         for n in free
@@ -175,9 +174,8 @@ def _guess_target(looks: dict[str, _Look], roles: dict[str, Role]) -> tuple[str,
         and not looks[n].split_words
     ]
     if len(few) == 1:
-        return few[
-            0
-        ], f"the only column with few values ({looks[few[0]].distinct} in {looks[few[0]].filled} rows)"
+        look = looks[few[0]]
+        return few[0], f"the only column with few values ({look.distinct} in {look.filled} rows)"
     options = few or [n for n in free if looks[n].distinct > 1]
     raise TargetError(
         f"cannot tell which column is the target among {', '.join(options[:6]) or 'the columns'}",

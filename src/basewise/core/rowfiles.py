@@ -90,7 +90,8 @@ def delimited_rows(
 ) -> Iterator[tuple[list[str], list[list[str]]]]:
     """(header, rows) blocks of at most `size` rows of a CSV-like file; ragged rows raise with their line number."""
     head = source.head.decode(codec, "ignore")
-    if delimiter and delimiter not in head.lstrip().partition("\n")[0]:  # the ending of its name is wrong
+    # the ending of its name is wrong
+    if delimiter and delimiter not in head.lstrip().partition("\n")[0]:
         delimiter = None
     above = _lines_above(head)
     head = "".join(head.splitlines(keepends=True)[above:])

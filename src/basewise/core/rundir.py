@@ -100,7 +100,8 @@ def take_back(folder: Path, before: set[str] | None) -> None:
     new = {path.name for path in folder.iterdir()} - (before or set())
     if not new <= set(BEGUN):
         return
-    with contextlib.suppress(OSError):  # the error that ended the run is the one to be told
+    # the error that ended the run is the one to be told
+    with contextlib.suppress(OSError):
         for name in new:
             (folder / name).unlink()
         if before is None:

@@ -53,9 +53,11 @@ def parameters_by_part(s: Shape) -> dict[str, int]:
     elif s.kind == "bert":
         tables += s.context * d + 2 * d
         attention, forward, norms = attention + 4 * d, forward + f + d, layers * 4 * d + 2 * d
-        head += d * d + d + 2 * d + s.vocabulary  # a layer and a norm before the table is used again
+        # a layer and a norm before the table is used again
+        head += d * d + d + 2 * d + s.vocabulary
     elif s.kind == "modernbert":
-        norms = (2 * layers - 1) * d + 2 * d  # the first block has one norm, the tables another
+        # the first block has one norm, the tables another
+        norms = (2 * layers - 1) * d + 2 * d
         head += d * d + d + s.vocabulary
     else:
         head_width = s.head_width or d // s.heads
@@ -88,7 +90,8 @@ def flop_per_token(s: Shape) -> float:
     parts = parameters_by_part(s)
     biases = s.layers * (5 * s.width + s.inner) if s.kind in ("gpt2", "bert") else 0
     attention = 12.0 * s.layers * s.query_width * s.context * (0.5 if s.causal else 1.0)
-    before = s.width**2 if s.kind in ("bert", "modernbert") else 0  # a layer of the head
+    # a layer of the head
+    before = s.width**2 if s.kind in ("bert", "modernbert") else 0
     output = s.output_share * s.vocabulary * s.width
     blocks = parts["attention"] + parts["feed-forward"] - biases
     return 6.0 * (blocks + before + output) + attention

@@ -131,7 +131,8 @@ def folds_by_share(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, s
     shuffled = rng.permutation(n_groups)
     for g in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         if sizes[g] == 1:
-            break  # the rest are single rows: dealt out class by class below, which is the same and fast
+            # the rest are single rows: dealt out class by class below, which is the same and fast
+            break
         counts = np.bincount(classes[order[starts[g] : starts[g + 1]]], minlength=n_classes)
         touched = counts > 0
         want = shares[:, None] * totals[None, touched]
@@ -180,9 +181,8 @@ def folds(labels: np.ndarray, groups: np.ndarray, k: int, seed: int = 0) -> np.n
         )
     k = max(2, min(k, n_groups))
     fold = folds_by_share(np.asarray(labels), np.asarray(groups), np.full(k, 1 / k), seed)
-    for empty in np.setdiff1d(
-        np.arange(k), fold
-    ):  # tiny tables: take a group from the fold with the most groups
+    # tiny tables: take a group from the fold with the most groups
+    for empty in np.setdiff1d(np.arange(k), fold):
         _, inverse = np.unique(groups, return_inverse=True)
         _, first = np.unique(inverse, return_index=True)
         fullest = np.argmax(np.bincount(fold[first], minlength=k))
@@ -234,7 +234,8 @@ def parse_times(
         try:
             times.extend(_seconds(text, form) for text in texts)
         except ValueError:
-            furthest = max(furthest, len(times))  # the form that fits the most rows shows the odd one
+            # the form that fits the most rows shows the odd one
+            furthest = max(furthest, len(times))
             continue
         return np.array(times)
     raise _no_time(column, texts[furthest], rows[furthest])

@@ -39,6 +39,7 @@ EXTENSIONS = {
     "parquet": "parquet", "pq": "parquet", "arrow": "arrow", "feather": "arrow", "ipc": "arrow",
     "db": "sqlite", "sqlite": "sqlite", "sqlite3": "sqlite", "duckdb": "duckdb",
 }  # fmt: skip
+DATABASES = ("sqlite", "duckdb")
 MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"SQLite format 3": "sqlite"}
 BLOCK_ROWS = 65536
 HUGE_CELL_BYTES = 1_000_000
@@ -93,21 +94,19 @@ def read_table(source: Any, *, query: str | None = None, format: str | None = No
         return _checked(_from_object(source))
     notes: list[str] = []
     bytes_from, kind = _locate(source, format, query)
-    if kind in ("sqlite", "duckdb") and bytes_from.path:
+    if kind in DATABASES and bytes_from.path:
         data = pa.Table.from_batches(list(query_database(bytes_from.path, kind, query, BLOCK_ROWS)))
         digest = _content_digest(data)
     else:
-        if bytes_from.once:  # a pipe: keep its bytes, since decoding may need two looks
+        # a pipe: keep its bytes, since decoding may need two looks
+        if bytes_from.once:
             bytes_from = ByteSource.of_bytes(bytes_from.name, bytes_from.open().read())
         batches = list(_batches(bytes_from, kind, BLOCK_ROWS, notes))
         data = (
             pa.Table.from_batches(batches) if kind in ("csv", "tsv", "parquet", "arrow") else _union(batches)
         )
-        digest = (
-            sha256_file(bytes_from.path)
-            if bytes_from.path
-            else hashlib.sha256(bytes_from.content).hexdigest()
-        )
+        file = bytes_from.path
+        digest = sha256_file(file) if file else hashlib.sha256(bytes_from.content).hexdigest()
     return _checked(Table(data, bytes_from.name, digest, tuple(notes), _stated_names(data)))
 
 
@@ -120,7 +119,7 @@ def iter_batches(
     """
     if isinstance(source, (str, Path)):
         bytes_from, kind = _locate(source, format, query)
-        if kind in ("sqlite", "duckdb") and bytes_from.path:
+        if kind in DATABASES and bytes_from.path:
             yield from query_database(bytes_from.path, kind, query, rows)
             return
         yield from _batches(bytes_from, kind, rows, [])
@@ -152,42 +151,50 @@ def _locate(source: str | Path, format: str | None, query: str | None) -> tuple[
         bytes_from = ByteSource.of_stream(sys.stdin.buffer)
         return bytes_from, format or _by_content(bytes_from) or "csv"
     path = Path(source).expanduser()
-    if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if _extension(p) in EXTENSIONS)[:4]
-        hint = f"name a file in it, such as {', '.join(inside)}" if inside else "give a table file"
-        raise TableError(f"{path} is a folder, not a table", hint)
-    if not path.exists():
-        beside = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
-        if "://" in str(source):
-            raise TableError(f"{source} is an address, not a file", "download it first, and name the file")
-        near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.5)
-        raise TableError(
-            f"there is no file {path}", f"did you mean {' or '.join(near)}?" if near else "check the path"
-        )
+    _check_file(path, str(source))
     bytes_from = ByteSource.of_path(path)
-    if path.stat().st_size == 0:
-        raise TableError(f"{path.name} is empty", "give a table with a header line and rows")
-    by_content, extension = _by_content(bytes_from), _extension(path)
-    kind = format or (by_content if by_content in ("parquet", "arrow", "sqlite", "duckdb") else None)
-    kind = (
-        kind or EXTENSIONS.get(extension) or ("csv" if by_content is None and not extension else by_content)
-    )
-    if extension == "json" and by_content == "jsonl" and not format and b"\n" in bytes_from.head.strip():
-        kind = "jsonl"
-    if kind is None or (
-        not format and extension and extension not in EXTENSIONS and kind not in MAGIC.values()
-    ):
-        raise TableError(
-            f"{path.name}: tables with the ending .{extension} are not read",
-            f"save it as CSV, or name one of {', '.join(FORMATS)} as its format",
-        )
-    if kind in ("sqlite", "duckdb") and by_content not in ("sqlite", "duckdb"):
+    kind = format or _format_of(path, bytes_from)
+    if kind in DATABASES and _by_content(bytes_from) not in DATABASES:
         raise TableError(f"{path.name} is not a SQLite or DuckDB file", "check the file")
-    if query is not None and kind not in ("sqlite", "duckdb"):
+    if query is not None and kind not in DATABASES:
         raise InputError(
             f"a query needs a SQLite or DuckDB file, {path.name} is {kind}", "leave the query out"
         )
     return bytes_from, kind
+
+
+def _check_file(path: Path, said: str) -> None:
+    """TableError for what is no file with something in it: a folder, an address, a missing file, an empty one."""
+    if path.is_dir():
+        inside = sorted(p.name for p in path.iterdir() if _extension(p) in EXTENSIONS)[:4]
+        hint = f"name a file in it, such as {', '.join(inside)}" if inside else "give a table file"
+        raise TableError(f"{path} is a folder, not a table", hint)
+    if not path.exists() and "://" in said:
+        raise TableError(f"{said} is an address, not a file", "download it first, and name the file")
+    if not path.exists():
+        beside = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "check the path"
+        raise TableError(f"there is no file {path}", hint)
+    if path.stat().st_size == 0:
+        raise TableError(f"{path.name} is empty", "give a table with a header line and rows")
+
+
+def _format_of(path: Path, bytes_from: ByteSource) -> str:
+    """The format by the first bytes where they leave no doubt, else by the file's ending; TableError for one that is not read."""
+    by_content, extension = _by_content(bytes_from), _extension(path)
+    if by_content in (*MAGIC.values(), "duckdb"):
+        return by_content
+    if not extension:
+        return by_content or "csv"
+    if extension not in EXTENSIONS:
+        raise TableError(
+            f"{path.name}: tables with the ending .{extension} are not read",
+            f"save it as CSV, or name one of {', '.join(FORMATS)} as its format",
+        )
+    if extension == "json" and by_content == "jsonl" and b"\n" in bytes_from.head.strip():
+        return "jsonl"
+    return EXTENSIONS[extension]
 
 
 def _extension(path: Path) -> str:
@@ -313,7 +320,8 @@ def _stated_names(data: pa.Table) -> dict[str, tuple[str, ...]]:
         features = json.loads((data.schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {k: tuple(v["names"]) for k, v in features.items() if v.get("_type") == "ClassLabel"}
     except (KeyError, TypeError, ValueError, AttributeError):
-        return {}  # no such entry, or one that is not about classes
+        # no such entry, or one that is not about classes
+        return {}
 
 
 def _from_object(source: Any) -> Table:

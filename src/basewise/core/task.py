@@ -35,7 +35,8 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __repr__(self) -> str:  # without the rows: they belong in no log
+    # without the rows: they belong in no log
+    def __repr__(self) -> str:
         return f"Examples({len(self):,} rows, {len(self.classes)} classes)"
 
     def take(self, index: np.ndarray) -> Examples:
@@ -119,7 +120,8 @@ class Task:
         of = {role: self._column_of(role) for role in ("group", "time", "split")}
         column = of.get({"given": "split"}.get(self.split_how, self.split_how))
         said = f"{self.split_how} by {column}" if column else self.split_how
-        group = of["group"]  # one that was only guessed does not bind a split by time
+        # one that was only guessed does not bind a split by time
+        group = of["group"]
         together = group and (self.split_how == "chance" or self.roles[group].endswith("(given)"))
         return (
             f"{said}, rows of one {group} together"

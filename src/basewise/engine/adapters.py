@@ -1,8 +1,9 @@
 """Low-rank adapters of many tasks on one base, mixed in a batch: the base's products once for all rows, each row its own adapter.
 
-The first adapter's network is the host. In every layer that carries an adapter, the rows of a task get base(x) + scale B A x with the task's own
-A and B, as peft computes it, and the head of a task sees its rows alone. So the base is in memory once, and the answers are those of
-each task alone up to rounding. Only plain LoRA takes part (no DoRA, no bias, one head behind the network); others stay by themselves.
+The first adapter's network is the host. In every layer that carries an adapter, the rows of a task get base(x) + scale B A x with the
+task's own A and B, as peft computes it, and the head of a task sees its rows alone. So the base is in memory once, and the answers
+are those of each task alone up to rounding. Only plain LoRA takes part (no DoRA, no bias, one head behind the network); others stay
+by themselves.
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ def _attention(
     bias: torch.Tensor | None = None
     if attention_mask is not None:
         bias = attention_mask
-        if bias.dtype == torch.bool:  # the least number and not -inf: a row that sees nothing stays finite
+        # the least number and not -inf: a row that sees nothing stays finite
+        if bias.dtype == torch.bool:
             least = torch.finfo(query.dtype).min
             bias = torch.zeros_like(bias, dtype=query.dtype).masked_fill_(~bias, least)
     elif getattr(module, "is_causal", True) if is_causal is None else is_causal:

@@ -38,7 +38,8 @@ def room_for(tokens: int) -> int:
     """`tokens` rounded up by a sixteenth at most (to 16 at least), so that batches share few sizes.
 
     oneDNN builds code for each new size of a matrix product: 1 to 7 ms on a CPU with AMX, for all four products of a small layer as
-    much as two layers take to compute (benchmarks/batches.py measures what the rounding gains). It keeps what it built, so sizes that come again cost nothing.
+    much as two layers take to compute (benchmarks/batches.py measures what the rounding gains). It keeps what it built, so sizes that
+    come again cost nothing.
     """
     step = max(16, 1 << max(0, tokens.bit_length() - 5))
     return -(-tokens // step) * step

@@ -1,11 +1,11 @@
 """Byte-level BPE: trained by `tokenizers`, its size chosen by bits per byte, and applied at the speed that a corpus needs.
 
-Words are cut as GPT-4's tokenizer cuts them, but every digit is a token of its own. A tokenizer of any size is a prefix of a larger one (merges
-are learned in order), so all sizes come from one training.
+Words are cut as GPT-4's tokenizer cuts them, but every digit is a token of its own. A tokenizer of any size is a prefix of a larger
+one (merges are learned in order), so all sizes come from one training.
 
-`Encoder` gives what `Tokenizer.encode` gives. BPE never looks beyond a piece of the pre-tokenizer, so each distinct piece is encoded once, by
-`tokenizers`, and texts are put together from pieces: several times faster on running text. Python's `re` cuts the pieces; each
-character that comes is first checked to belong to the same class in both, and texts with one that does not go the slow way.
+`Encoder` gives what `Tokenizer.encode` gives. BPE never looks beyond a piece of the pre-tokenizer, so each distinct piece is encoded
+once, by `tokenizers`, and texts are put together from pieces: several times faster on running text. Python's `re` cuts the pieces;
+each character that comes is first checked to belong to the same class in both, and texts with one that does not go the slow way.
 """
 
 from __future__ import annotations

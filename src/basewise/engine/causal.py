@@ -50,7 +50,8 @@ class Causal:
     base: one that provides "score"; precision: "auto" (bf16 where it is faster here and verified, else fp32), "fp32", "bf16", or
     "int8" (where it holds on `prompts`, else as "auto"); memory_bytes: what the process may use beside the weights, None for the
     engine's own small passes. `context`: the most tokens it reads; `digest`: of the weights; `precision`: what was settled on, `why`
-    in a line where that was weighed; `packed`: whether prefixes can be shared (see engine/decoder.py). Raises InputError for a base that cannot score or has no tokenizer.
+    in a line where that was weighed; `packed`: whether prefixes can be shared (see engine/decoder.py). Raises InputError for a base
+    that cannot score or has no tokenizer.
     """
 
     def __init__(

@@ -86,7 +86,8 @@ def write(folder: Path, state: State, facts: dict[str, Any]) -> Path:
         sync(folder)
     except OSError as error:
         raise explain_os_error(error, target) from error
-    except Exception as error:  # safetensors has an error class of its own for a full disk
+    except Exception as error:
+        # safetensors has an error class of its own for a full disk
         if "No space left" in str(error) or "StorageFull" in str(error):
             raise RunError(
                 f"the disk is full: could not write {target}", "free some space and run again"
@@ -178,7 +179,8 @@ class Writer:
         self.folder, self.keep, self.announce = folder, keep, announce
         self._thread: threading.Thread | None = None
         self._failed: BaseException | None = None
-        for left in folder.glob(f".{PREFIX}*"):  # of a process that was killed while it wrote
+        # of a process that was killed while it wrote
+        for left in folder.glob(f".{PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
 
     def put(self, state: State, facts: dict[str, Any]) -> None:

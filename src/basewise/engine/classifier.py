@@ -90,7 +90,8 @@ class Classifier:
                 with _watching(self.last) as seen:
                     self.logits(tokens, rows)
                 value = seen[-1]
-                if value.ndim == 3:  # decoders score every token and keep the last one
+                # decoders score every token and keep the last one
+                if value.ndim == 3:
                     at = torch.from_numpy(tokens.lengths[rows] - 1).to(value.device)
                     value = value[torch.arange(len(rows), device=value.device), at]
                 out.append((rows, value.float().cpu().numpy()))
@@ -144,7 +145,8 @@ def new_classifier(
             0,
         )
     before = logging.get_verbosity()
-    logging.set_verbosity_error()  # the head is new by design; transformers would warn
+    # the head is new by design; transformers would warn
+    logging.set_verbosity_error()
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     averaging: tuple[str, ...] = ()

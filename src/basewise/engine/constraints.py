@@ -46,7 +46,8 @@ class Matching:
     """Text that the expression matches whole. One that looks ahead is an error: every beginning of a text passes, and it never matches."""
 
     def __init__(self, expression: str) -> None:
-        import regex  # a dependency of transformers; the standard library cannot tell beginnings of a match
+        # a dependency of transformers; the standard library cannot tell beginnings of a match
+        import regex
 
         try:
             self.expression: Any = regex.compile(expression)

@@ -203,7 +203,8 @@ def open_corpus(folder: Path | str, expect: str | None = None) -> Corpus:
         )
     tokenizer = manifest["tokenizer"]
     _check_digest(folder / "tokenizer" / "tokenizer.json", tokenizer["sha256"])
-    if "token_bytes_sha256" in tokenizer:  # corpora built before there was one
+    # corpora built before there was one
+    if "token_bytes_sha256" in tokenizer:
         _check_digest(folder / "tokenizer" / "token_bytes.npy", tokenizer["token_bytes_sha256"])
     return Corpus(folder, manifest, tuple(_open_shard(folder, entry) for entry in manifest["shards"]))
 

@@ -30,7 +30,8 @@ class Decoder:
     """The network of a base in "fp32", "bf16" or "int8", on the GPU if there is one.
 
     int8 is that of the weights, on a processor that can; all else, also the output matrix, is in fp32.
-    `packed`: whether sequences may share a row; `stretched`: see `stretched_at`. Its linear layers are laid out for the processor (`engine/linear.py`).
+    `packed`: whether sequences may share a row; `stretched`: see `stretched_at`. Its linear layers are laid out for the processor
+    (`engine/linear.py`).
     """
 
     def __init__(self, base: Base, precision: str, packed: bool = True) -> None:
@@ -144,7 +145,8 @@ class Decoder:
         return float(np.abs(plain - found.log_probability).max()) <= CHECK_BOUND[self.precision]
 
     def _windows_told(self) -> bool:
-        """Whether every layer with a window tells our attention of it: some have it in their mask alone, which a packed row does not read."""
+        """Whether every layer with a window tells our attention of it: some have it in their mask alone, which a packed row does not
+        read."""
         told = _Windows()
         self.forward(np.arange(2), np.arange(2), np.arange(1), told)
         config = self.model.config.get_text_config()

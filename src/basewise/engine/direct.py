@@ -92,7 +92,8 @@ def weights(base: Base) -> Weights | None:
         config = SimpleNamespace(**stated)
         found = load_file(base.folder / "model.safetensors")
     except (OSError, ValueError, TypeError, AttributeError, SafetensorError):
-        return None  # transformers says what is wrong
+        # transformers says what is wrong
+        return None
     prefix = PREFIXES[config.model_type]
     named = {_today(name.removeprefix(prefix)): tensor for name, tensor in found.items()}
     shapes = _shapes(config)

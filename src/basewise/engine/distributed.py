@@ -250,9 +250,8 @@ def part_of(value: torch.Tensor, like: Any) -> torch.Tensor:
     """This rank's part of a whole tensor, for a parameter `like` that may be sharded by rows; a view."""
     if not hasattr(like, "to_local"):
         return value
-    rows = -(
-        -like.shape[0] // like.device_mesh.size()
-    )  # FSDP2 gives each rank an equal run of rows, the last ones fewer
+    # FSDP2 gives each rank an equal run of rows, the last ones fewer
+    rows = -(-like.shape[0] // like.device_mesh.size())
     first = min(like.device_mesh.get_local_rank() * rows, like.shape[0])
     return value[first : first + rows]
 

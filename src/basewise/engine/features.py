@@ -243,11 +243,11 @@ class FeatureStore:
         precision = self.features(base, some).precision
         wanted = views_of(base, "default")
         tokenise, encoder = self._tokeniser(base), self._encoder(base, precision)
-        encoder(tokenise(some[:2]), wanted, silent)  # the first batch pays for warming up
+        # the first batch pays for warming up
+        encoder(tokenise(some[:2]), wanted, silent)
         took: list[float] = []
-        while (
-            len(took) < 3 and sum(took) < 0.5
-        ):  # one hiccup of the machine must not speak for the whole race
+        # one hiccup of the machine must not speak for the whole race
+        while len(took) < 3 and sum(took) < 0.5:
             started = time.perf_counter()
             encoder(tokenise(some), wanted, silent)
             took.append(time.perf_counter() - started)

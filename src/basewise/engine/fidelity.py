@@ -1,7 +1,8 @@
 """Which precision a decoder works in: bf16 where it is faster here and keeps the probabilities of fp32, else fp32; int8 if asked for.
 
 bf16 is verified once a base and machine on texts of ours: every token's log-probability beside fp32. The record is kept
-under the user's cache, so that later runs open one network only. int8 is never taken on its own, and verified each time on the prompts that it is for.
+under the user's cache, so that later runs open one network only. int8 is never taken on its own, and verified each time on the
+prompts that it is for.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def settle(base: Base, asked: str, tokenizer: Any, prompts: Sequence[str] = ()) 
         return Settled(chosen, Decoder(base, chosen), why.format(chosen))
     exact, near = exact if exact is not None else Decoder(base, "fp32"), Decoder(base, tried)
     record = compare(exact, near, [encoded(tokenizer, text)[: _context(exact)] for text in TEXTS])
-    with contextlib.suppress(BasewiseError):  # a cache that cannot be written: verified again next time
+    # a cache that cannot be written: verified again next time
+    with contextlib.suppress(BasewiseError):
         write_json(path, {**_read(path), tried: record})
     chosen, decoder = (tried, near) if record["holds"] else ("fp32", exact)
     return Settled(chosen, decoder, why.format(chosen))

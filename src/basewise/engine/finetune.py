@@ -86,7 +86,8 @@ def finetune(classifier: Any, examples: Examples, recipe: Recipe, context: Conte
     tokens = classifier.tokenise(list(examples.texts))
     if recipe.head_first:
         x = classifier.before_head(tokens, context.progress)
-        scale = float(np.sqrt((x**2).sum(1).mean())) or 1.0  # one number, so that the head stays exact
+        # one number, so that the head stays exact
+        scale = float(np.sqrt((x**2).sum(1).mean())) or 1.0
         rotated, rotation = rotate(x / scale)
         head = solve(
             rotated,

@@ -1,7 +1,8 @@
 """What a base says about a text without a changed weight: a linear probe on its layers, and nearness to the label names.
 
 The names of the labels, spoken as words, are embedded like rows; where labels are few they may know more than the rows do.
-Their share of the log-probabilities is chosen by held-out log-loss, from a small one that another has to beat. `probe` is this; `contrast` adds a tuned view.
+Their share of the log-probabilities is chosen by held-out log-loss, from a small one that another has to beat. `probe` is this;
+`contrast` adds a tuned view.
 """
 
 from __future__ import annotations

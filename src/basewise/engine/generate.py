@@ -168,29 +168,33 @@ class Generator:
     def extend(self, live: list[Row], found: torch.Tensor | list[int], watched: bool = True) -> None:
         """One more token for every live row, or its end, from logits (rows, V) or from the likeliest tokens themselves."""
         for place, row in enumerate(live):
-            options = row.options
-            if isinstance(found, list):
-                token: int | None = found[place]
-            else:
-                token = self._pick(row, found[place])
-            if token is None or token in self.ends:
-                row.ended = "constraint" if token is None else "end"
-            elif row.constraint is not None:
-                row.text, row.begun = self._spelt(row, token) or (row.text, b"")
-                row.tokens.append(int(token))
-            else:
-                row.tokens.append(int(token))
-            full = len(row.tokens) >= options.most_tokens
-            if row.constraint is None and (watched or options.stop or full or row.ended):
-                row.text = self.decode(row.tokens)
-            if not row.ended:
-                at = min((row.text.find(s) for s in options.stop if s and s in row.text), default=-1)
-                if at >= 0:
-                    row.text, row.ended = row.text[:at], "stop"
-                elif full:
-                    row.ended = "length"
+            self._append(row, found[place] if isinstance(found, list) else self._pick(row, found[place]))
+            self._read(row, watched)
             if row.ended and not self._done(row):
                 row.ended = "unmatched"
+
+    def _append(self, row: Row, token: int | None) -> None:
+        """A token behind a row's others, unless it ends the row; None: its constraint allows no token."""
+        if token is None or token in self.ends:
+            row.ended = "constraint" if token is None else "end"
+            return
+        if row.constraint is not None:
+            row.text, row.begun = self._spelt(row, token) or (row.text, b"")
+        row.tokens.append(int(token))
+
+    def _read(self, row: Row, watched: bool) -> None:
+        """The text of a row's tokens, cut at a stop or ended by its length. `watched`: also decoded where neither asks for it yet."""
+        options = row.options
+        full = len(row.tokens) >= options.most_tokens
+        if row.constraint is None and (watched or options.stop or full or row.ended):
+            row.text = self.decode(row.tokens)
+        if row.ended:
+            return
+        at = min((row.text.find(s) for s in options.stop if s and s in row.text), default=-1)
+        if at >= 0:
+            row.text, row.ended = row.text[:at], "stop"
+        elif full:
+            row.ended = "length"
 
     @staticmethod
     def _done(row: Row) -> bool:
@@ -212,7 +216,8 @@ class Generator:
                 continue
             if self._allowed(row, token, constraint):
                 return token
-            if done:  # the base would go on with something that is not allowed: the text is whole
+            # the base would go on with something that is not allowed: the text is whole
+            if done:
                 return None
         if not (row.text.strip() or row.begun):
             wanted = row.options.pattern or f"one of {', '.join(row.options.choices[:3])}"

@@ -1,8 +1,8 @@
 """A GGUF file as a plain Hugging Face folder: dequantised once, in a process of its own, saved as safetensors.
 
 `GgufConfig(dequantize=True)` is needed: without it the weights stay packed and cannot be saved or trained. Four- to
-six-bit weights lose nothing that matters in bf16; a file of fp32 or fp16 weights is saved as fp32. The tokenizer that is rebuilt from SmolLM2's file lacks the split of
-digits; it is put back.
+six-bit weights lose nothing that matters in bf16; a file of fp32 or fp16 weights is saved as fp32. The tokenizer that is rebuilt from
+SmolLM2's file lacks the split of digits; it is put back.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def _shape(writer: Any, config: dict[str, Any], base: Base) -> None:
     heads = int(config["num_attention_heads"])
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind != "default":  # golden rows are too short to show what is lost without it
+    # golden rows are too short to show what is lost without it
+    if kind != "default":
         raise InputError(
             f"{base.key} stretches its positions ({kind}), which is not written here",
             "use --to folder or onnx",

@@ -1,7 +1,8 @@
 """Texts of many callers that grow together: each joins when it comes and leaves when it ends (Yu et al. 2022, Orca, OSDI).
 
 The weights are read once for all texts of a step, so sixteen take about twice as long as one (benchmarks/growing.py); nobody waits
-for a batch to fill or for its longest text. What a text becomes does not depend on the others: its draws are its own, see `engine/generate.py`.
+for a batch to fill or for its longest text. What a text becomes does not depend on the others: its draws are its own, see
+`engine/generate.py`.
 """
 
 from __future__ import annotations
@@ -65,4 +66,5 @@ class Growing:
 
     def _let_go(self) -> None:
         if self._rows is not None and not self.maker.drop(self.live, self._rows):
-            self._rows = None  # the buffers go with the last text
+            # the buffers go with the last text
+            self._rows = None

@@ -114,7 +114,8 @@ def rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
 
 
 def _rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
-    import torch  # its eigh and products use all threads on every platform
+    # its eigh and products use all threads on every platform
+    import torch
 
     n, width = x.shape
     centre = x.mean(0, dtype=np.float64)
@@ -127,7 +128,8 @@ def _rotate(x: np.ndarray) -> tuple[np.ndarray, Rotation]:
     energy = values[kept].double().numpy()
     axes_ = vectors[:, kept] if width <= n else (rows.T @ vectors[:, kept]) / values[kept].sqrt()
     axes = axes_.numpy()
-    if axes.shape[1] == 0:  # all rows are equal: one empty column keeps the shapes alive
+    # all rows are equal: one empty column keeps the shapes alive
+    if axes.shape[1] == 0:
         axes, energy = np.zeros((width, 1), kind), np.zeros(1)
     turned = (rows @ torch.from_numpy(axes)).float().numpy()
     return turned, Rotation(centre, axes, energy / n)
@@ -216,7 +218,8 @@ def sparse_products(design: Any) -> tuple[Callable[[Any], Any], Callable[[Any], 
             lambda x: torch.from_numpy(turned @ x.contiguous().numpy()),
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch calls its CSR matrices new
+        # torch calls its CSR matrices new
+        warnings.simplefilter("ignore", UserWarning)
         own, turned = (
             torch.sparse_csr_tensor(
                 *(torch.from_numpy(a) for a in (m.indptr, m.indices, m.data)), size=m.shape
@@ -281,7 +284,8 @@ def _lbfgs(objective: Problem, theta: Any, inverse: Any, goal: float, iterations
             break
         direction = _two_loop(gradient, pairs, inverse).neg_()
         slope = _dot(direction, gradient)
-        if slope >= 0:  # rounding spoilt the memory: start it again
+        # rounding spoilt the memory: start it again
+        if slope >= 0:
             pairs, direction = [], -inverse * gradient
             slope = _dot(direction, gradient)
         step = 1.0
@@ -292,7 +296,8 @@ def _lbfgs(objective: Problem, theta: Any, inverse: Any, goal: float, iterations
                 break
             step *= 0.5
         else:
-            break  # float32 has no further decrease to give
+            # float32 has no further decrease to give
+            break
         moved, changed = candidate - theta, new_gradient - gradient
         curvature = _dot(moved, changed)
         if curvature > 1e-12 * float(moved.norm()) * float(changed.norm()):

@@ -45,7 +45,8 @@ class Documents:
         if lengths.sum() <= most_tokens:
             return self
         room, cut = most_tokens, 2
-        for place, length in enumerate(lengths):  # short ones leave their share to the others
+        # short ones leave their share to the others
+        for place, length in enumerate(lengths):
             cut = max(2, room // (len(lengths) - place))
             if length > cut:
                 break
@@ -102,9 +103,8 @@ def masked_nats(
                 counts[place] += (targets != IGNORED).sum()
     total = np.zeros(len(documents))
     by_length: dict[int, list[int]] = {}
-    for at, row in enumerate(
-        rows
-    ):  # without a causal mask padding would be seen: rows of one length go together
+    # without a causal mask padding would be seen: rows of one length go together
+    for at, row in enumerate(rows):
         by_length.setdefault(row.shape[1], []).append(at)
     for group in by_length.values():
         np.add.at(

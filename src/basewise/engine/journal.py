@@ -20,7 +20,8 @@ from basewise.engine.decoder import Decoder
 from basewise.engine.scoring import LEAST_STEM, Stem, Swept, sweep, sweep_plain
 from basewise.engine.trie import Trie, build
 
-SCHEMA = 1  # raise it when a number changes for the same job, so that old groups are not read
+# raise it when a number changes for the same job, so that old groups are not read
+SCHEMA = 1
 GROUP_NODES = 8_192
 """Tokens of a group, about: some seconds of work, and large beside the path that its first request needs anew."""
 
@@ -48,7 +49,8 @@ class Job:
 def kept_in_groups(
     decoder: Decoder, job: Job, progress: Progress, journal: Journal
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """((R,) summed log-probability, (R,) tokens that are not the likeliest, tokens computed) of a job, from the journal where it is there."""
+    """((R,) summed log-probability, (R,) tokens that are not the likeliest, tokens computed) of a job, from the journal where it is
+    there."""
     trie = build(job.befores, job.afters)
     chain = trie.tokens[: trie.chain()]
     settings = [SCHEMA, job.digest, job.budget, decoder.precision, decoder.packed, torch.get_num_threads()]
@@ -75,7 +77,8 @@ def kept_in_groups(
                 else sweep_plain(decoder, own, part)
             )
             arrays, count = _summed(own, found, len(rows)), found.computed
-            if len(parts) > 1:  # a job of one group is kept by whoever asked
+            # a job of one group is kept by whoever asked
+            if len(parts) > 1:
                 journal.keep(name, arrays, {"computed": count})
         sums[rows], wrong[rows] = arrays["sums"], arrays["wrong"]
         computed, done = computed + count, done + len(own)

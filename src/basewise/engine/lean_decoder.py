@@ -3,7 +3,8 @@
 A step for a handful of rows is mostly reading weights; what transformers does around the products (masks, caches that are copied,
 a module for every sum) costs as much again. Covered by shape, not by name: gated feed-forward, root-mean-square norms before or after
 their block, rotary positions over whole heads, grouped keys, norms of queries and keys, windows and soft caps. Whether
-it computes the same as the network is checked when it is made (`engine/rows.py`); a network that it does not fit steps through its own code.
+it computes the same as the network is checked when it is made (`engine/rows.py`); a network that it does not fit steps through its
+own code.
 
 Shapes: B rows, H heads, K key heads, G = H / K, S keys, D head width, W width.
 """
@@ -35,7 +36,8 @@ class Norm:
         self.eps = float(getattr(module, "variance_epsilon", getattr(module, "eps", 0.0)))
         self.width = self.weight.shape[-1]
         probe = torch.linspace(-2, 3, 2 * self.width).view(2, self.width)
-        for offset in (0.0, 1.0):  # Gemma keeps the weight less one
+        # Gemma keeps the weight less one
+        for offset in (0.0, 1.0):
             weight = self.weight.float() + offset
             with torch.inference_mode():
                 found = F.rms_norm(probe, (self.width,), weight, self.eps)
@@ -199,7 +201,8 @@ def attend(
     scale = how.scaling if how.scaling is not None else width**-0.5
     query = (query * scale).view(count * kinds, heads // kinds, width)
     seen = keys.view(-1, room, width)[: count * kinds, :longest]
-    if query.dtype == torch.bfloat16:  # the same product the other way round: half of the time
+    # the same product the other way round: half of the time
+    if query.dtype == torch.bfloat16:
         scores = torch.bmm(seen, query.transpose(1, 2)).transpose(1, 2)
     else:
         scores = torch.bmm(query, seen.transpose(1, 2))

@@ -89,7 +89,8 @@ class LeanAttention(qwen3.Qwen3Attention):
             )
         return self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1)), None
 
-    forward = _attend  # under a name of its own: what else transformers may pass is not ours to list
+    # under a name of its own: what else transformers may pass is not ours to list
+    forward = _attend
 
 
 def _normed(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:

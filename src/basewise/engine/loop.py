@@ -256,7 +256,8 @@ class _Run:
         """
         now = time.perf_counter()
         self.here += 1
-        self.ends = (*self.ends, now)[-PACE_STEPS:]  # the first one ends what pays for warming up
+        # the first one ends what pays for warming up
+        self.ends = (*self.ends, now)[-PACE_STEPS:]
         if self.here >= MEASURED_STEPS and np.isfinite(self.plan.seconds):
             each = (now - self.ends[0]) / (len(self.ends) - 1)
             left = int(self.plan.ranks.mean((self.plan.seconds - (now - self.began)) / max(each, 1e-9)))

@@ -45,9 +45,8 @@ class Masked:
         self.base, self.digest = base, base.digest
         self.tokenizer = load_tokenizer(base)
         backend = getattr(self.tokenizer, "backend_tokenizer", self.tokenizer)
-        self.backend = Tokenizer.from_str(
-            backend.to_str()
-        )  # one of our own: some files ask for padding and cuts
+        # one of our own: some files ask for padding and cuts
+        self.backend = Tokenizer.from_str(backend.to_str())
         self.backend.no_padding()
         self.backend.no_truncation()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -118,7 +117,8 @@ class Masked:
         with torch.inference_mode():
             found = self.model(input_ids=ids.to(self.device), attention_mask=real.to(self.device)).logits
         found = found.reshape(-1, found.shape[-1])
-        if len(found) != len(self._rows):  # a head that applies its matrix past our hook
+        # a head that applies its matrix past our hook
+        if len(found) != len(self._rows):
             found = found[self._rows]
         self._rows = None
         return torch.log_softmax(found.float(), -1).reshape(len(rows), masks, -1)

@@ -149,7 +149,8 @@ class LanguageModel(torch.nn.Module):
         """(B, T, D) before the output matrix. `causal` False takes a decoder's mask away; encoders have none."""
         inner, more = self.model.base_model, {}
         if getattr(self.model.config, "use_cache", False):
-            more["use_cache"] = False  # under checkpoints a cache would grow once more at each recomputation
+            # under checkpoints a cache would grow once more at each recomputation
+            more["use_cache"] = False
         if self.kind == "qwen3" and not causal:
             more["is_causal"] = False
         return inner(input_ids=ids_BT, **more).last_hidden_state

@@ -150,7 +150,8 @@ def handler_of(answers: Answers) -> type[BaseHTTPRequestHandler]:
                 if not isinstance(rows, list) or len(rows) > MOST_TEXTS:
                     raise TypeError
                 texts = [answers.text_of(row) for row in rows] if "rows" in asked else rows
-                "".join(texts).encode()  # half a pair of surrogates is no text
+                # half a pair of surrogates is no text
+                "".join(texts).encode()
             except UnicodeEncodeError:
                 self._say(400, {"error": "half a pair of surrogates is no text"})
             except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError):

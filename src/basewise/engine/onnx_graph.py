@@ -146,7 +146,8 @@ def write_onnx(graph: torch.nn.Module, path: Path, vocabulary: int) -> None:
     import logging
     import warnings
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of libraries that are not needed
+    # it tells of libraries that are not needed
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     ids = torch.arange(12).reshape(2, 6) % max(vocabulary, 1)
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
     rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")

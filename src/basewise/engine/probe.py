@@ -40,7 +40,8 @@ from basewise.engine.heads import (
 
 FIRST_STRENGTH = 5.0
 STRENGTHS = (0.3, 1.0, 30.0, 150.0)
-ENOUGH = 4  # rows of a usual class from which on something is chosen
+# rows of a usual class from which on something is chosen
+ENOUGH = 4
 SAMPLE_ROWS = 2400
 MANY_ROWS = 4000
 Matrix = Callable[[str], np.ndarray]
@@ -111,8 +112,8 @@ def fit_probe(
 ) -> ProbeFit:
     """Fit it on labels (n,) with every class index below `n_classes`; classes without rows get a floor.
 
-    `matrix(name)` gives (n, D) features of the rows; groups (n,) says which belong together. Deterministic in `seed`, unless half of `seconds` are over before all
-    is tried: then the rest is left out, and `choices` say so ("shortened").
+    `matrix(name)` gives (n, D) features of the rows; groups (n,) says which belong together. Deterministic in `seed`, unless half of
+    `seconds` are over before all is tried: then the rest is left out, and `choices` say so ("shortened").
     """
     until = time.monotonic() + 0.5 * seconds
     labels = np.asarray(labels)

@@ -147,7 +147,8 @@ def begins_apart(reader: Any) -> bool:
 def build_prompt(
     causal: Any, template: Template, words: Sequence[str], shown: Sequence[tuple[str, str]]
 ) -> Prompt:
-    """The prompt with demonstrations (text, word) for what encodes, a `Causal` or a `Masked`. Labels that begin like another end with a line, so that they compare.
+    """The prompt with demonstrations (text, word) for what encodes, a `Causal` or a `Masked`. Labels that begin like another end with
+    a line, so that they compare.
 
     Raises InputError where not even a short text fits beside it.
     """
@@ -161,7 +162,8 @@ def build_prompt(
         instruction = ""
     demonstrations = "".join(template.shown(short_text(causal, text), word) for text, word in shown)
     whole = instruction + demonstrations
-    prefix = tuple(causal.encode(whole))  # without words still the beginning token, where the base has one
+    # without words still the beginning token, where the base has one
+    prefix = tuple(causal.encode(whole))
     room = causal.context + 1 - len(prefix) - len(between) - max(map(len, labels))
     if room < 8:
         raise InputError(

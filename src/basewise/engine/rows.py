@@ -1,8 +1,8 @@
 """The states of several texts that grow a token at a time: filled from a trie of their prompts, then stepped together.
 
 Each row has its own length, so nothing is padded in the linear layers: a step is one packed row of one token a text. States
-are written in place into buffers made once. A network of the usual shape steps lean (`engine/lean_decoder.py`), others through their own code.
-Shapes: B rows, K key heads, S room (tokens), D head width, V vocabulary.
+are written in place into buffers made once. A network of the usual shape steps lean (`engine/lean_decoder.py`), others through their
+own code. Shapes: B rows, K key heads, S room (tokens), D head width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -233,7 +233,8 @@ def _pass(
 
 
 CACHES = ("cache", "past_key_values")
-"""What transformers calls the states kept of a text: from version 5.24 on, and before. A network that names neither, as Mamba before, keeps none."""
+"""What transformers calls the states kept of a text: from version 5.24 on, and before. A network that names neither, as Mamba before,
+keeps none."""
 
 
 class PlainRows:
@@ -265,7 +266,8 @@ class PlainRows:
         known = len(self.texts[row])
         self.texts[row] = np.append(self.texts[row], np.asarray(tokens, np.int64))
         if known <= self.decoder.stretched < len(self.texts[row]):
-            self.caches[row] = None  # what was kept has the positions of a shorter text
+            # what was kept has the positions of a shorter text
+            self.caches[row] = None
         cache = self.caches[row]
         new = self.texts[row] if cache is None else self.texts[row][known:]
         more: dict[str, Any] = {} if cache is None else {self.cache_name: cache}

@@ -134,7 +134,8 @@ def _run(source: Path, folder: Path, order: dict[str, object], seconds: float) -
         except subprocess.TimeoutExpired:
             raise UnsafeWeights(f"converting {source} took more than {seconds:g} s", FIX) from None
         finally:
-            if process.returncode is None:  # too slow, or this process was interrupted
+            # too slow, or this process was interrupted
+            if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -26,7 +26,8 @@ OUT = "out.safetensors"
 PICKLE_BYTES = 64 * 2**20
 ZIP_START = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-LEGACY_PICKLES = 5  # magic number, protocol, machine, the object itself, keys of the storages
+# magic number, protocol, machine, the object itself, keys of the storages
+LEGACY_PICKLES = 5
 CLONE_NEWUSER, CLONE_NEWNET, PR_SET_NO_NEW_PRIVS = 0x10000000, 0x40000000, 38
 
 STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
@@ -67,7 +68,8 @@ def limit(memory_bytes: int, file_bytes: int, seconds: float) -> None:
         try:
             resource.setrlimit(kind, (value, value))
         except (ValueError, OSError):
-            if not (sys.platform == "darwin" and kind == resource.RLIMIT_AS):  # macOS knows no such limit
+            # macOS knows no such limit
+            if not (sys.platform == "darwin" and kind == resource.RLIMIT_AS):
                 raise
 
 
@@ -77,7 +79,8 @@ def leave_the_network() -> bool:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         return bool(libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0)
-    except (AttributeError, OSError):  # not Linux
+    except (AttributeError, OSError):
+        # not Linux
         return False
 
 
@@ -111,7 +114,8 @@ def no_side_effects() -> None:
 
     sys.addaudithook(watch)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no new process or thread, except for root
+        # no new process or thread, except for root
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
 def scan(stream: IO[bytes], first: bool = False) -> None:
@@ -162,7 +166,8 @@ def tensors_of(file: IO[bytes], zipped: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     sys.dont_write_bytecode = True
     no_side_effects()
-    if zipped:  # torch has an archive reader of its own, which might find another data.pkl than Python's
+    # torch has an archive reader of its own, which might find another data.pkl than Python's
+    if zipped:
         file.seek(0)
         scan(io.BytesIO(torch._C.PyTorchFileReader(file).get_record("data.pkl")))
     file.seek(0)
@@ -212,4 +217,5 @@ def main() -> int:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # nothing that the pickle left behind runs at exit
+    # nothing that the pickle left behind runs at exit
+    os._exit(code)

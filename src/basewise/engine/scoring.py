@@ -60,7 +60,8 @@ class Swept:
 
 @dataclass
 class Stem:
-    """The states of a beginning that many jobs share, such as demonstrations: tokens (P,) and their states; `frozen`: not to be replaced."""
+    """The states of a beginning that many jobs share, such as demonstrations: tokens (P,) and their states; `frozen`: not to be
+    replaced."""
 
     tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     kept: Kept = field(default_factory=dict)
@@ -171,7 +172,8 @@ def _judge(
     rows = torch.from_numpy(place.reshape(-1)).to(logits.device)
     wanted = torch.from_numpy(trie.query_token[where]).to(logits.device)
     best = logits.argmax(1)
-    with torch.inference_mode():  # in place: fresh memory of this size costs more than the sums
+    # in place: fresh memory of this size costs more than the sums
+    with torch.inference_mode():
         top, asked = logits.gather(1, best[:, None]), logits[rows, wanted].double()
         total = logits.sub_(top).exp_().sum(1).log_().double() + top[:, 0]
         values = asked - total[rows]

@@ -2,7 +2,8 @@
 
 A bound says how far each screened logit can be from the exact one, so no token that could be the likeliest is lost: what the
 weight of a token lost by rounding, times the length of the state (Cauchy and Schwarz). The state itself is coded in two int8 parts, which
-makes its own rounding negligible. Exact, for a quarter of the memory read; of 49,152 tokens 14 were left to compute on average (one run by hand, docs/log.md).
+makes its own rounding negligible. Exact, for a quarter of the memory read; of 49,152 tokens 14 were left to compute on average (one
+run by hand, docs/log.md).
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ class Bases:
             guard = self._guards.setdefault(place, threading.Lock())
             encode = self._encoders[place]
         tokens = self.tokens(base, texts) if tokens is None else tokens
-        with guard:  # networks that are watched through hooks take one pass at a time
+        # networks that are watched through hooks take one pass at a time
+        with guard:
             values = encode(tokens, tuple(wanted), silent)
         row = {t: i for i, t in enumerate(texts)}
         return Pass(row, tuple(v.name for v in wanted), stored(base, values))

@@ -151,7 +151,8 @@ def _best(
         tried[shots] = (np.inf if loss is None else loss, found, record, each)
         progress(number + 1, len(prompts), "prompt: choosing shots")
     if all(np.isinf(found[0]) for found in tried.values()):
-        shots = max(k for k in tried if k <= 1)  # too few rows to compare by: what is known is shown
+        # too few rows to compare by: what is known is shown
+        shots = max(k for k in tried if k <= 1)
     else:
         shots = min(tried, key=lambda k: (tried[k][0], k))
     _, found, record, each = tried[shots]

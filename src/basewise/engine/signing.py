@@ -61,7 +61,8 @@ def new_key(path: Path, days: int = 730, today: dt.date | None = None) -> tuple[
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     last = (today or dt.date.today()) + dt.timedelta(days=days)
-    write_text(path, f"Expires: {last}\n{private.decode()}", mode=0o600)  # at no moment readable to others
+    # at no moment readable to others
+    write_text(path, f"Expires: {last}\n{private.decode()}", mode=0o600)
     write_text(public_path, f"Expires: {last}\n{public.decode()}")
     return path, public_path, fingerprint(public_path)
 

@@ -100,7 +100,8 @@ class Store:
         except OSError as error:
             raise self._explain(error) from error
         except Exception as error:
-            if full_disk(str(error)):  # safetensors has an error of its own for it
+            # safetensors has an error of its own for it
+            if full_disk(str(error)):
                 raise self._explain(OSError(errno.ENOSPC, "No space left on device")) from error
             raise
         finally:
@@ -119,7 +120,8 @@ class Store:
             if found := self.find(card):
                 return found
             prefix = f".fetching-{self._entry(card).stem}-"
-            for left in self.root.glob(f"{prefix}????????"):  # of a killed process: the lock is ours
+            # of a killed process: the lock is ours
+            for left in self.root.glob(f"{prefix}????????"):
                 shutil.rmtree(left, ignore_errors=True)
             with self.building(card, prefix) as temporary:
                 made = build(temporary)

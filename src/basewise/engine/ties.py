@@ -48,7 +48,8 @@ def settled(
         question = np.repeat(np.arange(len(again)), [starts[i + 1] - starts[i] for i in again])
         mean = np.bincount(question, moved) / np.bincount(question)
         errors = np.concatenate([errors, (moved - mean[question])[np.isfinite(moved)]])
-        free += len(rows) - len(again)  # a question's own mean has been taken off
+        # a question's own mean has been taken off
+        free += len(rows) - len(again)
         values[rows], greedy[rows] = exact.log_probability, exact.greedy
         computed, unique = computed + exact.computed, unique + exact.unique
         done[again] = True

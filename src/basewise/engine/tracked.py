@@ -100,7 +100,8 @@ def peak(network: Any, world: int, rows: int, context: int, recompute: bool = Fa
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
         ids = torch.zeros((rows, context), dtype=torch.int64)
         model(ids, ids).backward()
-        optimiser.step()  # its state is there from the second step on; the step itself works in place
+        # its state is there from the second step on; the step itself works in place
+        optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         tracker = FSDPMemTracker(model, optimiser)
         tracker.track_inputs((ids,))

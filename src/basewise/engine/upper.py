@@ -54,9 +54,8 @@ class UpperHalf:
         self.lower = max(0, self.layers - tuned)
         for name, parameter in model.named_parameters():
             below = depth_of(name, self.layers) <= self.lower
-            if (
-                below or "pooler" in name or "relative" in name
-            ):  # means pass no pooler; positions are shared with below
+            # means pass no pooler; positions are shared with below
+            if below or "pooler" in name or "relative" in name:
                 parameter.requires_grad_(False)
         self._blocks = blocks_of(model, self.layers)
         self._originals = list(self._blocks)

@@ -1,10 +1,10 @@
 """How many tokens: the size whose text and embedding together are shortest, in bits per byte of held-out text.
 
 Not a network's loss, but a stand-in that takes a second: an interpolated bigram model (absolute discounting) over the tokens of the
-sample says how many bits a byte of held-out text takes at each size. Loss a token would favour small vocabularies and loss a byte alone large
-ones, as a bigram over long tokens sees further. So each size also pays for its embedding, at 2 bits a weight (what a weight was found
-to hold: Allen-Zhu and Li, arXiv 2404.05405), spread over the bytes of the corpus: a two-part code. The network's own best size
-may differ; give `vocabulary` where you have measured it.
+sample says how many bits a byte of held-out text takes at each size. Loss a token would favour small vocabularies and loss a byte
+alone large ones, as a bigram over long tokens sees further. So each size also pays for its embedding, at 2 bits a weight (what a
+weight was found to hold: Allen-Zhu and Li, arXiv 2404.05405), spread over the bytes of the corpus: a two-part code. The network's own
+best size may differ; give `vocabulary` where you have measured it.
 """
 
 from __future__ import annotations

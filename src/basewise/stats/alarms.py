@@ -33,7 +33,8 @@ def run_length(threshold: float, permutations: int = PERMUTATIONS, states: int =
     """Mean number of windows until the level reaches `threshold`, from 0, where nothing changes."""
     width = threshold / states
     centres = (np.arange(states) + 0.5) * width
-    centres[0] = 0.0  # the level rests at exactly 0 for most windows
+    # the level rests at exactly 0 for most windows
+    centres[0] = 0.0
     steps = score(np.arange(1, permutations + 2) / (permutations + 1))
     reached = np.maximum(0.0, centres[:, None] + steps[None])
     place = np.minimum((reached / width).astype(int), states)

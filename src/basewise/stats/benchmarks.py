@@ -115,7 +115,8 @@ def over_chance(scores: np.ndarray, chance: np.ndarray, clusters: np.ndarray) ->
     )
     if _binary(scores) and _alone(clusters):
         return moved, _guessing(int(scores.sum()), chance)
-    if _binary(scores) and not np.ptp(scores):  # less a chance they are no counts, and would look certain
+    # less a chance they are no counts, and would look certain
+    if _binary(scores) and not np.ptp(scores):
         return moved, p_of_mean(
             scores - chance, careful_error(scores, clusters), len(np.unique(clusters)) - 1
         )
@@ -281,9 +282,11 @@ def smallest_mean_gap(rows: Sequence[float], apart: Sequence[float]) -> float | 
         error = np.sqrt(n * np.maximum(apart, gap) + 1) / (n + 2)
         return visible(float(np.sqrt((error**2).sum()) / len(n))) <= gap
 
-    if n.min() < 2 or not shown(high):  # a single row tells no spread, and the mean has none then
+    # a single row tells no spread, and the mean has none then
+    if n.min() < 2 or not shown(high):
         return None
-    for _ in range(30):  # what is needed grows with the root of the gap, so there is one crossing
+    # what is needed grows with the root of the gap, so there is one crossing
+    for _ in range(30):
         middle = (low + high) / 2
         low, high = (low, middle) if shown(middle) else (middle, high)
     return high

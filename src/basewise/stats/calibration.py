@@ -41,7 +41,8 @@ def _squared_gap(
         cells = place * width + own
         sums = np.bincount(cells, gap - mean[place], len(n) * width).reshape(len(n), width)
         number = (np.bincount(cells, minlength=len(n) * width).reshape(len(n), width) > 0).sum(1)
-        together = number / np.maximum(number - 1, 1) * (sums**2).sum(1) / n**2  # as `standard_error` has it
+        # as `standard_error` has it
+        together = number / np.maximum(number - 1, 1) * (sums**2).sum(1) / n**2
         single = number < 2
         noise[~single] = together[~single]
         noise[single] *= design_effect(right - confidence, groups) if single.any() else 1.0

@@ -44,7 +44,8 @@ def threshold_for_risk(
         return None
 
     def held(rank: int) -> int | None:
-        size = int(np.searchsorted(-down, -down[rank - 1], side="right"))  # all rows as confident as this
+        # all rows as confident as this
+        size = int(np.searchsorted(-down, -down[rank - 1], side="right"))
         errors, rows = worth * wrong[size - 1], worth * size
         upper = 1.0 if errors == rows else float(beta.ppf(1 - delta / tries, errors + 1, rows - errors))
         return size if upper <= risk else None
@@ -98,7 +99,8 @@ def coverage_band(n: float, alpha: float = 0.1, level: float = 0.95) -> tuple[fl
     from scipy.stats import beta
 
     rank = (n + 1) * (1 - alpha)
-    rank = np.ceil(rank) if n == int(n) else rank  # what grouped rows are worth need not be whole
+    # what grouped rows are worth need not be whole
+    rank = np.ceil(rank) if n == int(n) else rank
     if rank > n:
         return 1.0, 1.0
     tail = (1 - level) / 2

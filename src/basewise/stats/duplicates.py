@@ -19,11 +19,14 @@ import numpy as np
 
 BANDS, ROWS = 30, 4
 SHINGLE = 5
-CHAIN = 8  # rows of a bucket that each further row is compared with
-PIECE = 65_536  # characters hashed at a time
+# rows of a bucket that each further row is compared with
+CHAIN = 8
+# characters hashed at a time
+PIECE = 65_536
 SLACK = 0.11
 """How far the share of equal hashes may fall below the threshold: three standard deviations of it at 0.8."""
-AT_ONCE = 1 << 14  # pairs whose hashes are compared at a time
+# pairs whose hashes are compared at a time
+AT_ONCE = 1 << 14
 MOST_SHINGLES = 512
 """Shingles kept of a text, those with the least hashes: a fair sample that is the same for the same text, so that long texts
 take no more memory and time than short ones."""
@@ -151,11 +154,6 @@ class Sketch:
         roots = self.first.copy()
         roots[self.kept] = self.first[self.kept[_roots(parent)]]
         return roots[np.searchsorted(self.first, self.exact)]
-
-
-def near_groups(texts: Sequence[str], threshold: float = 0.7) -> np.ndarray:
-    """(n,) int64 group ids: texts whose 5-gram sets overlap by at least `threshold` (Jaccard), and their neighbours."""
-    return Sketch.of(texts).groups(threshold)
 
 
 def contrasts(sketch: Sketch, labels: np.ndarray) -> np.ndarray:

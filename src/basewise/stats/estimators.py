@@ -76,7 +76,8 @@ def hscore_shrunk(features: np.ndarray, labels: np.ndarray) -> float:
     n, k = len(x), len(sigma)
     if k == 0:
         return 0.0
-    scores = u * np.sqrt(sigma)  # the rows in the basis of their principal directions
+    # the rows in the basis of their principal directions
+    scores = u * np.sqrt(sigma)
     variance = sigma / n
     mean_variance = variance.mean()
     spread = float(((variance - mean_variance) ** 2).sum())

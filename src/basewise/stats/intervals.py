@@ -97,7 +97,8 @@ def clustered_mean(values: np.ndarray, clusters: np.ndarray, level: float = 0.95
     groups, n, mean = len(np.unique(clusters)), len(values), float(values.mean())
     if groups < 2:
         return Interval(estimate=mean, low=0.0, high=1.0, n=n, level=level, method="one cluster")
-    if np.ptp(values) == 0 and mean in (0.0, 1.0):  # no spread to measure: each cluster counts as one row
+    # no spread to measure: each cluster counts as one row
+    if np.ptp(values) == 0 and mean in (0.0, 1.0):
         flat = wilson(mean * groups, groups, level)
         return Interval(
             estimate=mean, low=flat.low, high=flat.high, n=n, level=level, method="wilson on clusters"

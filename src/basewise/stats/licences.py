@@ -236,7 +236,8 @@ def _own_terms(node: Licensed, found: _Reached) -> None:
         licence = OWN
     if licence is None:
         if node.parents and not node.licence:
-            return  # what is made here has no licence of its own yet: its parents decide
+            # what is made here has no licence of its own yet: its parents decide
+            return
         found.unknown.add(node.name)
         return
     terms = TABLE[licence]

@@ -16,7 +16,8 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Luck:
-    """`variance`: of an arm's score on one fold by its training; `spread`: that with the chance of rows, as mean square; its degrees of `freedom`."""
+    """`variance`: of an arm's score on one fold by its training; `spread`: that with the chance of rows, as mean square; its degrees
+    of `freedom`."""
 
     variance: float
     spread: float
@@ -36,9 +37,8 @@ def luck_of_training(folds: Sequence[np.ndarray]) -> Luck:
         if arms < 2:
             continue
         own = np.asarray(fold, float).var(1).sum() - arms * np.asarray(fold, float).mean(0).var()
-        chance += (
-            float(own) / rows
-        )  # of arms - 1 contrasts between arms, since what rows do to all alike is no difference
+        # of arms - 1 contrasts between arms, since what rows do to all alike is no difference
+        chance += float(own) / rows
         compared += arms - 1
         if j:
             before = np.mean([m[:arms] for m in means[:j]], axis=0)
@@ -70,9 +70,8 @@ def worse_across_folds(
     gap = np.asarray(ours, float) - np.asarray(theirs, float)
     if len(counts) < 2 or luck.freedom < 1:
         return 1.0
-    share = (
-        2 * float((counts**2).sum()) / len(gap) ** 2
-    )  # of the luck of one training in the mean of all folds
+    # of the luck of one training in the mean of all folds
+    share = 2 * float((counts**2).sum()) / len(gap) ** 2
     by_fold = np.add.reduceat(gap, np.r_[0, np.cumsum(sizes)[:-1]]) / counts
     error, rows_freedom = of_rows or (float(np.sqrt(gap.var() / len(gap))), np.inf)
     variance = max(

@@ -4,8 +4,8 @@
 0.92 and 0.99 at a Jaccard similarity of 0.7, 0.75, 0.8 and 0.85. A proposed pair counts when the share of equal hashes, the
 unbiased estimate of the similarity, reaches the threshold. A document goes when an earlier one is that near to it.
 
-A bucket is not compared all with all: each member is held against the bucket's first and the one before it. One band is sorted at a time, in
-parts of at most PART documents, so that memory does not grow with the corpus beyond one byte a document.
+A bucket is not compared all with all: each member is held against the bucket's first and the one before it. One band is sorted at a
+time, in parts of at most PART documents, so that memory does not grow with the corpus beyond one byte a document.
 """
 
 from __future__ import annotations

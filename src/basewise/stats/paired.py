@@ -68,7 +68,8 @@ def paired_difference(
     ends = []
     for side, target in ((-1.0, z), (1.0, -z)):
         inner, outer = estimate, side * (1 - 1e-9)
-        for _ in range(60):  # bisection: the score falls from left to right
+        # bisection: the score falls from left to right
+        for _ in range(60):
             middle = (inner + outer) / 2
             score = float(_score(np.array(middle), n, b, c))
             inside = score < target if side < 0 else score > target

@@ -81,7 +81,8 @@ def moments(s: Shape, layout: Layout, optimiser: str = "adamw") -> dict[str, dic
     block, root, table = block_parameters(s) / t, root_parameters(s) / t, s.vocabulary * s.width / t
     here = layers * block + root
     tokens = layout.rows * s.context / layout.sequence
-    waiting = min(layout.pipeline, layout.micro_batches)  # 1F1B keeps so many on the first stage
+    # 1F1B keeps so many on the first stage
+    waiting = min(layout.pipeline, layout.micro_batches)
     each = 2.0 * s.width / t if layout.recompute else kept_per_token(s) / t
     rope = 0.0 if s.kind in ("gpt2", "bert") else 4.0 * s.context * (s.query_width // s.heads)
     matrices = (here - root) / max(here, 1.0)
@@ -93,7 +94,8 @@ def moments(s: Shape, layout: Layout, optimiser: str = "adamw") -> dict[str, dic
     width = tokens * s.width / t
     norm = NORM[s.kind] * width
     inside = one + 4.0 * width if layout.recompute else norm + 2.0 * width
-    ahead, behind = 2.0 * block, 4.0 * block  # one block gathered; one in use and the next being gathered
+    # one block gathered; one in use and the next being gathered
+    ahead, behind = 2.0 * block, 4.0 * block
     return {
         "forward": {**common, "activations": kept + outside, "blocks in bf16": ahead, "loss": 6.0 * table + 8.0 * CHUNK_LOGITS},
         "loss": {**common, "activations": kept + outside, "blocks in bf16": ahead, "loss": 10.0 * table + 2.0 * tokens * s.width},
@@ -111,7 +113,8 @@ def moments(s: Shape, layout: Layout, optimiser: str = "adamw") -> dict[str, dic
             "gradients": 2.0 * table + 2.0 * block + 4.0 * block / ranks,
             "sums of gradients": 4.0 * block,
         },
-        "end": {  # the tables in bf16 are given back before their gradients are copied
+        # the tables in bf16 are given back before their gradients are copied
+        "end": {
             "weights and optimiser": states,
             "activations": 4.0 * width,
             "gradients": 2.0 * root + 4.0 * here / ranks,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 from basewise.core.shapes import Shape, flop_per_token, parameters, root_parameters
 from basewise.stats.plan_memory import Layout, resident
@@ -70,18 +71,16 @@ def step_time(s: Shape, layout: Layout, m: Machine) -> Step:
     rate = m.near_rate if layout.ranks <= m.per_node else m.far_rate
     here = (parameters(s) - root_parameters(s)) / (t * p) + root_parameters(s) / t
     number_bytes = 2.0 if m.device == "cuda" else 4.0
-    fetched = (
-        number_bytes * 2.0 * here * micro + 4.0 * here
-    )  # gathered twice a micro-batch, fp32 gradients added once
+    # gathered twice a micro-batch, fp32 gradients added once
+    fetched = number_bytes * 2.0 * here * micro + 4.0 * here
     traffic = fetched * (shards - 1) / shards / rate if shards > 1 else 0.0
     moved = 8.0 * tokens * s.width * 2.0 * s.layers / p
     tensor = moved * (t - 1) / t / m.near_rate if t > 1 else 0.0
     bubble = (compute + tensor) * (p - 1) / micro if p > 1 else 0.0
     optimiser = 28.0 * here / shards / m.memory_rate
     overhead = (m.step_overhead + (STARTING * s.layers / p if m.device == "cuda" else 0.0)) * micro
-    hidden = (
-        max(compute, traffic) if m.device == "cuda" else compute + traffic
-    )  # gloo uses the cores that compute
+    # gloo uses the cores that compute
+    hidden = max(compute, traffic) if m.device == "cuda" else compute + traffic
     total = hidden + tensor + bubble + optimiser + overhead
     return Step(compute=compute, traffic=traffic, tensor=tensor, bubble=bubble, optimiser=optimiser, overhead=overhead, total=total)  # fmt: skip
 
@@ -100,23 +99,23 @@ def checkpoint_interval(s: Shape, ranks: int, m: Machine) -> tuple[float, float]
 
 def layouts(s: Shape, ranks: int, batch_rows: int, m: Machine) -> Iterator[Layout]:
     """Every division of `ranks` that fits heads, layers, tokens and rows without remainder."""
-    for t in _divisors(ranks, min(MOST_TENSOR, m.per_node)):
-        if s.heads % t or s.kv_heads % t or s.inner % t:
+    tensor = [
+        t
+        for t in _divisors(ranks, min(MOST_TENSOR, m.per_node))
+        if s.heads % t == s.kv_heads % t == s.inner % t == 0
+    ]
+    pipeline = [p for p in _divisors(ranks, MOST_PIPELINE) if s.layers % p == 0]
+    sequence = [c for c in _divisors(ranks, MOST_SEQUENCE) if s.context % (2 * c) == 0]
+    for t, p, c in product(tensor, pipeline, sequence):
+        data, over = divmod(ranks, t * p * c)
+        if over or batch_rows % data:
             continue
-        for p in _divisors(ranks // t, MOST_PIPELINE):
-            if s.layers % p:
-                continue
-            for c in _divisors(ranks // (t * p), MOST_SEQUENCE):
-                data = ranks // (t * p * c)
-                if s.context % (2 * c) or batch_rows % data:
-                    continue
-                for rows in _divisors(batch_rows // data, batch_rows):
-                    micro = batch_rows // data // rows
-                    if micro >= p:
-                        for recompute in (False, True):
-                            yield Layout(
-                                data=data, tensor=t, pipeline=p, sequence=c, rows=rows, micro_batches=micro, recompute=recompute
-                            )  # fmt: skip
+        each = batch_rows // data
+        for rows, recompute in product(_divisors(each, each), (False, True)):
+            if each // rows >= p:
+                yield Layout(
+                    data=data, tensor=t, pipeline=p, sequence=c, rows=rows, micro_batches=each // rows, recompute=recompute
+                )  # fmt: skip
 
 
 def _divisors(n: int, most: int) -> list[int]:

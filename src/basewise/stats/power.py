@@ -57,7 +57,8 @@ def smallest_gap(n: float, discordance: float = 0.1, alpha: float = 0.05, power:
     if power_of(rows, 1.0, discordance, alpha) < power:
         return None
     low, high = 0.0, 1.0
-    for _ in range(30):  # power grows with the gap
+    # power grows with the gap
+    for _ in range(30):
         middle = (low + high) / 2
         shown = power_of(rows, middle, discordance, alpha) >= power
         low, high = (low, middle) if shown else (middle, high)

@@ -144,7 +144,8 @@ def bootstrap(
     while len(laws) < draws:
         rows = rng.integers(len(loss), size=len(loss))
         if len(np.unique(n[rows])) < 2 or len(np.unique(d[rows])) < 2:
-            continue  # no exponent could be seen in such a draw
+            # no exponent could be seen in such a draw
+            continue
         y = loss[rows] + noise * rng.standard_normal(len(rows))
         law = full
         for step in (0.08, 0.02):
@@ -181,7 +182,8 @@ def backtest(n: np.ndarray, d: np.ndarray, loss: np.ndarray) -> list[dict[str, f
     try:
         law = fit(n[~held], d[~held], loss[~held])
     except ValueError:
-        return []  # too few are left: no backtest, which the caller says
+        # too few are left: no backtest, which the caller says
+        return []
     guessed = law.loss(n[held], d[held])
     return [
         {"flop": float(f), "times": float(f / flop[~held].max()), "loss": float(y), "predicted": float(g), "error": float(g / y - 1)}

@@ -1,8 +1,9 @@
 """Personal data and evaluation items found in blocks of text: where they stand, and the text without them.
 
 `core.personal` decides what personal data is; it is asked only about the surroundings of an @ sign, of five digits close together, or of
-two colons as near to one another as an IPv6 address has them, since all of its kinds have one of them. Evaluation items are known by their word 8-grams (`stats.contamination` says why 8 and why once is
-enough); the lines that hold a match go, and a document that would lose half of itself goes whole.
+two colons as near to one another as an IPv6 address has them, since all of its kinds have one of them. Evaluation items are known by
+their word 8-grams (`stats.contamination` says why 8 and why once is enough); the lines that hold a match go, and a document that
+would lose half of itself goes whole.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ def log_e_value(wins: np.ndarray | float, losses: np.ndarray | float) -> np.ndar
     from scipy.special import betaincc, betaln
 
     wins, losses = np.asarray(wins, float), np.asarray(losses, float)
-    with np.errstate(divide="ignore"):  # hopeless: the log of no evidence is -inf
+    # hopeless: the log of no evidence is -inf
+    with np.errstate(divide="ignore"):
         upper = np.log(betaincc(wins + 1, losses + 1, 0.5))
     return (wins + losses + 1) * np.log(2) + betaln(wins + 1, losses + 1) + upper
 

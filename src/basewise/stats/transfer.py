@@ -37,7 +37,8 @@ class LearningCurve:
 class LabelsSaved:
     """`factor`: control labels over base labels at `at`; when `censored` a lower bound, true in 95 % of the curves it is said of.
 
-    low, high: 95 % interval, from `factor` up when `censored`. `share_censored`: how sure it is that the control is not there at its last size.
+    low, high: 95 % interval, from `factor` up when `censored`. `share_censored`: how sure it is that the control is not there at its
+    last size.
     """
 
     factor: float
@@ -115,7 +116,8 @@ def _chance_of_rows(curve: LearningCurve) -> np.ndarray:
     draws, sizes = curve.errors.shape
     if curve.right is None:
         return np.zeros((sizes, sizes))
-    wrong = 1.0 - curve.right  # (T, S, rows)
+    # of shape (T, S, rows)
+    wrong = 1.0 - curve.right
     rows = wrong.shape[2]
     left = (
         wrong
@@ -201,7 +203,8 @@ def _behind(base: LearningCurve, control: LearningCurve, at: float, sizes: np.nd
         draws_near = draws_near + moves @ covariance @ moves[-1]
         over = over + ((moves**2 * seen) ** 2).sum(1) / max(len(curve.errors) - 1, 1)
     if min(len(base.errors), len(control.errors)) < 2:
-        rows = rows * 1.5**2  # one draw says nothing about the spread of draws
+        # one draw says nothing about the spread of draws
+        rows = rows * 1.5**2
     n_rows = max(2, min(len(b), len(c)))
     variance = np.maximum(rows + np.maximum(draws, 0.0), 1e-24)
     freedom = variance**2 / np.maximum(rows**2 / (n_rows - 1) + over, 1e-300)
@@ -245,7 +248,8 @@ def _upper_level(gap: _Gap) -> np.ndarray:
     """
     from scipy.special import ndtr, ndtri
 
-    tail = (np.arange(16)[:, None] + 0.5) / 16  # midpoints of 16 equal parts of each tail
+    # midpoints of 16 equal parts of each tail
+    tail = (np.arange(16)[:, None] + 0.5) / 16
 
     def called(level: np.ndarray | float) -> np.ndarray:
         score = -ndtri(tail * level)
@@ -253,7 +257,8 @@ def _upper_level(gap: _Gap) -> np.ndarray:
 
     picked = _picked_level(gap)
     spent = TAIL * (1 - called(TAIL)) + picked * called(picked)
-    return 0.05 - np.minimum(spent, TAIL)  # never more in truth; the midpoints may be a hair above
+    # never more in truth; the midpoints may be a hair above
+    return 0.05 - np.minimum(spent, TAIL)
 
 
 def labels_saved(base: LearningCurve, control: LearningCurve, at: float | None = None) -> LabelsSaved:
@@ -297,7 +302,8 @@ def _ends(gap: _Gap, factors: np.ndarray, point: float) -> tuple[float, float]:
     if len(possible):
         low = 0.0 if possible[0] <= factors[0] else float(possible[0])
         high = float(possible[-1]) if too_large[-1] else float("inf")
-    else:  # every size is told from the level: it lies before the first, between two, or beyond the last
+    else:
+        # every size is told from the level: it lies before the first, between two, or beyond the last
         low = 0.0 if gap.score[0] < 0 else point
         high = float("inf") if gap.score[-1] > 0 else point
     return min(low, point), max(high, point)

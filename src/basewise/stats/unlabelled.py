@@ -111,7 +111,8 @@ def label_shift(
     confusion, counts = np.asarray(confusion, float), np.asarray(counts, float)
     draws = np.empty((DRAWS, len(counts)))
     cells, n = confusion.sum(), counts.sum()
-    filled = np.nonzero(confusion)  # few of many: the others are never drawn
+    # few of many: the others are never drawn
+    filled = np.nonzero(confusion)
     again = np.zeros_like(confusion)
     whole = None if rows is None else _times(rows[2], rng)
     for i in range(DRAWS):

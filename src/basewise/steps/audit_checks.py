@@ -80,7 +80,8 @@ def leaking_columns(
             message = f"the rows stand in the order of their classes: where one stands ({name!r}) gives the right class in {share}"
             advice = f"keep {name!r} out of the inputs, and make sure that the classes were collected alike"
         elif role == "group":
-            severity = "warn"  # a group stays on one side of the split, so no score is untrue by this
+            # a group stays on one side of the split, so no score is untrue by this
+            severity = "warn"
             message = f"the groups of column {name!r} have one class each: another row of its group gives a row's class in {share}"
             advice = f"keep it out of the inputs; if its names are made from {task.target!r}, give another group column"
         found.append(
@@ -115,7 +116,8 @@ def _lookup_accuracy(codes: np.ndarray, labels: np.ndarray, fold: np.ndarray) ->
         out = fold == f
         keys, counts = np.unique(codes[~out] * n_classes + labels[~out], return_counts=True)
         best = np.full(n_values, np.bincount(labels[~out], minlength=n_classes).argmax())
-        order = np.argsort(counts, kind="stable")  # the last assignment, the largest count, stays
+        # the last assignment, the largest count, stays
+        order = np.argsort(counts, kind="stable")
         best[keys[order] // n_classes] = keys[order] % n_classes
         right += int((best[codes[out]] == labels[out]).sum())
     return right / len(labels)
@@ -170,7 +172,8 @@ def label_noise(task: Task, near: np.ndarray, seed: int) -> list[Finding]:
     accuracy = float((probabilities.argmax(1) == labels[chosen]).mean())
     base = np.bincount(labels[chosen]).max() / len(chosen)
     if accuracy < base + NOISE_GAIN * (1 - base):
-        return []  # words know nothing of this target, so what they speak against means nothing
+        # words know nothing of this target, so what they speak against means nothing
+        return []
     rows = task.rows.row_ids[chosen[label_suspects(probabilities, labels[chosen])]]
     if not len(rows):
         return []

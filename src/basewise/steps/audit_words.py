@@ -32,9 +32,8 @@ def tfidf(texts: Sequence[str]) -> Any:
     starts = [0]
     for text in texts:
         words = TOKEN.findall(text[: 20 * MAX_TOKENS].lower())[:MAX_TOKENS]
-        terms = dict.fromkeys(
-            [*words, *(f"{a} {b}" for a, b in pairwise(words))]
-        )  # a set's order changes by process
+        # a set's order changes by process
+        terms = dict.fromkeys([*words, *(f"{a} {b}" for a, b in pairwise(words))])
         indices.extend(vocabulary.setdefault(term, len(vocabulary)) for term in terms)
         starts.append(len(indices))
     data = np.ones(len(indices), np.float64)

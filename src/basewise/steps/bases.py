@@ -105,7 +105,8 @@ def _bring(
             f"read them, then run: basewise bases pull {card.key} --accept-terms",
         )
     if not present and card.locator.get("form") == "gguf":
-        gguf_convert.require()  # before megabytes are announced and fetched that could not be opened
+        # before megabytes are announced and fetched that could not be opened
+        gguf_convert.require()
     if announce and not present:
         size = f"{card.download_bytes / 1e6:.0f} MB" if card.download_bytes else "size not stated"
         announce(f"fetching {card.key}: {size}, licence {card.licence}, from {card.source}")

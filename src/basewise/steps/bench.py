@@ -271,7 +271,8 @@ def conclude(
     options.progress(0, 0, "looking for the items in the corpus")
     asked = {c.task.name: c.task for c in cells}
     corpus = Path(options.corpus)
-    state = corpus_state(corpus)  # before it is read: what changes meanwhile is looked at again
+    # before it is read: what changes meanwhile is looked at again
+    state = corpus_state(corpus)
     found = contamination(cells, matches(list(asked.values()), corpus), corpus)
     return replace(result, contamination={**found, "state": state})
 

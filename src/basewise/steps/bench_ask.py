@@ -22,7 +22,8 @@ from basewise.steps.bench_items import Draw, balanced
 
 PROBE_LABELS = 8
 """Labelled rows a class for the probe of a base that only embeds, as MTEB has it."""
-SCHEMA = 2  # raise it when an answer changes for the same question, so that old journals are not read
+# raise it when an answer changes for the same question, so that old journals are not read
+SCHEMA = 2
 LONGEST = 4
 """Items with the most tokens that are measured behind their demonstrations."""
 ASKED, PROBED = "asked", "probe"

@@ -65,7 +65,8 @@ def _pieces(file: Path) -> Iterator[str]:
             yield before
             if len(before) > OVERLAP:
                 before = before[-OVERLAP:]
-                before = before[before.find(" ") + 1 :]  # from the beginning of a word
+                # from the beginning of a word
+                before = before[before.find(" ") + 1 :]
 
 
 def _table_texts(file: Path) -> Iterator[str]:

@@ -72,7 +72,8 @@ def _pair(here: dict[str, Any], there: dict[str, Any], task: Json) -> tuple[Json
     both = [item for item in here if item in there]
     missed = len(here) + len(there) - 2 * len(both)
     if not both or (missed and task["measure"] in ("auroc", "bits per byte")):
-        return None, missed  # such scores are made from all items of their own run
+        # such scores are made from all items of their own run
+        return None, missed
     left, right = (np.array([rows[item]["score"] for item in both]) for rows in (here, there))
     clusters = stat.own_clusters([here[item]["cluster"] for item in both])
     found, p = stat.gap(left, right, clusters, task["measure"] == AUROC)
@@ -98,7 +99,8 @@ def _conclude(lines: list[Json], tasks: dict[str, Json], left_out: int) -> Json:
         parts = [line["rows"] for line in found]
         gap, p = stat.suite_gap([d for d, _ in parts], [c for _, c in parts])
         mean = {**plain(gap), "p": p}
-        if len(found) == 1:  # the mean of one task is the task's
+        # the mean of one task is the task's
+        if len(found) == 1:
             mean = {key: found[0][key] for key in mean}
         head = {"a": a, "b": b, "suite": suite, "measure": measure, "task": None, "shots": [shots] * 2}
         whole.append({**head, **mean, "smallest_gap": None})

@@ -52,20 +52,25 @@ def find_tasks(names: Sequence[str], data: Data) -> list[BenchTask]:
     if not wanted:
         raise InputError("no suite was named", f"name one of {', '.join([ALL, *keys('suites')])}")
     for name in wanted:
-        suite, _, task = name.partition("/")
-        known = keys("suites")
-        if suite not in (ALL, *known):
-            raise UnknownName.of("suite", name, [ALL, *known])
-        for key in known if suite == ALL else (suite,):
-            if by_name(key):
-                if suite != ALL:
-                    found[name] = named(key, name, data)
-                continue
-            made = {one.name: one for one in tasks_of(key, data)}
-            if task and name not in made:
-                raise UnknownName.of("task", name, made)
-            found.update({n: t for n, t in made.items() if not task or n == name})
+        found.update(_tasks_named(name, data))
     return list(found.values())
+
+
+def _tasks_named(name: str, data: Data) -> dict[str, BenchTask]:
+    """The tasks of "all", of a suite, or a single one; "all" leaves out suites whose tasks have to be named."""
+    suite, _, task = name.partition("/")
+    known = keys("suites")
+    if suite not in (ALL, *known):
+        raise UnknownName.of("suite", name, [ALL, *known])
+    if suite != ALL and by_name(suite):
+        return {name: named(suite, name, data)}
+    listed = [key for key in known if not by_name(key)] if suite == ALL else [suite]
+    made: dict[str, BenchTask] = {}
+    for key in listed:
+        made |= {one.name: one for one in tasks_of(key, data)}
+        if task and name not in made:
+            raise UnknownName.of("task", name, made)
+    return {name: made[name]} if task else made
 
 
 def tasks_of(key: str, data: Data) -> list[BenchTask]:
@@ -94,10 +99,12 @@ def draw(task: BenchTask, shots: int, limit: int | None, seed: int) -> Draw:
     order = balanced(task.pool or task.items, rng)[:shots] if shots else []
     shown = tuple((task.pool or task.items)[i] for i in order)
     spent = set(order) if own else set()
-    rng = generator("bench items", seed, task.name)  # the items do not depend on how many are shown
+    # the items do not depend on how many are shown
+    rng = generator("bench items", seed, task.name)
     most = len(task.items) if limit is None else max(1, round(limit * task.share))
     clusters = [item.cluster for item in task.items]
-    if task.measure == AUROC:  # both kinds of items, as many of each
+    # both kinds of items, as many of each
+    if task.measure == AUROC:
         outside = {i for i, item in enumerate(task.items) if item.answer < 0}
         halves = (outside, set(range(len(task.items))) - outside)
         picked = sorted(

@@ -191,7 +191,8 @@ def suite_table(cells: Sequence[Cell], lines: Sequence[Json], shots_of: dict[str
 
 
 def assumed_gap(cells: Sequence[Cell]) -> float | None:
-    """Smallest gap to another base that these items would show if the two disagreed on a fifth of them, or on as many as the gap; shares only."""
+    """Smallest gap to another base that these items would show if the two disagreed on a fifth of them, or on as many as the gap;
+    shares only."""
     if any(not np.isin(c.scores, (0.0, 1.0)).all() for c in cells):
         return None
     worth = [intervals.independent_rows(c.scores, c.clusters) for c in cells]
@@ -241,7 +242,8 @@ def compare(pairs: Sequence[tuple[Cell, Cell]], head: Json) -> tuple[list[Json],
         )
     several = stat.suite_gap(gaps, clusters) if len(gaps) > 1 else None
     mean = _gap(several) if several else {k: lines[0][k] for k in ("estimate", "low", "high", "n", "p")}
-    differ = any(np.any(gap) for gap in gaps)  # items that all agree say nothing of how far two bases differ
+    # items that all agree say nothing of how far two bases differ
+    differ = any(np.any(gap) for gap in gaps)
     seen = stat.smallest_paired_gap(gaps, clusters) if differ else assumed_gap([left for left, _ in pairs])
     return lines, {**head, "task": None, "shots": None, **mean, "smallest_gap": seen}
 
@@ -295,30 +297,20 @@ def scale_table(cells: Sequence[Cell], sizes: dict[str, float]) -> list[Json]:
     """Score per tenfold parameters over the bases that were asked, by suite and number of demonstrations; and of the gain
     from the fewest demonstrations to the most. The interval is over items; the bases are the ones given."""
     out = []
-    keyed: dict[tuple[str, str, int], dict[str, dict[str, Cell]]] = {}
-    for cell in _once(cells):
-        if cell.answers.way != "probe" and cell.task.better != HALF:
-            place = keyed.setdefault((*cell.group, cell.answers.shots), {})
-            place.setdefault(cell.answers.base, {})[cell.task.name] = cell
     slopes: dict[tuple[str, str], dict[int, tuple[list[str], dict[str, tuple[np.ndarray, np.ndarray]]]]] = {}
-    for (suite, measure, shots), by_base in keyed.items():
+    for (suite, measure, shots), by_base in _asked(cells).items():
         bases = sorted(by_base, key=lambda name: sizes[name])
         x = np.log10([sizes[name] for name in bases])
-        if len(bases) < 2 or np.ptp(x) < math.log10(LEAST_RATIO):
-            continue
         names = [n for n in by_base[bases[0]] if all(n in by_base[b] for b in bases)]
-        found = {
-            n: (stat.slope(np.array([by_base[b][n].scores for b in bases]), x), by_base[bases[0]][n].clusters)
-            for n in names
-        }
-        if found:
-            slopes.setdefault((suite, measure), {})[shots] = bases, found
-            lower = measure == "bits per byte"
-            errors = [
-                stat.slope_error(np.array([by_base[b][n].scores for b in bases]), x, found[n][1])
-                for n in found
-            ]
-            out.append(_scale_line((suite, measure, shots), bases, list(found.values()), lower, errors))
+        if len(bases) < 2 or np.ptp(x) < math.log10(LEAST_RATIO) or not names:
+            continue
+        scores = {n: np.array([by_base[b][n].scores for b in bases]) for n in names}
+        clusters = {n: by_base[bases[0]][n].clusters for n in names}
+        found = {n: (stat.slope(scores[n], x), clusters[n]) for n in names}
+        errors = [stat.slope_error(scores[n], x, clusters[n]) for n in names]
+        slopes.setdefault((suite, measure), {})[shots] = bases, found
+        lower = measure == "bits per byte"
+        out.append(_scale_line((suite, measure, shots), bases, list(found.values()), lower, errors))
     for (suite, measure), by_shots in slopes.items():
         least, most = min(by_shots), max(by_shots)
         (bases, first), (others, last) = by_shots[least], by_shots[most]
@@ -330,6 +322,19 @@ def scale_table(cells: Sequence[Cell], sizes: dict[str, float]) -> list[Json]:
     _adjust(out)
     for line in out:
         line["sentence"] = scale_sentence(line)
+    return out
+
+
+def _asked(cells: Sequence[Cell]) -> dict[tuple[str, str, int], dict[str, dict[str, Cell]]]:
+    """The cells of bases that were asked, by suite, measure and demonstrations, then base, then task.
+
+    Shares whose aim is one half are left out: no higher and no lower one is better.
+    """
+    out: dict[tuple[str, str, int], dict[str, dict[str, Cell]]] = {}
+    for cell in _once(cells):
+        if cell.answers.way != "probe" and cell.task.better != HALF:
+            by_base = out.setdefault((*cell.group, cell.answers.shots), {})
+            by_base.setdefault(cell.answers.base, {})[cell.task.name] = cell
     return out
 
 

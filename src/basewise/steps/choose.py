@@ -41,7 +41,8 @@ from basewise.steps.shortlist import order_lines, rank_base, sample_rows
 from basewise.steps.standings import note, used_before
 from basewise.steps.unlabelled import check_words, few_labelled, zero_shot
 
-FEW = 64  # labels a class under which every score gets its spread over five draws
+# labels a class under which every score gets its spread over five draws
+FEW = 64
 FEW_TO_TUNE = 200
 """Labels a class under which a tuned body with a linear head is tried before tuning everything."""
 ON_DECODERS = ("lora", "prompt")
@@ -97,8 +98,7 @@ def choose(
     options = options or ChooseOptions()
     allowed = replace(options.budget or Budget(), seconds=parse_seconds(budget))
     check_budget(allowed)
-    if seed < 0:
-        raise InputError(f"the seed must not be below zero, {seed} came", "0 is usual")
+    check_seed(seed)
     clock = Clock(started=time.monotonic(), seconds=allowed.seconds)
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     bases, methods = ((one,) if isinstance(one, str) else one for one in (bases, methods))
@@ -108,21 +108,23 @@ def choose(
     check_workers(options.workers)
     if to:
         check_place(Path(to))
-    if isinstance(source, str) and source == "-":  # a pipe can be read once only
+    # a pipe can be read once only
+    if isinstance(source, str) and source == "-":
         source = read_table(source, query=options.query)
     if unlabelled := few_labelled(source, target, options):
         return zero_shot(unlabelled, (bases, methods), allowed, to, options)
     task = task_of(source, target, options, seed)
-    check_words(options.wording, task.classes)
-    check_columns(methods or (), task)
+    check_asked(methods or (), task, options)
     if bases is None and methods and not any(part("methods", key).REQUIRES for key in methods):
-        bases = ()  # nothing would use one, so none is fetched
+        # nothing would use one, so none is fetched
+        bases = ()
     found, notes = get_bases(bases, allowed, options, task)
     identity = identity_of(task, found, methods, seed, allowed, options)
     assigned = assign_folds(task, seed)
     folder = Path(to) if to else free_folder(task.name, identity)
     with RunDir.open(folder, identity) as run:
-        if options.announce:  # before the time is spent: a guess may be wrong
+        # before the time is spent: a guess may be wrong
+        if options.announce:
             options.announce(task.reading)
         known = folder / "decision.json"
         decision = Decision.load(known) if known.exists() else None
@@ -237,7 +239,7 @@ def make_race(
 
 def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     """Controls first, then frozen methods on every base, then the trained ones on the promising bases."""
-    methods, bases, options = list(setup.methods or keys("methods")), setup.bases, setup.options
+    methods, options = list(setup.methods or keys("methods")), setup.options
     controls = [m for m in methods if not part("methods", m).REQUIRES]
     frozen = [m for m in methods if part("methods", m).REQUIRES and part("methods", m).RUNGS == "none"]
     trained = [
@@ -250,7 +252,7 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     usable: list[Base] = []
     sample = sample_rows(race.train)
-    for base in sorted(bases, key=lambda b: b.card.parameters):
+    for base in sorted(setup.bases, key=lambda b: b.card.parameters):
         paid = pay(race, base, store, frozen, usable)
         if isinstance(paid, str):
             notes.append(f"{base.key} was left out: {paid}.")
@@ -265,13 +267,10 @@ def _race(race: Race, setup: Setup, notes: list[str]) -> list[dict[str, Any]]:
     raced = trained_arms(race, [line["base"] for line in ranks], usable, trained)
     if raced:
         race.run_raced(raced)
+    scored = [e for e in race.entries if e.arm.base and e.status == "finished" and e.outcomes]
     for line in ranks:
-        scores = [
-            race.score(e)
-            for e in race.entries
-            if e.arm.base and e.arm.base.key == line["base"] and e.status == "finished" and e.outcomes
-        ]
-        line["came_out"] = max(scores) if scores else None
+        own = [race.score(e) for e in scored if e.arm.base and e.arm.base.key == line["base"]]
+        line["came_out"] = max(own, default=None)
     return ranks
 
 
@@ -280,7 +279,8 @@ def _run_plain(race: Race, options: ChooseOptions, notes: list[str]) -> None:
     if options.executor != "here":
         try:
             prefetch(race, waiting, options)
-        except RunError as error:  # what was not done there is done here
+        except RunError as error:
+            # what was not done there is done here
             notes.append(
                 f"{error.message[0].upper()}{error.message[1:]}: what it had to do was done without it."
             )
@@ -338,11 +338,18 @@ def trained_arms(race: Race, order: list[str], bases: list[Base], methods: list[
     return [race.enter(arm) for arm in arms]
 
 
-def check_columns(methods: Sequence[str], task: Task) -> None:
-    """InputError for a method that compares columns where one column is read."""
+def check_asked(methods: Sequence[str], task: Task, options: ChooseOptions) -> None:
+    """InputError for words of labels that the task has not, or a method that compares columns where one column is read."""
+    check_words(options.wording, task.classes)
     for method in methods:
         if COLUMNS in part("methods", method).REQUIRES - task.rows.provides:
             raise one_column(method)
+
+
+def check_seed(seed: int) -> None:
+    """InputError for a seed that no generator takes."""
+    if seed < 0:
+        raise InputError(f"the seed must not be below zero, {seed} came", "0 is usual")
 
 
 def check_workers(workers: int) -> None:

@@ -170,7 +170,8 @@ def as_texts(X: Any) -> tuple[str, ...]:
         raise InputError("one text came, a list of texts was expected", "put it into a list")
     if isinstance(X, Mapping):
         raise InputError("a dict came, a list of texts was expected", "give the list of its texts")
-    if hasattr(X, "columns"):  # a frame or an Arrow table
+    # a frame or an Arrow table
+    if hasattr(X, "columns"):
         if len(X.columns) != 1:
             raise InputError(
                 f"a table of {len(X.columns)} columns came, one column of texts was expected",

@@ -81,13 +81,13 @@ def conclude(task: Task, race: Race, ranks: list[dict[str, Any]], notes: list[st
         notes.append(
             f"Chosen by {name_of(race.metric)}; labels saved, calibration, abstention and slices still count right answers."
         )
-    cards = {b.key: b.card for b in about.bases}
-    board = leaderboard(trials, standing, cards)
+    board = leaderboard(trials, standing, {b.key: b.card for b in about.bases})
     if (ahead := ahead_but_late(race, chosen, about.unfinished)) is not None:
         notes.insert(0, ahead)
     notes = [*standing_notes(standing, test, trials, bool((task.split == "test").any())), *notes]
     bare = standing.verdict != "no base helps" and bool(half_tried(trials))
-    open_ = standing.chosen.base is None and (bare or ahead is not None)  # whether a base would help
+    # whether a base would help
+    open_ = standing.chosen.base is None and (bare or ahead is not None)
     budget = budget_table(about.budget, race, trials, meter.peak_bytes, notes)
     write_evidence(folder / "evidence.parquet", trials)
     decision = Decision(
@@ -206,7 +206,8 @@ def power(scores: dict[str, np.ndarray], rows: Any, metric: str) -> dict[str, An
     if metric != "accuracy":
         seen = visible(*class_error(gap, rows.labels, groups))
         return {"against": against, "worth": worth, "smallest_gap": seen if seen <= 1 else None}
-    apart = max(float((gap != 0).mean()), 1.0 / len(gap))  # none that disagrees would promise too much
+    # none that disagrees would promise too much
+    apart = max(float((gap != 0).mean()), 1.0 / len(gap))
     return {
         "against": against,
         "discordance": apart,
@@ -314,7 +315,8 @@ def row_tables(task: Task, chosen: Trial, base: Any, notes: list[str]) -> dict[s
         features = feature_store(cache_folder()).features(base, texts)
         tokens = np.asarray(features.tokens)
         limit = min(int(chosen.choices.get("read_tokens", base.card.context)), base.card.context)
-        cut = np.asarray(features.cut) | (tokens > limit)  # a method may read less than its base could
+        # a method may read less than its base could
+        cut = np.asarray(features.cut) | (tokens > limit)
         lengths = tables.length_table(tokens, cut, right, chosen.groups)
         if (many := int(cut.sum())) > 0:
             were = "was" if many == 1 else "were"

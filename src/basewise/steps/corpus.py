@@ -8,9 +8,11 @@ interrupted build goes on where it stopped and gives the same bits; `work/` is g
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,11 @@ def build(recipe: CorpusRecipe, to: Path | str, progress: Progress = silent) -> 
         known = Known(np.concatenate([np.empty(0, np.uint64), *(e.grams for e in evaluations)]))
         clean_all(recipe, work, known, progress)
         repeats = corpus_tokens.find_repeats(recipe, work, progress)
-        _check_enough(recipe, work, repeats)
-        tokenizer = corpus_tokens.make_tokenizer(
-            recipe, folder, lambda: corpus_tokens.kept_texts(recipe, work, repeats)
-        )
+        with _freed_where_too_little(folder):
+            _check_enough(recipe, work, repeats)
+            tokenizer = corpus_tokens.make_tokenizer(
+                recipe, folder, lambda: corpus_tokens.kept_texts(recipe, work, repeats)
+            )
         corpus_tokens.tokenise(recipe, folder, repeats, progress)
         shards = corpus_tokens.write_shards(recipe, folder, progress)
         accounts = [_account(source, work, shards) for source in recipe.sources]
@@ -82,7 +85,8 @@ def build(recipe: CorpusRecipe, to: Path | str, progress: Progress = silent) -> 
 def _fingerprint(recipe: CorpusRecipe) -> list[Any]:
     """Name, size and time of every file: a source that changed makes another corpus.
 
-    Streams go by name alone: what they gave is compared when a build goes on. Evaluation sets are small, and a copy of one has another time: they go by their digest.
+    Streams go by name alone: what they gave is compared when a build goes on. Evaluation sets are small, and a copy of one has
+    another time: they go by their digest.
     """
     out: list[Any] = []
     for source in recipe.sources:
@@ -104,6 +108,17 @@ def _forget_failed(folder: Path) -> None:
         if not list((folder / "work" / "units").glob("*.arrow")):
             shutil.rmtree(folder / "work", ignore_errors=True)
             (folder / IDENTITY).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _freed_where_too_little(folder: Path) -> Iterator[None]:
+    """Frees the folder where the text does not support the recipe: the same command would fail again, a mended one is another run."""
+    try:
+        yield
+    except InputError:
+        shutil.rmtree(folder / "work", ignore_errors=True)
+        (folder / IDENTITY).unlink(missing_ok=True)
+        raise
 
 
 def _begun(work: Path) -> str:

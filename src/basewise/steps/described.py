@@ -54,7 +54,8 @@ def describe(folder: Path, predictor: Predictor, version: str) -> dict[str, Any]
             "confidence": probabilities.max(1)[some].round(6).tolist(),
             "right": (probabilities.argmax(1) == labels)[some].astype(int).tolist(),
         }
-        if len(names) < len(some):  # the watch draws rows that belong together by whole groups
+        # the watch draws rows that belong together by whole groups
+        if len(names) < len(some):
             about["reference"]["together"] = {
                 "group": number.tolist(),
                 "said": probabilities.argmax(1)[some].tolist(),
@@ -84,7 +85,8 @@ def held_out(folder: Path, predictor: Predictor) -> tuple[np.ndarray, np.ndarray
         return None
     base = predictor.record["base"]
     method = predictor.record["method"]
-    chosen = f"{base['key']} + {method}" if base else method  # as evidence names its trials
+    # as evidence names its trials
+    chosen = f"{base['key']} + {method}" if base else method
     if decision.is_file():
         chosen = read_json(decision).get("chosen")
     columns = [f"p_{i}" for i in range(len(predictor.classes))]
@@ -95,7 +97,8 @@ def held_out(folder: Path, predictor: Predictor) -> tuple[np.ndarray, np.ndarray
         return None
     if not len(table):
         return None
-    _, once = np.unique(table["row_id"].to_numpy(), return_index=True)  # repeats would count a row twice
+    # repeats would count a row twice
+    _, once = np.unique(table["row_id"].to_numpy(), return_index=True)
     table = table.take(once)
     probabilities = np.stack([table[c].to_numpy() for c in columns], 1)
     labels = table["label"].to_numpy()

@@ -9,7 +9,7 @@ import numpy as np
 
 from basewise.stats.intervals import class_error
 from basewise.stats.luck import Luck, luck_of_training, worse_across_folds
-from basewise.stats.paired import counted
+from basewise.stats.paired import counted, mcnemar_midp
 from basewise.stats.sequential import proven_worse
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LEAST_FOLDS = 2
 """Folds on which an arm that ran out of time must have been scored to be compared all the same."""
 
+OVERRUN = 0.1
+"""Of the budget, what the last fit may take beyond its end where nothing else would be saved than a guess."""
+
 
 def drop(race: Race, among: list[Entry] | None = None) -> None:
     """End arms proven worse than the leader: on the rows that both were scored on, and beyond the luck of training.
@@ -27,7 +30,8 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
     """
     if (leader := race.leader()) is None:
         return
-    arms, looks = len(race.entries), max(1, len(race.wanted) - 1)  # one fold proves nothing
+    # one fold proves nothing
+    arms, looks = len(race.entries), max(1, len(race.wanted) - 1)
     level = race.alpha / (max(1, arms - 1) * looks)
     luck = None
     for entry in race.entries:
@@ -38,12 +42,14 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
         ours, theirs = race.common(leader, entry)
         groups = [race.train.groups[race.folds == fold] for fold in shared]
         gap, together = ours - theirs, np.concatenate(groups)
-        if race.metric == "accuracy":  # right and wrong can be counted, which is exact at every look
+        # right and wrong can be counted, which is exact at every look
+        if race.metric == "accuracy":
             worth, wins, losses = counted(ours, theirs, together)
             if not proven_worse(wins, losses, arms, looks, race.alpha):
                 continue
             of_rows = float(np.sqrt(gap.var() / worth)), np.inf
-        else:  # careful whatever the metric weighs: a rare class may hold all of the difference
+        else:
+            # careful whatever the metric weighs: a rare class may hold all of the difference
             of_rows = class_error(gap, race.labels(shared), together)
         luck = luck or luck_of(race, [leader, *(e for e in among or race.entries if e is not leader)])
         p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, of_rows)
@@ -93,15 +99,21 @@ def stop(race: Race) -> None:
 def rescue(race: Race, why: str = "the time was short") -> None:
     """Let arms that only time ended count where they lead or were asked for, on the rows they were scored on: finished is not better.
 
-    why: what ended them.
+    Where nothing was finished but the guess of the majority, an arm that is shown to beat it counts after one fold, and its last fit
+    may take OVERRUN of the budget beyond its end: what would be saved is of no use. why: what ended them.
     """
     leader = race.leader()
+    if leader is None:
+        return
+    guess = leader.arm.method == "majority" and race.asked != "majority"
+    room = max(race.clock.left, OVERRUN * race.clock.seconds) if guess else race.clock.left
     for entry in race.entries:
-        if leader is None or not entry.out_of_time or len(entry.outcomes) < LEAST_FOLDS:
+        if not entry.out_of_time or len(entry.outcomes) < (1 if guess else LEAST_FOLDS):
             continue
         ours, theirs = race.common(entry, leader)
         leads = ours.mean() > theirs.mean() or entry.arm.method == race.asked
-        if leads and race.fits(entry, 0):
+        shown = len(entry.outcomes) >= LEAST_FOLDS or mcnemar_midp(ours > theirs, theirs > ours) < race.alpha
+        if leads and shown and race.last_seconds(entry) <= room:
             entry.status = "finished"
             entry.why = f"scored on {len(entry.outcomes)} of {len(race.wanted)} folds: {why}"
 

@@ -183,8 +183,8 @@ def evaluate(
     rows: anything `read_table` reads, with the input columns and the target; of a database those of a query. group: column whose rows belong together (a customer) and
     count as many as they are worth. Returns {"score": interval, "metrics": {key: interval}, "classes": [a line each], "n", "groups",
     "calibration", "confusion", "against": {...}, "unknown_labels": rows left out for their label, "unlabelled": rows left out since they
-    have none, "own": as `own_rows` has it, in "against" too}; written to `to` as JSON if given. Raises TargetError where no label is a class of the
-    predictor, UnknownName for a column.
+    have none, "own": as `own_rows` has it, in "against" too}; written to `to` as JSON if given. Raises TargetError where no label is
+    a class of the predictor, UnknownName for a column.
     """
     from basewise.core.table import read_table
     from basewise.steps.predict import folder_of, load
@@ -241,7 +241,8 @@ def own_rows(run: str | Path, texts: list[str]) -> dict[str, int]:
     try:
         task = load_task(folder)
     except RunError:
-        return none  # its rows cannot be read, so nothing is known of them
+        # its rows cannot be read, so nothing is known of them
+        return none
     keys = [text_key(text.strip()) for text in task.rows.texts]
     sides = {side: {keys[i] for i in np.flatnonzero(task.split == side)} for side in ("train", "test")}
     asked = [text_key(text.strip()) for text in texts]
@@ -249,7 +250,8 @@ def own_rows(run: str | Path, texts: list[str]) -> dict[str, int]:
     learned = sum(key in sides["train"] and key not in sides["test"] for key in asked)
     looks = Looks(0, 0)
     if locked:
-        with contextlib.suppress(RunError):  # a folder that cannot be written keeps no count
+        # a folder that cannot be written keeps no count
+        with contextlib.suppress(RunError):
             looks = count_look(folder, task.test_digest(), "evaluate")
     return {"train": learned, "test": locked, "looks": looks.total, "looks_elsewhere": looks.elsewhere}
 

@@ -127,7 +127,8 @@ def _by_words(texts: tuple[str, ...], text: str) -> np.ndarray:
     counts = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     try:
         rows = counts.fit_transform(texts)
-    except ValueError:  # no word in any row
+    except ValueError:
+        # no word in any row
         return np.zeros(len(texts))
     return np.asarray((rows @ counts.transform([text]).T).todense()).ravel()
 

@@ -54,7 +54,8 @@ def export(release: str | Path, to: str, folder: str | Path) -> float:
     try:
         exporter.write(exported, building)
         moved = replay(exporter, building, golden)
-        for name in PASSED_ON:  # the weights go out with the words that their licences ask for
+        # the weights go out with the words that their licences ask for
+        for name in PASSED_ON:
             if (source / name).is_file():
                 shutil.copyfile(source / name, building / name)
         os.chmod(building, 0o755)

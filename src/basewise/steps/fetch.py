@@ -47,7 +47,8 @@ def get_bases(
             f"No other base could be fetched, so {spare[0].key} was taken: it comes with the package, and the controls"
             " run beside it."
         )
-        if options.announce:  # at once: who waits for better weights need not wait for the end of the run
+        # at once: who waits for better weights need not wait for the end of the run
+        if options.announce:
             options.announce(notes[-1])
     return found, notes
 

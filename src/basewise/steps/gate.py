@@ -72,7 +72,8 @@ def open_run(run: str | Path | Decision) -> Candidate:
         read_trials(folder / "evidence.parquet", decision) if (folder / "evidence.parquet").is_file() else ()
     )
     task = load_task(folder) if (folder / TASK).is_file() else None
-    predictor = load(folder, FeatureStore(None))  # the checks ask about the same rows again and again
+    # the checks ask about the same rows again and again
+    predictor = load(folder, FeatureStore(None))
     return Candidate(run=folder, decision=decision, predictor=predictor, task=task, trials=trials)
 
 
@@ -201,7 +202,8 @@ def incumbent(candidate: Candidate, against: str | Path) -> Json:
     other = load(against)
     if set(other.classes) != set(ours.classes):
         raise RunError(f"{against} predicts other classes", "compare releases of the same task")
-    if other.inputs != ours.inputs:  # it would be asked about texts that it was never made for, and lose
+    # it would be asked about texts that it was never made for, and lose
+    if other.inputs != ours.inputs:
         raise RunError(
             f"{against} reads {', '.join(other.inputs)} and this run {', '.join(ours.inputs)}, so they cannot be compared",
             "release without an incumbent, or compare with a release that reads the same columns",

@@ -125,18 +125,19 @@ class Host:
                 f"{folder} holds version {found}, {version} was expected", "give its folder again"
             )
         if found in self.hosted:
-            check_files(
-                folder
-            )  # the same record, but perhaps another copy: it is what a later worker will open
+            # the same record, but perhaps another copy: it is what a later worker will open
+            check_files(folder)
             return self.hosted[found].about
         reader = Reader(self.bases)
-        predictor = load(folder, reader)  # checks every digest and the golden answers
+        # checks every digest and the golden answers
+        predictor = load(folder, reader)
         predictor = self._joined(predictor, found)
         base = next((base for base, _ in reader.asked.values()), None)
         about = describe(folder, predictor, found)
         if record is not None:
             about["task"] = address_of(record.name)
-            if (least := record.conformal.get("least_probability")) is not None:  # 0.0: all classes
+            # 0.0: all classes
+            if (least := record.conformal.get("least_probability")) is not None:
                 about["conformal"] = {
                     "alpha": record.conformal["alpha"],
                     "least": least,
@@ -150,7 +151,8 @@ class Host:
     def _joined(self, predictor: Predictor, version: str) -> Predictor:
         """A LoRA predictor among the adapters on its base, if mixed it answers the golden rows as it does alone."""
         drawn = (predictor.record["base"] or {}).get("random_seed") is not None
-        if predictor.record["method"] != "lora" or drawn:  # each random network is its own
+        # each random network is its own
+        if predictor.record["method"] != "lora" or drawn:
             return predictor
         from basewise.engine.adapters import Mixture, adapter_of
 
@@ -208,7 +210,8 @@ class Host:
     def _known(self, name: str) -> Base | None:
         if name in self.served:
             return self.served[name]
-        for hosted in list(self.hosted.values()):  # another thread may open a version meanwhile
+        # another thread may open a version meanwhile
+        for hosted in list(self.hosted.values()):
             base = None if hosted.predictor is None else _pretrained(hosted.predictor)
             if base is not None and base.key == name:
                 return base

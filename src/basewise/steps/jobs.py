@@ -23,7 +23,8 @@ from basewise.core.registry import part
 from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 
-SCHEMA = 4  # raise it when a method's result changes for the same job, so that old journals are not read
+# raise it when a method's result changes for the same job, so that old journals are not read
+SCHEMA = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,8 @@ def run(job: Job, progress: Progress = silent) -> Outcome:
         # a disk or a memory may have room the next time
         return _failed(str(error), isinstance(error, (RunError, OutOfMemory)))
     except OSError:
-        raise  # the disk or the machine: the next arm would meet it too
+        # the disk or the machine: the next arm would meet it too
+        raise
     except Exception as error:  # noqa: BLE001 - a fault of ours or of a library, on one base with one method
         return _failed(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}", True)
     cost = Cost(

@@ -22,7 +22,8 @@ Json = dict[str, Any]
 
 def check_metric(metric: str) -> None:
     """InputError unless `choose` can go by this metric: one where higher is better and that lies between 0 and 1."""
-    part("metrics", metric)  # an unknown one names the nearest
+    # an unknown one names the nearest
+    part("metrics", metric)
     if metric not in (fit := [key for key in keys("metrics") if may_choose(key)]):
         raise InputError(
             f"{metric} came as the metric to choose by, a share where higher is better was expected",

@@ -18,6 +18,8 @@ from basewise.steps.elimination import LEAST_FOLDS
 from basewise.steps.fetch import forward_seconds
 from basewise.steps.race import Race
 
+FORWARD_SHARE = 1 / 3
+"""Of the time left, what the forward pass of a further network may take: the trained arms of the first one need some too."""
 DOUBT = 1.5
 """A base is left out unmeasured only where its prediction, made shorter by so much, still does not fit."""
 TRIED_SHARE = 0.1
@@ -35,7 +37,8 @@ def pay(
     card, texts, weight = base.card, race.train.texts, 1.0
     if any(compatible(part("methods", m).REQUIRES, card, race.train.provides) for m in comparing(methods)):
         texts = race.train.read_by(frozenset({COLUMNS}))
-        weight = 2.0 * len(race.train) / len(texts)  # the columns are the words of the rows once more
+        # the columns are the words of the rows once more
+        weight = 2.0 * len(race.train) / len(texts)
     if short := race.memory_short(card):
         return short
     predicted = forward_seconds(texts, card, race.machine_now(card))
@@ -44,7 +47,9 @@ def pay(
     first = not any(known.card.family != "static" for known in usable)
 
     def too_slow(seconds_a_row: float) -> bool:
-        return race.passes_too_slow(weight * seconds_a_row, store.missing(base, texts), first, fits)
+        missing = store.missing(base, texts)
+        seconds = (weight * missing + race.look_rows) * seconds_a_row
+        return bool(missing) and does_not_fit(race, seconds, first, fits)
 
     if too_slow(each / DOUBT):
         return "its forward pass does not fit into the time left"
@@ -59,6 +64,19 @@ def pay(
         "forward_seconds": paid.seconds if fresh else None,
         "predicted_forward_seconds": predicted,
     }
+
+
+def does_not_fit(race: Race, seconds: float, first: bool, fits: float) -> bool:
+    """Whether a forward pass over the train texts that are not stored and the test rows takes more than FORWARD_SHARE of the time left, or
+    with the fits that follow it more than all of it.
+
+    For the first network the share does not count, and nothing does unless a control has finished: without one there would be
+    nothing to choose.
+    """
+    if first and not any(entry.status == "finished" for entry in race.entries):
+        return False
+    left = race.clock.left - race.reserve()
+    return seconds + fits > left or (not first and seconds > FORWARD_SHARE * left)
 
 
 def comparing(methods: Sequence[str]) -> list[str]:

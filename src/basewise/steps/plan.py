@@ -220,7 +220,8 @@ def shape_of(recipe: Recipe, vocabulary: int) -> Shape:
             f"use one of {', '.join(OUTPUT_SHARES)}",
         )
     kind, d = NETWORK_KINDS[recipe.network], recipe.hidden
-    gated = -(-8 * d // 3 // 64) * 64  # engine/networks.py
+    # as engine/networks.py has it
+    gated = -(-8 * d // 3 // 64) * 64
     return Shape(
         kind=kind,
         layers=recipe.depth,

@@ -16,7 +16,7 @@ import numpy as np
 from basewise.core.errors import InputError
 from basewise.core.files import read_json
 from basewise.core.recipe import Recipe
-from basewise.stats.scaling import backtest, band, bootstrap, check_ladder, check_reach, fit, labels_at
+from basewise.stats.scaling import Law, backtest, band, bootstrap, check_ladder, check_reach, fit, labels_at
 
 UNITS = (
     ("bits_per_byte", "bits a byte"),
@@ -36,14 +36,9 @@ def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
     (`draws_without_size`) foretell the loss at the best size of all runs.
     """
     runs = _runs([Path(folder) for folder in folders])
-    units = [unit for unit in UNITS if all(unit[0] in run["losses"] for run in runs)]
-    if runs and not units:
-        raise InputError(
-            "the runs do not share a kind of loss",
-            "give runs of one objective on the same held-out documents",
-        )
+    kind, unit = _shared_unit(runs)
     n, d = (np.array([run[key] for run in runs], np.float64) for key in ("parameters", "tokens"))
-    loss = np.array([run["losses"][units[0][0]] for run in runs], np.float64) if runs else np.zeros(0)
+    loss = np.array([run["losses"][kind] for run in runs], np.float64)
     try:
         check_ladder(n, d, loss)
         times = check_reach(flop, 6.0 * n * d)
@@ -53,41 +48,59 @@ def read_ladder(folders: Sequence[str | Path], flop: float) -> dict[str, Any]:
         ) from None
     law = fit(n, d, loss)
     laws = bootstrap(n, d, loss, noise=SEED_NOISE * float(np.median(loss)))
-    size, data = law.best(flop)
-    if not law.tells_size or size <= 1 or data <= 1:
-        idle = "tokens" if law.data_scale <= 0 or data <= 1 else "parameters"
-        raise InputError(
-            f"no best size can be told: in these {len(runs)} runs the loss does not fall with more {idle}",
-            f"give more runs, some that differ in {idle} only",
-        )
-    sizes = np.array([one.best(flop)[0] for one in laws])
-    losses = np.array(
-        [float(one.loss(*(one.best(flop) if one.tells_size else (size, data)))) for one in laws]
-    )
-    at, width = band(float(law.loss(size, data)), losses), band(size, sizes)
+    best = _best(law, laws, flop, len(runs))
     names = ("size_power", "data_power", "floor")
     bands = {k: band(getattr(law, k), np.array([getattr(one, k) for one in laws])) for k in names}
     return {
         "runs": len(runs),
-        "unit": units[0][1],
+        "unit": unit,
         "law": asdict(law),
         "bands": {key: (one.low, one.high) for key, one in bands.items()},
         "backtest": backtest(n, d, loss),
         "flop": flop,
         "times": times,
-        "best": {
-            "parameters": size,
-            "parameters_band": (
-                width.low if width.low > 1 else None,
-                width.high if width.high < flop / 6.0 * (1 - 1e-9) else None,
-            ),
-            "tokens": data,
-            "loss": at.estimate,
-            "loss_band": (at.low, at.high),
-        },
+        "best": best,
         "draws": len(laws),
         "draws_without_size": sum(not one.tells_size for one in laws),
-        "labels": _labels(runs, loss, at.estimate),
+        "labels": _labels(runs, loss, best["loss"]),
+    }
+
+
+def _shared_unit(runs: list[dict[str, Any]]) -> tuple[str, str]:
+    """The first of UNITS that all runs have; InputError where there is none."""
+    for kind, unit in UNITS:
+        if all(kind in run["losses"] for run in runs):
+            return kind, unit
+    raise InputError(
+        "the runs do not share a kind of loss", "give runs of one objective on the same held-out documents"
+    )
+
+
+def _best(law: Law, laws: Sequence[Law], flop: float, runs: int) -> dict[str, Any]:
+    """The best size for `flop`, its tokens and its loss, with bands over the resampled laws; InputError where the law has none."""
+    size, data = law.best(flop)
+    if not law.tells_size or size <= 1 or data <= 1:
+        idle = "tokens" if law.data_scale <= 0 or data <= 1 else "parameters"
+        raise InputError(
+            f"no best size can be told: in these {runs} runs the loss does not fall with more {idle}",
+            f"give more runs, some that differ in {idle} only",
+        )
+    bests = [one.best(flop) for one in laws]
+    losses = [
+        float(one.loss(*(best if one.tells_size else (size, data))))
+        for one, best in zip(laws, bests, strict=True)
+    ]
+    at = band(float(law.loss(size, data)), np.array(losses))
+    width = band(size, np.array([best[0] for best in bests]))
+    return {
+        "parameters": size,
+        "parameters_band": (
+            width.low if width.low > 1 else None,
+            width.high if width.high < flop / 6.0 * (1 - 1e-9) else None,
+        ),
+        "tokens": data,
+        "loss": at.estimate,
+        "loss_band": (at.low, at.high),
     }
 
 
@@ -112,7 +125,8 @@ def _run(folder: Path) -> dict[str, Any]:
         losses = {key: _overall(value["scores"][key]) for key, _ in UNITS if value["scores"].get(key)}
         recipe = read_json(folder / "recipe.json")["recipe"] if (folder / "recipe.json").is_file() else {}
         matrices = float(value["parameters"])
-        if recipe:  # the weights that multiply every token, which a run's FLOP are counted from
+        # the weights that multiply every token, which a run's FLOP are counted from
+        if recipe:
             matrices = (value["flop"] / value["tokens"] - Recipe(**recipe).attention_flop) / 6.0
         saved = [
             float(one["factor"])

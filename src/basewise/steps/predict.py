@@ -45,7 +45,8 @@ FORMAT = 1
 
 
 def texts_of(rows: Sequence[Any], inputs: tuple[str, ...]) -> list[str]:
-    """Texts as they are, dicts by their input columns; InputError for a row that is neither, and for a text where several columns are read."""
+    """Texts as they are, dicts by their input columns; InputError for a row that is neither, and for a text where several columns are
+    read."""
     for row in rows:
         if isinstance(row, str) and len(inputs) > 1:
             raise InputError(
@@ -71,7 +72,8 @@ class Predictor:
     threshold: float | None = None
     base: Base | None = None
 
-    def __repr__(self) -> str:  # without what it learned: words of the rows are among it
+    # without what it learned: words of the rows are among it
+    def __repr__(self) -> str:
         on = f" on {self.base.key}" if self.base is not None else ""
         return f"Predictor({self.record['method']}{on}, {len(self.classes)} classes, reads {', '.join(self.inputs)})"
 
@@ -177,7 +179,8 @@ def load(run: str | Path | Decision, features: Any = None) -> Predictor:
         from basewise.engine.signing import verify
 
         verify(Path(run))
-        Release.load(run)  # a release of a newer version is refused before its files are opened
+        # a release of a newer version is refused before its files are opened
+        Release.load(run)
         return open_predictor(Path(run) / "predictor", Path(run), features)
     return open_predictor(predictor_folder(run), features=features)
 
@@ -201,7 +204,8 @@ def open_predictor(folder: Path, release: Path | None = None, features: Any = No
 
     context = Context(features=features or FeatureStore(None, keep=False))
     fitted = part("methods", record["method"]).load(folder, base, context)
-    if list(fitted.classes) != list(record["classes"]):  # the columns would be right and their names wrong
+    # the columns would be right and their names wrong
+    if list(fitted.classes) != list(record["classes"]):
         raise PredictorChanged(
             f"{folder / 'predictor.json'} names other classes, or in another order, than what was fitted",
             "copy the predictor folder again",

@@ -78,7 +78,8 @@ def save_bases(result: Any, recipe: Recipe, corpus: Corpus, network: Any, folder
         save_as_encoder(base, folder / "encoder")
         found["encoder"] = folder / "encoder"
     for name, path in found.items():
-        if corpus.tokenizer is not None:  # the catalogue's verbs read text
+        # the catalogue's verbs read text
+        if corpus.tokenizer is not None:
             write_json(path / CARD, card_of(name, path, result, recipe, corpus).to_dict())
         write_json(
             path / "pretraining.json",

@@ -135,7 +135,8 @@ class PretrainWatch(Watch):
         stable = self._leaves_stable(seen)
         if (seen.step % r.checkpoint_every == 0 or last or stable) and seen.verdict == "take":
             facts = {"ranks": self.ranks.world, "factor": seen.factor, "stays": stable}
-            now = state()  # gathered: all ranks take part
+            # gathered: all ranks take part
+            now = state()
             if not all(bool(value.isfinite().all()) for value in now.model.values()):
                 self._say(f"step {seen.step}: weights are not finite, no checkpoint is kept of them")
             elif self.ranks.first:
@@ -146,7 +147,8 @@ class PretrainWatch(Watch):
     def back(self) -> State | None:
         """The last good checkpoint, which the run is rolled back to."""
         self.writer.close()
-        self.ranks.wait()  # the first has written what it had
+        # the first has written what it had
+        self.ranks.wait()
         found = latest(self.folder / CHECKPOINTS, self._say)
         if found is None:
             return None

@@ -95,7 +95,8 @@ def worth_of(recipe: Recipe, bases: dict[str, Path], folder: Path, options: Any)
 def one_set(name: str, base: Base, twin: Base, folder: Path, progress: Progress) -> dict[str, Any]:
     """Curves of the base, its twin and words on one set, and the labels saved with their intervals."""
     train, held_out = read_examples(name)
-    counts = dict.fromkeys(worth.label_counts(len(train), len(train.classes)), 0.0)  # the clock has no end
+    # the clock has no end
+    counts = dict.fromkeys(worth.label_counts(len(train), len(train.classes)), 0.0)
     fits = _Fits(
         RunDir(folder / "worth", ""),
         folder / "worth" / "features",

@@ -92,7 +92,8 @@ def split_precision(name: str, usual: str = "auto") -> tuple[str, str]:
 def read_prompts(path: Path) -> list[str]:
     """Prompts of a file: JSON lines (texts, or objects with prompt, text or question), else a line each; empty lines are none."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may hold other ends of lines
+        # a text may hold other ends of lines
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the prompts in {path}: {error}", "give a text or JSON lines file"
@@ -208,7 +209,8 @@ def answer_file(
     folder = home() / "prompts" / identity[:24]
     with contextlib.ExitStack() as stack:
         run: RunDir | None = None
-        with contextlib.suppress(RunError):  # a cache that cannot be written or is in use: nothing is kept
+        # a cache that cannot be written or is in use: nothing is kept
+        with contextlib.suppress(RunError):
             run = stack.enter_context(RunDir.open(folder, identity))
         for start in range(0, len(prompts), KEPT_PROMPTS):
             part_ = prompts[start : start + KEPT_PROMPTS]
@@ -218,7 +220,8 @@ def answer_file(
             replies: list[Reply] = []
             for reply in answer(causal, part_, options=options, shots=shots, fit=fit, progress=progress):
                 replies.append(reply)
-                yield reply  # at once: what is stopped in the middle has been shown
+                # at once: what is stopped in the middle has been shown
+                yield reply
             if run is not None:
                 run.keep(str(start), {}, {"replies": [asdict(reply) for reply in replies]})
     if run is not None:
@@ -311,7 +314,8 @@ class Chat:
             for piece in self.causal.stream(prompt, options, special=False):
                 said += piece
                 yield piece
-        except BasewiseError:  # such as a line that is too long: the conversation is what it was
+        except BasewiseError:
+            # such as a line that is too long: the conversation is what it was
             self.messages = before
             raise
         self.seconds = time.perf_counter() - began

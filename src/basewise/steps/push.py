@@ -33,7 +33,8 @@ def push(
 
     api = HfApi(endpoint=endpoint, token=token)
     try:
-        if not api.repo_exists(repo):  # who may write need not be allowed to create
+        # who may write need not be allowed to create
+        if not api.repo_exists(repo):
             api.create_repo(repo, private=not public, exist_ok=True)
         done = api.upload_folder(
             repo_id=repo,

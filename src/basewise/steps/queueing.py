@@ -65,7 +65,8 @@ def take(
     for share in (slice_tokens, budget):
         for place, job in enumerate(order):
             start, room = job.done + counts[place], min(share, left)
-            ends = np.cumsum(job.lengths[start : start + max(room, 1)])  # a row has a token or more
+            # a row has a token or more
+            ends = np.cumsum(job.lengths[start : start + max(room, 1)])
             rows = int(np.searchsorted(ends, room, side="right"))
             if not rows and left == budget and len(ends):
                 rows = 1

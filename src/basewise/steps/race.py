@@ -29,9 +29,6 @@ from basewise.steps.jobs import Arm, Job, Outcome, keep, outcome_from
 from basewise.steps.jobs import run as run_job
 from basewise.steps.measures import scores_of
 
-FORWARD_SHARE = 1 / 3
-"""Of the time left, what the forward pass of a further network may take: the trained arms of the first one need some too."""
-
 
 @dataclass
 class Race:
@@ -79,7 +76,8 @@ class Race:
                 seconds=max(predicted.seconds - forward, 0.01),
                 predict_seconds_per_row=self.forward.get(card.key, each) * self.passes(arm),
             )
-        elif self.network_runs(arm):  # a fold also answers its held-out rows
+        elif self.network_runs(arm):
+            # a fold also answers its held-out rows
             answers = len(held_out) * predicted.predict_seconds_per_row
             predicted = replace(predicted, seconds=predicted.seconds + answers)
         # what the arm adds to this process; networks whose features are stored are loaded already
@@ -103,7 +101,8 @@ class Race:
     def memory_short(self, card: Card) -> str:
         """Why a base cannot be loaded within the memory budget; empty where it can."""
         most = resident_bytes() + network_memory(card) - PROCESS_BYTES
-        if card.family != "static":  # the first network brings its libraries with it
+        # the first network brings its libraries with it
+        if card.family != "static":
             most = max(most, network_memory(card))
         if not self.memory_bytes or most <= self.memory_bytes:
             return ""
@@ -128,18 +127,6 @@ class Race:
             fp32_peak=self.machine.fp32_peak / slower,
             bf16_peak=self.machine.bf16_peak / slower,
         )
-
-    def passes_too_slow(
-        self, seconds_a_row: float, texts: int, first: bool = False, fits: float = 0.0
-    ) -> bool:
-        """Whether a forward pass over so many train texts, those that are not stored, and the test rows takes more than FORWARD_SHARE of the
-        time left, or with the fits that follow it more than all of it. For the first network the share does not count, and nothing does
-        unless a control has finished: without one there would be nothing to choose. Where all are stored there is no pass to pay, and its
-        arms state what the test rows cost."""
-        if not texts or (first and not any(entry.status == "finished" for entry in self.entries)):
-            return False
-        seconds, left = (texts + self.look_rows) * seconds_a_row, self.clock.left - self.reserve()
-        return seconds + fits > left or (not first and seconds > FORWARD_SHARE * left)
 
     @staticmethod
     def network_runs(arm: Arm) -> bool:
@@ -214,7 +201,8 @@ class Race:
         job = replace(self.job(entry, fold), spare=spare_of(self, entry), seconds=limit_of(self, entry))
         saved = self.run.saved(job.name)
         if saved is None and not entry.outcomes and not self.foresee_memory(entry):
-            return  # other arms have run since it was entered, and the memory is taken
+            # other arms have run since it was entered, and the memory is taken
+            return
         if saved is not None:
             outcome = outcome_from(*saved)
         else:
@@ -227,7 +215,8 @@ class Race:
             outcome = run_job(job, self.progress)
             keep(self.run, job.name, outcome)
         self.take(entry, fold, outcome)
-        if saved is None and not outcome.error:  # what the journal held took no time to watch
+        # what the journal held took no time to watch
+        if saved is None and not outcome.error:
             self.watch(self, None)
 
     def take(self, entry: Entry, fold: int, outcome: Outcome) -> None:
@@ -278,28 +267,35 @@ class Race:
         compared on fewer folds is; so is one whose first fit took longer than planned.
         """
         running: list[Entry] = []
-        while True:
-            running = [e for e in running if e.status in ("waiting", "partial")]
-            for entry in entries:
-                new = entry.status == "waiting" and entry not in running
-                if new and (self.fit_together([*running, entry]) or self.kept(entry)):
-                    running.append(entry)
-            if not running and not any(entry.outcomes for entry in entries):
-                running = next(([e] for e in entries if e.status == "waiting" and self.shorten(e)), [])
-            if not running:
-                break
+        while running := self._on_track(running, entries):
             give_way(self, running)
             for entry in sorted(running, key=lambda e: len(e.outcomes)):
-                if len(entry.outcomes) > min(len(e.outcomes) for e in running):
-                    continue  # those who came later catch up first, so that all are compared on the same rows
-                if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry) or self.shorten(entry):
-                    self.go(entry, self.wanted[len(entry.outcomes)])
-                else:
-                    self.skip(entry, len(self.wanted) - len(entry.outcomes))
+                # those who came later catch up first, so that all are compared on the same rows
+                if len(entry.outcomes) == min(len(e.outcomes) for e in running):
+                    self._next_fold(entry)
             drop(self, entries)
         for entry in entries:
             if entry.status == "waiting":
                 self.skip(entry, len(self.wanted))
+
+    def _on_track(self, running: list[Entry], entries: list[Entry]) -> list[Entry]:
+        """The arms that go on, and behind them those that still wait and whose fits go beside theirs; the likeliest that can be shortened
+        where nothing was started yet."""
+        running = [e for e in running if e.status in ("waiting", "partial")]
+        for entry in entries:
+            new = entry.status == "waiting" and entry not in running
+            if new and (self.fit_together([*running, entry]) or self.kept(entry)):
+                running.append(entry)
+        if not running and not any(entry.outcomes for entry in entries):
+            running = next(([e] for e in entries if e.status == "waiting" and self.shorten(e)), [])
+        return running
+
+    def _next_fold(self, entry: Entry) -> None:
+        """One more fit of an arm, or its end where the time does not hold what it still needs."""
+        if self.fits(entry, max(1, self.planned(entry))) or self.kept(entry) or self.shorten(entry):
+            self.go(entry, self.wanted[len(entry.outcomes)])
+        else:
+            self.skip(entry, len(self.wanted) - len(entry.outcomes))
 
     def shorten(self, entry: Entry) -> bool:
         """Plan as many folds of an arm as fit where all do not; False where that is fewer than LEAST_FOLDS, or it was scored on as many."""

@@ -156,7 +156,8 @@ def _copy_predictor(candidate: Candidate, building: Path, weights: str) -> None:
             raise InputError("a base of random weights cannot be put inside", "use --weights alone")
         (building / "base").mkdir()
         record = read_json(building / "predictor" / "predictor.json")
-        record["base"]["locator"] = {}  # it lies beside the predictor now; where it was is nobody's affair
+        # it lies beside the predictor now; where it was is nobody's affair
+        record["base"]["locator"] = {}
         write_json(building / "predictor" / "predictor.json", record)
         for path in sorted(base.folder.iterdir()):
             kept = path.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja")

@@ -49,7 +49,8 @@ def conformal_of(trial: Trial | None, alpha: float = ALPHA) -> Json:
 
     if trial is None or len(trial.row_ids) < 20:
         return {}
-    _, first = np.unique(trial.row_ids, return_index=True)  # one seed a row: repeats would count a row twice
+    # one seed a row: repeats would count a row twice
+    _, first = np.unique(trial.row_ids, return_index=True)
     truth = trial.probabilities[first, trial.labels[first]]
     groups = None if trial.groups is None else trial.groups[first]
     low, high = coverage_band(calibration_rows(truth, alpha, groups), alpha)
@@ -95,7 +96,8 @@ def base_of(record: Json, building: Path) -> Json | None:
         "terms",
     )
     seed = base.get("random_seed")
-    hub = "" if seed is not None else base.get("hub") or ""  # random weights are no one's
+    # random weights are no one's
+    hub = "" if seed is not None else base.get("hub") or ""
     return {**{k: base.get(k) for k in keys}, "hub": hub, "random_seed": seed, "inside": inside}
 
 

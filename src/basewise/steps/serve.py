@@ -131,7 +131,8 @@ def serve(folders: str | Path | Sequence[str | Path], options: ServeOptions | No
             f"{options.host} can be reached by others and no key is set",
             "make one with: basewise access add NAME, or serve on 127.0.0.1",
         )
-    with hold(options.host, options.port) as held:  # from here on, since opening takes seconds
+    # from here on, since opening takes seconds
+    with hold(options.host, options.port) as held:
         if options.announce is not None:
             options.announce("opening what is to be served")
         given = [folders] if isinstance(folders, (str, Path)) else folders

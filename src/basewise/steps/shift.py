@@ -61,8 +61,8 @@ def shift(
     """Score the run's predictor, words and a prompted base on rows whose labels are renamed by `mapping`.
 
     base: whom to prompt; the predictor's own where it can be asked. Rows whose label is neither mapped nor a class are left out
-    and counted. group: column whose rows belong together. Returns {"arms": [{"name", "score"}], "differences", "drop", "n", "left_out", "notes"}. Raises UnknownName for a
-    class that the predictor does not have, RunError where the run holds no train rows.
+    and counted. group: column whose rows belong together. Returns {"arms": [{"name", "score"}], "differences", "drop", "n",
+    "left_out", "notes"}. Raises UnknownName for a class that the predictor does not have, RunError where the run holds no train rows.
     """
     from basewise.core.table import read_table
 
@@ -135,7 +135,8 @@ def drop(run: str | Path, right: np.ndarray, groups: np.ndarray | None = None) -
     decision = Decision.load(path) if path.exists() else None
     if decision is None or not decision.test:
         return None
-    told = decision.accuracy[0]  # its interval knows the groups of the test rows
+    # its interval knows the groups of the test rows
+    told = decision.accuracy[0]
     before = Interval(**{key: told[key] for key in ("estimate", "low", "high")}, n=decision.test["n"])
     found = newcombe(share_of(right, groups), before)
     return {

@@ -1,8 +1,8 @@
 """standings: where a race is now, as race.json in its run folder, for whoever watches; the race itself never reads it.
 
 Written before and after each fit: {"format", "written" (seconds since 1970), "seconds" of the budget, "used", "rungs" wanted,
-"rows", "metric" of the scores, "now": {"name", "rung"} | null, "arms": [{"name", "method", "base", "status", "why", "rungs" done, "score": interval |
-null, "predicted_seconds", "seconds" | null}]}, the arms in the order in which they stand.
+"rows", "metric" of the scores, "now": {"name", "rung"} | null, "arms": [{"name", "method", "base", "status", "why", "rungs" done,
+"score": interval | null, "predicted_seconds", "seconds" | null}]}, the arms in the order in which they stand.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def used_before(folder: Path) -> float:
     used = [0.0]
     with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
         used.append(float(read_json(folder / FILE)["used"]))
-    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):  # of a run that was stopped by hand
+    # of a run that was stopped by hand
+    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
         used.append(float(read_json(folder / "decision.json")["budget"]["used_seconds"]))
     return max(used)
 

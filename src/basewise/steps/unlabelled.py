@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -42,32 +43,43 @@ def few_labelled(source: Any, target: str | None, options: Any) -> Task | None:
 
     Raises UnknownName for a label in the rows that was not named, and for a target that is nearly a column.
     """
+    names = tuple(name for name, _ in options.wording.words)
+    sample = isinstance(source, str) and source == "sample"
+    if len(names) < 2 or isinstance(source, Task) or sample:
+        return None
+    columns = _columns_of(source, target, options.query)
+    target = _labels_in(columns, target, names)
+    counts = Counter(v for v in columns.get(target or "", ()) if v)
+    if sum(count >= 2 for count in counts.values()) >= 2 and counts.total() >= 4:
+        return None
+    return _task(source, columns, target, names, options)
+
+
+def _columns_of(source: Any, target: str | None, query: str | None) -> dict[str, list[str]]:
+    """Columns of single values as stripped strings, "" for a missing one; in the target also for what stands for a missing label."""
     import pyarrow as pa
 
     from basewise.core.table import read_table
     from basewise.steps.audit import MISSING_LABELS
 
-    names = tuple(name for name, _ in options.wording.words)
-    sample = isinstance(source, str) and source == "sample"
-    if len(names) < 2 or isinstance(source, Task) or sample:
-        return None
-    table = read_table(source, query=options.query)
+    table = read_table(source, query=query)
     flat = [n for n in table.columns if not pa.types.is_nested(table.data.schema.field(n).type)]
     columns = {name: [(v or "").strip() for v in table.column(name)] for name in flat}
     if target in columns:
         columns[target] = ["" if v.lower() in MISSING_LABELS else v for v in columns[target]]
-    if target is None or target not in columns:
-        said = next(
-            (c for c, v in columns.items() if (own := {x for x in v if x}) and own <= set(names)), None
-        )
-        if target is not None and (said or get_close_matches(target, columns)):
-            raise UnknownName.of("column", target, columns)
-        target = said  # a name for the column that is to be predicted may stand nowhere in the table
-    given = columns.get(target, []) if target else []
-    counts = [given.count(name) for name in {v for v in given if v}]
-    if sum(count >= 2 for count in counts) >= 2 and sum(counts) >= 4:
-        return None
-    return _task(source, columns, target, names, options)
+    return columns
+
+
+def _labels_in(columns: dict[str, list[str]], target: str | None, names: tuple[str, ...]) -> str | None:
+    """The column of the labels: the one given, else the first that holds named labels and nothing else; None where there is none."""
+    if target in columns:
+        return target
+    filled = {column: {v for v in values if v} for column, values in columns.items()}
+    found = next((column for column, said in filled.items() if said and said <= set(names)), None)
+    # a name for the column that is to be predicted may stand nowhere in the table
+    if target is not None and (found or get_close_matches(target, columns)):
+        raise UnknownName.of("column", target, columns)
+    return found
 
 
 def _task(
@@ -118,7 +130,8 @@ def prior(arm: Arm) -> tuple[int, int]:
     if arm.method == "prompt" and card.parameters >= LARGE:
         place = 0
     if arm.method == "prototype" and "fill" in card.provides:
-        place = 4  # trained to fill masks, not to compare texts
+        # trained to fill masks, not to compare texts
+        place = 4
     return place, -card.parameters
 
 

@@ -35,8 +35,8 @@ CLOSE = 0.01
 class Standing:
     """The race's outcome under `metric`. `chosen`: the arm that is saved; `winner`: the corrected score of the leader, which may be
     another arm; `advised`: name of the arm that the rows speak for, where another was asked for; `aside`: names of arms that are as often
-    right as the tied ones and give every row the same label. `rows`: ids of the rows all finalists predicted, `scores` (K, N) beside `finalists`, `groups`
-    (N,) of the rows or None, `classes` (N,) their labels where the metric weighs classes alike."""
+    right as the tied ones and give every row the same label. `rows`: ids of the rows all finalists predicted, `scores` (K, N) beside
+    `finalists`, `groups` (N,) of the rows or None, `classes` (N,) their labels where the metric weighs classes alike."""
 
     verdict: str
     chosen: Trial

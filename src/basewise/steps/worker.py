@@ -118,7 +118,8 @@ class Worker:
                 )
             elif op == "open_base":
                 self.send({"id": number, "about": self.host.open_base(header["name"])})
-            else:  # a barrier only says that everything before it is done
+            else:
+                # a barrier only says that everything before it is done
                 if op == "close":
                     self.host.close(header["version"])
                 self.send({"id": number})
@@ -139,10 +140,10 @@ def main(handle: int) -> None:
     """Entry point of the process: `handle` is the inherited socket."""
     import signal
 
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is the service's business, which then closes the socket
-    with threadpool_limits(1, "blas"):  # heads are small, and numpy's threads would fight with the network's
+    # Ctrl-C is the service's business, which then closes the socket
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # heads are small, and numpy's threads would fight with the network's
+    with threadpool_limits(1, "blas"):
         Worker(socket.socket(fileno=handle)).run()
     # nothing is left to be written; threads that still compute would be torn down midway, and torch then aborts
     os._exit(0)

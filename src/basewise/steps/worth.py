@@ -49,7 +49,8 @@ def planned_fits(
         each = race.seconds_a_fold(known) / max(counts)
         return {count: each * count for count in counts}
     (train, held_out), card, some = examples, None, counts
-    if arm.base:  # the largest count is the one that tells most
+    # the largest count is the one that tells most
+    if arm.base:
         card, some = arm.base.card, counts[:: -max(1, len(counts) // 3)][::-1]
     costs = [
         part("methods", arm.method).estimate(train.take(rows), card, race.machine_now(card))

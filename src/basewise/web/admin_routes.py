@@ -57,7 +57,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
     async def opened(asked: contract.Change, name: str | None, key: Key | None = None) -> dict[str, Any]:
         live = None if name is None else service.about.get(service.traffic.lane(name).live)
         about = await service.open(asked.folder)
-        if key is not None and not key.may(about["task"]):  # only the opened release says whose it is
+        # only the opened release says whose it is
+        if key is not None and not key.may(about["task"]):
             await service.forget_unused()
             service.permit(key, about["task"])
         if live is not None and (refusal := _other_task(about, live)) is not None:

@@ -185,7 +185,8 @@ class Link:
             waiting.answers.put_nowait(({"error": "NotOpen", "message": said, "mendable": False}, b""))
             return
         if self._writer is None or not self.ready.is_set():
-            return  # a new worker is on its way and will be given it once its releases are open
+            # a new worker is on its way and will be given it once its releases are open
+            return
         waiting.sent += 1
         message = {k: v for k, v in waiting.header.items() if k != "until"}
         if "seconds" in message:
@@ -225,7 +226,8 @@ class Link:
                 await self._read()
             except (asyncio.IncompleteReadError, OSError):
                 if not alive:
-                    await asyncio.sleep(RESTART_SECONDS)  # it died while starting: not in a busy loop
+                    # it died while starting: not in a busy loop
+                    await asyncio.sleep(RESTART_SECONDS)
                 alive = False
 
     async def _read(self) -> None:

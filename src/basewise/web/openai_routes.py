@@ -201,7 +201,8 @@ class Texting:
         self.seed = secrets.randbits(63) if asked.seed is None else asked.seed
         self.id = ("chatcmpl-" if chat else "cmpl-") + request_id
         self.kind = "chat.completion" if chat else "text_completion"
-        self.header = self._header()  # at once: a refusal comes before a stream begins
+        # at once: a refusal comes before a stream begins
+        self.header = self._header()
 
     def _header(self) -> dict[str, Any]:
         """What the worker is asked; Refusal of what it could not do or would do otherwise than asked."""

@@ -79,9 +79,8 @@ class Outermost:
                 await self._predict(name, inner, receive, sending)
             else:
                 await self.app(inner, receive, sending)
-        except (
-            asyncio.CancelledError
-        ):  # the server stops, and has waited for this request for as long as it does
+        except asyncio.CancelledError:
+            # the server stops, and has waited for this request for as long as it does
             if not status:
                 await answer_of(STOPPING, request_id)(scope, receive, sending)
             raise

@@ -234,7 +234,8 @@ def _place(
     marks, lines, taken = avoid
     right, left = h + 8, h - 8 - wide
     best, least = None, 1e9 if must else 4.0
-    for step in range(-24, 25):  # half rows
+    # half rows
+    for step in range(-24, 25):
         low = v + 4 + ROW * step / 2
         if not shape.top + ROW <= low <= shape.bottom:
             continue

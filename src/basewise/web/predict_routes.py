@@ -174,7 +174,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
         if name not in service.traffic.lanes:
             raise Refusal(404, "no_task", "no such task is served; see /v1/tasks")
         asked = contract.read(contract.Predict, await service.body(request))
-        lane = service.traffic.lane(name)  # only now: a release may have been changed while the body came
+        # only now: a release may have been changed while the body came
+        lane = service.traffic.lane(name)
         about = service.opened(lane.live)
         texts = texts_of(asked.rows, about["inputs"], service.limits.rows)
         seconds = min(service.limits.seconds, (asked.deadline_ms or 600_000) / 1000)
@@ -221,7 +222,8 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready", responses=gives(answers.Ready, refused=(503,)), tags=["state"])
     async def ready() -> dict[str, Any]:
-        """Whether requests are answered at once: a worker is there and releases are open; `unavailable` names tasks whose release is not."""
+        """Whether requests are answered at once: a worker is there and releases are open; `unavailable` names tasks whose release is
+        not."""
         service.check_ready()
         lanes = service.traffic.lanes
         away = [name for name, lane in lanes.items() if not service.is_open(lane.live)]

@@ -83,7 +83,8 @@ def pareto(d: Decision) -> str:
     costs = [max(e["milliseconds_per_row"], 1e-3) for e in points]
     x = Axis(low=min(costs) / 2, high=max(costs) * 2, label="milliseconds a row (log scale)", log=True)
     low, high = focus(points)
-    above = high + 0.1 * (high - low)  # room for the best one's name
+    # room for the best one's name
+    above = high + 0.1 * (high - low)
     y = Axis(low=low, high=above, label=said(d.metric), percent=True)
     best, front = -1.0, []
     for cost, e in sorted(zip(costs, points, strict=True), key=lambda item: item[0]):

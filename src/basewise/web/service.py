@@ -190,7 +190,8 @@ class Service:
         """Close versions that no lane names and no request uses any more, and bases that nothing else uses."""
         for version in set(self.about) - set(self.traffic.folders):
             if self.using[version]:
-                continue  # the next change closes it
+                # the next change closes it
+                continue
             del self.about[version]
             self.metrics.forget(version)
             await self.link.close(version)
@@ -204,7 +205,8 @@ class Service:
         key = None
         try:
             found = self.keys.find(secret.strip())
-        except BasewiseError as error:  # damaged: nobody is let in, and a client learns no path
+        except BasewiseError as error:
+            # damaged: nobody is let in, and a client learns no path
             LOG.error(json.dumps({"event": "keys not read", "why": str(error)}))
             raise Refusal(
                 503, "no_keys", "the service cannot read its keys; its operator's log says why"
@@ -296,7 +298,8 @@ def create_app(service: Service) -> Any:
         answer = answer_of(refusal_of(error), request.state.id)
         if isinstance(error, HTTPException):
             answer.headers.update(error.headers or {})
-            if error.status_code == 405:  # the framework names only what the first of a path's routes takes
+            # the framework names only what the first of a path's routes takes
+            if error.status_code == 405:
                 answer.headers["Allow"] = ", ".join(sorted(_methods(app, request)))
         return answer
 
@@ -314,12 +317,12 @@ def create_app(service: Service) -> Any:
 
 
 def run(folders: tuple[str, ...], options: ServeOptions, held: socket.socket) -> None:
-    """Serve on a socket that has its address until stopped; one JSON line a request on standard error unless quiet. RunError where the state folder is in use."""
+    """Serve on a socket that has its address until stopped; one JSON line a request on standard error unless quiet. RunError where
+    the state folder is in use."""
     # a second service would write its own traffic.json over that of the first
     path = Path(options.state) / ".service.lock"
-    if path.parent.is_dir() and not os.access(
-        path.parent, os.W_OK
-    ):  # where nothing can be written, nothing is overwritten
+    # where nothing can be written, nothing is overwritten
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
         _serve(folders, options, held)
         return
     with lock(path, wait=False, what="the state folder", option="--state"):
@@ -342,7 +345,8 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
         opening = asyncio.ensure_future(start())
         while not opening.done() and not server.should_exit:
             await asyncio.wait({opening}, timeout=STOP_LOOK_SECONDS)
-        if not opening.done():  # told to stop: what is still to be opened is not waited for
+        # told to stop: what is still to be opened is not waited for
+        if not opening.done():
             opening.cancel()
             await service.stop()
             raise asyncio.CancelledError
@@ -371,10 +375,8 @@ def _serve(folders: tuple[str, ...], options: ServeOptions, held: socket.socket)
     except KeyboardInterrupt:
         return
     except SystemExit:
-        if failed:
-            raise failed[0] from None
-        if server.should_exit:
-            return
-        raise
+        # so uvicorn ends where the start failed, for which there is a better line, or was told to stop
+        if not failed and not server.should_exit:
+            raise
     if failed:
         raise failed[0]

@@ -158,7 +158,8 @@ class Watch:
                             503, "busy", "the latest answers are not written yet; post the labels again", 2.0
                         )
                     classes = [] if row is None else self._classes(file, row[0])
-                    if not classes:  # or of a time before classes were kept: the label says nothing
+                    # or of a time before classes were kept: the label says nothing
+                    if not classes:
                         counts["unknown"] += 1
                         continue
                     if label not in classes and label not in named:
@@ -284,7 +285,8 @@ class Watch:
                     known = self._unjudged.get(key)
                     self._unjudged[key] = self._count(file, *key) if known is None else known + count
                     while self._unjudged[key] >= WINDOW and self._may_judge(*key) and self._look(file, *key):
-                        self._unjudged[key] = self._count(file, *key)  # a batch may fill several windows
+                        # a batch may fill several windows
+                        self._unjudged[key] = self._count(file, *key)
         except Exception:  # noqa: BLE001 - whatever fails, the thread goes on: without it nothing would be kept
             self.metrics.lost.inc(len(rows["answers"]))
 

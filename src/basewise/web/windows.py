@@ -78,7 +78,8 @@ def _against_evidence(about: dict[str, Any], now: Said, rng: np.random.Generator
     if not reference:
         return {}
     right = np.array(reference["right"])
-    together = reference.get("together")  # older ones have none, nor have rows that stand alone
+    # older ones have none, nor have rows that stand alone
+    together = reference.get("together")
     groups = np.array(together["group"]) if together else None
     estimate = estimated_accuracy(np.array(reference["confidence"]), right, now.confidence, rng, groups)
     found: dict[str, Any] = {"estimated_accuracy": asdict(estimate), "accuracy_then": float(right.mean())}

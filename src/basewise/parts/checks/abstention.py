@@ -1,7 +1,8 @@
 """Whether abstaining keeps its promise: the risk above the threshold, and how often a conformal set holds the truth.
 
-The promise is that of the threshold that ships, which must be no weaker than the policy's. Threshold and set are made on one half of the held-out rows and tried on the other, rows that belong together on one side; a
-promise fails only where chance does not explain it.
+The promise is that of the threshold that ships, which must be no weaker than the policy's. Threshold and set are made on one half of
+the held-out rows and tried on the other, rows that belong together on one side; a promise fails only where chance does not explain
+it.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def _sets(rows: _Rows, alpha: float, evidence: list[Json]) -> list[tuple[str, st
     held, strict = rows.share(truth >= least, ~half), rows.share(truth >= least, ~half, SURE)
     sizes = (probabilities[~half] >= least).sum(1)
     worth = calibration_rows(truth[half], alpha, rows.groups[half])
-    low = coverage_band(worth, alpha, SURE)[0] if worth >= 1 / alpha else 0.0  # so few promise nothing
+    # so few promise nothing
+    low = coverage_band(worth, alpha, SURE)[0] if worth >= 1 / alpha else 0.0
     evidence.append(interval("conformal sets that hold the truth", held, {"promised": 1 - alpha}))
     evidence.append({"name": "mean size of a set", "value": float(sizes.mean())})
     told = f"sets hold the truth in {held} of rows, {1 - alpha} promised, {sizes.mean():.1f} classes a set"

@@ -39,7 +39,8 @@ def check(subject: Subject, limits: dict[str, Any]) -> CheckResult:
         most = max(flips, key=lambda line: line["estimate"])
         told = f"swaps of persons flip at most {most['estimate']:.3f} [{most['low']:.3f}, {most['high']:.3f}] of {most['n']} answers"
         said = [(PASS, told), *said]
-    else:  # the locked rows can be too few to swap in while the held-out ones fill the groups
+    else:
+        # the locked rows can be too few to swap in while the held-out ones fill the groups
         said = [(WARN, "too few rows to swap persons in"), *said]
     verdict = worst([v for v, _ in said])
     return CheckResult(
@@ -133,7 +134,8 @@ def _gaps(
     names = [v for v in dict.fromkeys(values) if (values == v).sum() >= limits["least_group"]]
     if len(names) < 2:
         return [(WARN, f"fewer than two groups of {column!r} have {limits['least_group']} rows")]
-    level = 1 - 0.05 / (len(names) * (len(names) - 1) / 2)  # the largest gap is picked from all pairs
+    # the largest gap is picked from all pairs
+    level = 1 - 0.05 / (len(names) * (len(names) - 1) / 2)
     shares = {
         v: share_of(wrong[at], None if rows is None else rows[at], level)
         for v in names

@@ -93,7 +93,8 @@ def tokens_of(path: Path, base: Base | None) -> Iterator[str]:
                 if file.get_slice(name).get_dtype() in ("I64", "I32")
             ]
     except (SafetensorError, OSError):
-        return  # the check of the weights tells of it
+        # the check of the weights tells of it
+        return
     for ids in found:
         if ids.ndim == 1 and len(ids) >= LEAST_IDS and ids.min() >= 0:
             yield load_tokenizer(base).decode([int(i) for i in ids])
@@ -109,7 +110,8 @@ def _files(subject: Subject, limits: dict[str, Any], evidence: list[Json]) -> li
     readable = (*TEXT_FILES, ".safetensors")
     for path in sorted(p for p in subject.files.rglob("*") if p.suffix in readable and p.is_file()):
         if path.name == "tokenizer.json" or "base" in path.relative_to(subject.files).parts[:-1]:
-            continue  # the vocabulary of a base is public and older than the rows
+            # the vocabulary of a base is public and older than the rows
+            continue
         said = tokens_of(path, subject.base) if path.suffix == ".safetensors" else strings_of(path)
         for string in said:
             kinds = [kind for kind, _, _ in find_personal(string)]
@@ -151,20 +153,25 @@ def _pieces(texts: Any) -> set[str]:
     inside: set[str] = set()
     for text in texts:
         for kind, start, end in find_personal(text):
-            for token in PIECE.findall(
-                text[start:end].lower().partition("@")[0] if kind == "email" else text[start:end]
-            ):
-                if len(token) >= 4 and (kind == "email" or token.isdigit()):
-                    inside.add(token)
-    if not inside:
-        return inside
-    for text in texts:  # a token that people use elsewhere tells nothing
-        if inside & set(PIECE.findall(text.lower())):
-            spans = [(s, e) for _, s, e in find_personal(text)]
-            for match in PIECE.finditer(text.lower()):
-                if match.group() in inside and not any(s <= match.start() < e for s, e in spans):
-                    inside.discard(match.group())
+            inside |= _telling(kind, text[start:end])
+    # a token that people use elsewhere tells nothing
+    for text in texts if inside else ():
+        inside -= _elsewhere(text, inside)
     return inside
+
+
+def _telling(kind: str, personal: str) -> set[str]:
+    """The tokens of one piece of personal data that may tell whose it is."""
+    if kind == "email":
+        return {token for token in PIECE.findall(personal.lower().partition("@")[0]) if len(token) >= 4}
+    return {token for token in PIECE.findall(personal) if len(token) >= 4 and token.isdigit()}
+
+
+def _elsewhere(text: str, tokens: set[str]) -> set[str]:
+    """Those of the tokens that a text also has outside of its personal data."""
+    found = [match for match in PIECE.finditer(text.lower()) if match.group() in tokens]
+    spans = [(start, end) for _, start, end in find_personal(text)] if found else []
+    return {m.group() for m in found if not any(start <= m.start() < end for start, end in spans)}
 
 
 def _shingles(texts: Any, words: int) -> set[str]:

@@ -49,7 +49,8 @@ def metadata(release: Release) -> str:
             metric_name=f"accuracy [{score['low']:.3f}, {score['high']:.3f}], n = {score['n']}",
         )
         for score in [release.score]
-        if score.get("estimate") is not None  # a release can be overridden without one
+        # a release can be overridden without one
+        if score.get("estimate") is not None
     ]
     # the hub takes any other name for a model of its own; the text has our key
     hub = (release.base or {}).get("hub")

@@ -57,7 +57,8 @@ def graph(release: Release) -> list[dict[str, Any]]:
 
 def _id(release: Release, name: str) -> str:
     return (
-        f"urn:basewise:{release.id}:{quote(name, safe=':/')}"  # names of tables hold blanks, addresses none
+        # names of tables hold blanks, addresses none
+        f"urn:basewise:{release.id}:{quote(name, safe=':/')}"
     )
 
 

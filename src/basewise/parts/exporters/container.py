@@ -1,7 +1,7 @@
 """A container that serves offline: the ONNX form with a Dockerfile; nothing is fetched when it runs.
 
-`docker build -t NAME DIR && docker run -p 8000:8000 NAME`, then POST /predict with {"rows": [{"COLUMN": "..."}]} or {"texts": [...]}. The build fetches three
-packages; it is the only time that a network is needed.
+`docker build -t NAME DIR && docker run -p 8000:8000 NAME`, then POST /predict with {"rows": [{"COLUMN": "..."}]} or {"texts": [...]}.
+The build fetches three packages; it is the only time that a network is needed.
 """
 
 from __future__ import annotations

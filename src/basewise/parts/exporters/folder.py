@@ -83,7 +83,8 @@ def answers(folder: Path, texts: Sequence[str]) -> np.ndarray:
     out = np.empty((len(texts), len(classes)))
     order = [classes.index(model.config.id2label[i]) for i in range(len(classes))]
     with torch.inference_mode():
-        for start in range(0, len(texts), AT_ONCE):  # padded, as who uses the folder will ask
+        # padded, as who uses the folder will ask
+        for start in range(0, len(texts), AT_ONCE):
             part = list(texts[start : start + AT_ONCE])
             found = tokenizer(part, truncation=True, padding=True, return_tensors="pt")
             found.pop("token_type_ids", None)

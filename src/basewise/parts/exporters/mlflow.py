@@ -49,9 +49,8 @@ def answers(folder: Path, texts: Sequence[str]) -> np.ndarray:
     from basewise.core.files import read_json
 
     pins = read_json(folder / "basewise.json")
-    column = (
-        pins["inputs"][0] if len(pins["inputs"]) == 1 else JOINED
-    )  # golden texts are what columns are joined to
+    # golden texts are what columns are joined to
+    column = pins["inputs"][0] if len(pins["inputs"]) == 1 else JOINED
     table = pd.DataFrame({column: list(texts)})
     found = mlflow.pyfunc.load_model(str(folder)).predict(table)
     return found[[f"p_{name}" for name in pins["classes"]]].to_numpy(float)

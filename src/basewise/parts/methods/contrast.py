@@ -280,9 +280,8 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Contrasted:
     features = unit(body.features(examples.texts, context.progress))
     tuned = tuned_head(features, examples.labels, n_classes, context.seed, examples.groups)
     choices = {**choices, "steps": outcome.steps, "rate": RATE, "shortened": outcome.shortened}
-    choices["read_tokens"] = (
-        body.tokenise.context
-    )  # the tuned half; the frozen one reads as far as the base does
+    # the tuned half; the frozen one reads as far as the base does
+    choices["read_tokens"] = body.tokenise.context
     return Contrasted(examples.classes, frozen, body, tuned, choices)
 
 

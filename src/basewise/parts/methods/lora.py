@@ -143,7 +143,8 @@ def load(folder: Path, base: Base | None, context: Context) -> LoraTuned:
         raise MissingExtra.of("peft", "lora") from error
     assert base is not None
     record = read_json(folder / "lora.json")
-    seed = int(record.get("seed", 0))  # a base of random weights is drawn again
+    # a base of random weights is drawn again
+    seed = int(record.get("seed", 0))
     network = new_classifier(base, record["classes"], seed)
     with _old_names():
         saved = PeftModel.from_pretrained(network.model, folder)

@@ -150,7 +150,8 @@ def inner_tokens(classes: Sequence[str]) -> float:
 def estimate(examples: Examples, card: Card | None, machine: Machine) -> Cost:
     """Tokens of the judged rows for each number of shots, of the demonstrations once, and the output matrix at the labels.
 
-    Numbers of shots that would not fit into the context are not tried, so not counted. Of fixed demonstrations: nearest ones are tried only with seconds beyond this (`Context.spare`).
+    Numbers of shots that would not fit into the context are not tried, so not counted. Of fixed demonstrations: nearest ones are
+    tried only with seconds beyond this (`Context.spare`).
     """
     from basewise.engine.prompting import PREFIX_SHARE, PREFIX_TOKENS
     from basewise.engine.shots import JUDGED_ROWS

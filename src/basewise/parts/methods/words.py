@@ -216,7 +216,8 @@ def fit(examples: Examples, base: Base | None, context: Context) -> Words:
         rng = generator("words", context.seed)
         some = some_of_each(labels, max(CHOOSING_ROWS, 12 * n_classes), rng)
         found, counted_some = _chosen(examples.take(some), usual_rows >= 5, rng, context.progress)
-        if len(some) == len(labels):  # all rows are counted already
+        # all rows are counted already
+        if len(some) == len(labels):
             vocabulary, design = counted_some
     best_loss, letters, strength, temperature = found
     if vocabulary is None:

@@ -93,7 +93,8 @@ def flop_per_token(network: Any, recipe: Any) -> float:
     layers, narrow = config.decoder_num_hidden_layers, config.decoder_hidden_size
     encoder = _matrices(network.model.vit)
     head = network.model.decoder
-    cut = 4.0 * 3 * config.patch_size**2 * config.hidden_size * count  # pixels have no gradient
+    # pixels have no gradient
+    cut = 4.0 * 3 * config.patch_size**2 * config.hidden_size * count
     inside = 6.0 * encoder * seen + 12.0 * config.num_hidden_layers * config.hidden_size * seen**2
     between = 6.0 * _matrices(head.decoder_embed) * seen
     blocks = _matrices(head.decoder_layers) + _matrices(head.decoder_pred)

@@ -61,5 +61,6 @@ def size(place: str, text: str) -> int:
             for c in range(groups.num_columns)
         ]
     except (OSError, pa.ArrowException):
-        return 0  # reading it will say what is wrong
+        # reading it will say what is wrong
+        return 0
     return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == text)

@@ -138,7 +138,8 @@ def _converted(card: Card, folder: Path, store: Store, progress: Progress) -> Ba
         verify(weights[0], card.weights_sha256, str(weights[0]))
     name = digest_json(digests)
     place = store.root / "converted" / name
-    own = replace(card, key=f"converted-{name}")  # folders of one name must not share a place to build in
+    # folders of one name must not share a place to build in
+    own = replace(card, key=f"converted-{name}")
     with lock(store.root / "locks" / f"{own.key}.lock"):
         digest = sha256_file(place / WEIGHTS) if (place / WEIGHTS).is_file() else ""
         if not digest or read_json(place / RECORD)["digest"] != digest:

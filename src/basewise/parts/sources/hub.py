@@ -132,7 +132,8 @@ def _info(repository: str, revision: str) -> dict[str, Any]:
 
     try:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-    except (OSError, ValueError, errors.HTTPError):  # offline: the card then says what it does not know
+    except (OSError, ValueError, errors.HTTPError):
+        # offline: the card then says what it does not know
         return {}
     siblings = info.siblings or []
     files = [s for s in siblings if s.rfilename == WEIGHTS or fnmatch(s.rfilename, SHARDS)] or [

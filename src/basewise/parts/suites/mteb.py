@@ -41,7 +41,8 @@ def named(name: str, data: Data) -> BenchTask:
         )
     try:
         found.load_data()
-    except (OSError, ValueError) as error:  # the hub's client raises a dozen kinds of these two
+    except (OSError, ValueError) as error:
+        # the hub's client raises a dozen kinds of these two
         raise BaseUnavailable(
             f"the rows of {title} cannot be had ({str(error).splitlines()[0][:120]})",
             "connect to the hub or a mirror (HF_ENDPOINT)",
@@ -84,7 +85,8 @@ def _task(name: str, found: Any, splits: Any) -> BenchTask:
     )
     names = {value: _words(str(said.get(value, value))) for value in sorted(set(train[label]), key=str)}
     choices = tuple(f" {word}" for word in names.values())
-    if len(set(choices)) < len(choices):  # names that sound alike are told apart as they are
+    # names that sound alike are told apart as they are
+    if len(set(choices)) < len(choices):
         choices = tuple(f" {said.get(value, value)}" for value in names)
     place = {value: i for i, value in enumerate(names)}
 

@@ -11,7 +11,8 @@ import re
 from basewise.core.suite import BITS, LOW, ROLLING, BenchTask, Data, Item, columns_of
 
 FILES = ("wikitext2/test.parquet",)
-SHARE = 0.1  # an article has thousands of tokens: --limit 100 reads ten
+# an article has thousands of tokens: --limit 100 reads ten
+SHARE = 0.1
 _TITLE = re.compile(r"^ = (?!=).*? = $", re.M)
 
 

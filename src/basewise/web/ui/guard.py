@@ -36,7 +36,8 @@ HEADERS = {
     b"cross-origin-resource-policy": b"same-origin",
     b"cache-control": b"no-store",
 }
-OPEN = ("/static/",)  # the look of the page that says what is wrong; nothing of the user's
+# the look of the page that says what is wrong; nothing of the user's
+OPEN = ("/static/",)
 READS = ("GET", "HEAD")
 
 

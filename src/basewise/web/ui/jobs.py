@@ -60,7 +60,8 @@ class Job:
     def alive(self) -> bool:
         """Whether its process still runs."""
         if child := _children.get(self.pid):
-            child.poll()  # lets go of a finished child of this app
+            # lets go of a finished child of this app
+            child.poll()
         return held(self.folder / "alive")
 
     @property
@@ -114,7 +115,8 @@ def held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not see each other
+        # shared: two who look do not see each other
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
@@ -224,5 +226,6 @@ def stop(job: Job) -> None:
     """Ask a job to end as Ctrl-C would: what it has so far is kept."""
     if not job.alive:
         raise RunError(f"{job.name} is not running", "there is nothing to stop")
-    with contextlib.suppress(ProcessLookupError):  # it ended by itself a moment ago
+    # it ended by itself a moment ago
+    with contextlib.suppress(ProcessLookupError):
         os.kill(job.pid, signal.SIGINT)

@@ -117,7 +117,8 @@ def samples(text: str) -> list[tuple[str, dict[str, str], float]]:
 
 
 def latency(found: list[tuple[str, dict[str, str], float]]) -> list[dict[str, Any]]:
-    """{"route", "requests", "median", "p99"} from the histogram's buckets: the upper end of the bucket that holds it, None beyond the last."""
+    """{"route", "requests", "median", "p99"} from the histogram's buckets: the upper end of the bucket that holds it, None beyond the
+    last."""
     routes: dict[str, list[tuple[float, float]]] = {}
     for name, labels, value in found:
         if name == "request_seconds_bucket":

@@ -59,7 +59,8 @@ def keep(root: Path, name: str, stream: BinaryIO) -> str:
     try:
         read(folder / name)
     except BasewiseError as error:
-        if "holds the tables" not in str(error):  # a database waits for its query
+        # a database waits for its query
+        if "holds the tables" not in str(error):
             if fresh:
                 shutil.rmtree(folder, ignore_errors=True)
             raise

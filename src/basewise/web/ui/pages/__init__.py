@@ -34,7 +34,8 @@ ROUTERS = tuple(
         pretraining,
         gate,
         releases,
-        serving,  # before service, whose routes take any word
+        # before service, whose routes take any word
+        serving,
         service,
     )
 )

@@ -94,7 +94,8 @@ def _card(root: Path, key: str) -> Card:
     try:
         return bases.find(key)
     except UnknownName:
-        job = pulling(root, key)  # a folder or file that was named by its path goes by its key afterwards
+        # a folder or file that was named by its path goes by its key afterwards
+        job = pulling(root, key)
         if job is None:
             raise
         return bases.find(job.about["name"])

@@ -93,7 +93,8 @@ def roles_of(request: Request) -> Roles:
 def look_over(key: str, request: Request, root: Root) -> HTMLResponse:
     """Roles, findings, and the form that starts the run; how far the audit is, where it takes longer than a page may."""
     path, roles = tables.path_of(root, key), roles_of(request)
-    with contextlib.suppress(BasewiseError):  # the page says what
+    # the page says what
+    with contextlib.suppress(BasewiseError):
         tables.read(path, roles.query)
         going_on = tables.looking(path, roles)
         if not going_on.done.wait(request.app.state.patience):

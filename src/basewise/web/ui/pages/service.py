@@ -65,7 +65,8 @@ def show(request: Request, root: Root) -> HTMLResponse:
     try:
         body = _live(overview(service), up=True) + serving.add_form(root, asked)
     except BasewiseError as error:
-        if job and isinstance(error, RunError):  # it has said that it serves a moment before it listens
+        # it has said that it serves a moment before it listens
+        if job and isinstance(error, RunError):
             return page("Service", _live(STARTING, up=False) + stop, here="/service")
         return _unconnected(root, error, service, asked)
     others = serving.living(root, but=service.job)

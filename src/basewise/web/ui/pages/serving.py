@@ -67,9 +67,11 @@ def take_back(job: jobs.Job) -> None:
     """Remove the keys that were made for a job."""
     keys = Keys(state_folder(job) / "keys.json")
     known = {key.id for key in keys.all()}
-    for key in (*job.about.get("keys", ()), job.about.get("key")):  # "key": as it was kept before
+    # "key": as it was kept before
+    for key in (*job.about.get("keys", ()), job.about.get("key")):
         if key in known:
-            with contextlib.suppress(UnknownName):  # somebody took it back before
+            # somebody took it back before
+            with contextlib.suppress(UnknownName):
                 keys.remove(key)
 
 
@@ -155,9 +157,12 @@ def start(root: Root, request: Request, sent: Form) -> Response:
     name = f"serve.{int(port)}"
     if (job := jobs.named(root, name, "serve")) and job.alive:
         raise RunError(f"a service runs on port {port} already", "stop it, or give another port")
-    settle(root)  # the record of the job before goes, and with it which keys were its own
-    hold(HOST, int(port)).close()  # a stranger there would get the key
-    state = root / jobs.FOLDER / name / "state"  # of its own: two services cannot share one
+    # the record of the job before goes, and with it which keys were its own
+    settle(root)
+    # a stranger there would get the key
+    hold(HOST, int(port)).close()
+    # of its own: two services cannot share one
+    state = root / jobs.FOLDER / name / "state"
     _serve_only(asked, state)
     key = _new_key(state)
     words = ["serve", *asked, "--port", str(int(port)), "--state", str(state), "--quiet"]
@@ -216,7 +221,8 @@ def stop(root: Root, request: Request, sent: Form) -> Response:
     forget(request, job)
     if job.alive:
         jobs.note(job, {"stopping": True})
-        with contextlib.suppress(RunError):  # it ended by itself a moment ago
+        # it ended by itself a moment ago
+        with contextlib.suppress(RunError):
             jobs.stop(job)
     return RedirectResponse("/service", status_code=303)
 
