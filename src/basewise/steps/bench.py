@@ -292,7 +292,8 @@ def notes_of(result: Benchmark) -> list[str]:
     for line in result.skipped:
         left.setdefault(line["base"], []).append(line)
     for base, lines in left.items():
-        notes.append(f"{base} was not asked {len(lines)} tasks, for instance: {lines[0]['why']}.")
+        asked, rest = ("one task", "") if len(lines) == 1 else (f"{len(lines)} tasks", "for instance ")
+        notes.append(f"{base} was not asked {asked}: {rest}{lines[0]['why']}.")
     cut = [line for line in result.cells if line["note"]]
     notes += [f"{line['base']} on {line['task']}: {line['note']}." for line in cut[:5]]
     if len(cut) > 5:

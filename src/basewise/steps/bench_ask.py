@@ -154,7 +154,7 @@ class Asker:
                 said = (
                     f"with {question.shots} demonstrations it is {most_over:,} tokens longer than the context"
                 )
-                return shots, f"{shots} demonstrations, {said}"
+                return shots, f"{shots} demonstration{'' if shots == 1 else 's'}, {said}"
         raise InputError(
             f"the prompts of {draw.task.name} are {over(0):,} tokens longer than the {most:,} that {self.base.key} reads",
             "take a base with a longer context",
