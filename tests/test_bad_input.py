@@ -263,6 +263,7 @@ def test_a_folder_is_no_file_to_write(tmp_path: Path, run: Path) -> None:
     nothing_left(tmp_path, table, folder)
 
 
+@pytest.mark.slow
 def test_ten_megabytes_in_one_cell(tmp_path: Path, run: Path) -> None:
     rows = [*tiny.rows(3, seed=2), {"text": "invoice " * 1_300_000, "queue": "billing", "channel": "web"}]
     table = tiny.write_csv(tmp_path / "new.csv", rows)

@@ -147,6 +147,7 @@ def test_a_connection_that_is_always_cut_leaves_nothing(site: Site, monkeypatch:
     assert left_in(Store.default().root) == []
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_it_once(site: Site) -> None:
     card = publish(site)
     bases.add(card)

@@ -107,6 +107,7 @@ def test_the_run_folder_and_its_page(world: dict[str, str], tmp_path: Path) -> N
     assert again.cells == json.loads(json.dumps(result.cells))
 
 
+@pytest.mark.slow
 def test_a_paired_table_is_antisymmetric_and_corrected(world: dict[str, str], tmp_path: Path) -> None:
     one = run(world, tmp_path / "a", ["small", "large"], ["blimp", "piqa"])
     other = run(world, tmp_path / "b", ["large", "small"], ["blimp", "piqa"])
@@ -319,6 +320,7 @@ def test_what_failed_is_asked_again(
     assert not second.skipped and "piqa/piqa" in {t["name"] for t in second.tasks}
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_item_by_item(world: dict[str, str], tmp_path: Path) -> None:
     from basewise.steps.bench_compare import compare_runs
 

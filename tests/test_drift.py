@@ -75,6 +75,7 @@ def test_rows_without_features_are_compared_by_their_outputs() -> None:
 
 
 @pytest.mark.parametrize("windows", [50, 200])
+@pytest.mark.slow
 def test_alarms_without_a_change_come_as_often_as_stated(windows: int) -> None:
     rng = np.random.default_rng(4)
     threshold = alarms.threshold_for(windows)

@@ -223,6 +223,7 @@ def test_a_tokenizer_of_another_make_is_left_to_transformers(
     assert direct.tokenizer(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_features_of_such_a_base_import_no_transformers(tmp_path: Path) -> None:
     place = base_folder(tmp_path / "base")
     program = (

@@ -47,6 +47,7 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_onnx_answers_like_the_release(onnx: Path) -> None:
     ours = bw.load(released.released("probe")).predict_proba(TEXTS)
     theirs = part("exporters", "onnx").answers(onnx, TEXTS)
@@ -56,6 +57,7 @@ def test_onnx_answers_like_the_release(onnx: Path) -> None:
     assert np.abs(one_by_one - theirs).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_onnx_pins_what_rivals_lose(onnx: Path) -> None:
     pins = json.loads((onnx / "basewise.json").read_text("utf-8"))
     record = bw.load(released.released("probe")).record
@@ -70,6 +72,7 @@ def test_onnx_pins_what_rivals_lose(onnx: Path) -> None:
 
 
 @pytest.mark.parametrize("least", [None, 0.0, 0.1, 0.3, 0.9])
+@pytest.mark.slow
 def test_the_sets_of_onnx_are_those_of_the_service(
     onnx: Path, least: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +113,7 @@ def test_rows_of_several_columns_are_joined_as_in_training(
     assert "each row is" in _of_line(answers, "Hi")["error"] + _of_line(answers, '["Hi"]')["error"]
 
 
+@pytest.mark.slow
 def test_onnx_runs_without_basewise_and_torch(onnx: Path) -> None:
     code = (
         "import runpy, sys; sys.argv = ['answer.py']\n"
@@ -131,6 +135,7 @@ def test_onnx_runs_without_basewise_and_torch(onnx: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["label order", "cut", "end tokens", "padding"])
+@pytest.mark.slow
 def test_an_export_that_lost_a_pin_is_seen(onnx: Path, change: str, tmp_path: Path) -> None:
     folder = released.copy_of(onnx, tmp_path / "broken")
     pins = json.loads((folder / "basewise.json").read_text("utf-8"))
@@ -152,6 +157,7 @@ def test_an_export_that_lost_a_pin_is_seen(onnx: Path, change: str, tmp_path: Pa
         replay(tight, folder, golden)
 
 
+@pytest.mark.slow
 def test_an_export_whose_answers_moved_is_not_let_out(
     onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +282,7 @@ def test_mlflow_loads_what_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "MLmodel").is_file()
 
 
+@pytest.mark.slow
 def test_mlflow_answers_for_two_columns_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for the library: it keeps the data and asks the loader, as python_function models do."""
     import importlib
@@ -323,6 +330,7 @@ def test_mlflow_answers_for_two_columns_of_text(tmp_path: Path, monkeypatch: pyt
     assert np.abs(answered[[f"p_{c}" for c in bw.load(made).classes]].to_numpy() - wanted).max() < 1e-12
 
 
+@pytest.mark.slow
 def test_mlflow_model_takes_texts_and_dicts_as_well_as_a_table() -> None:
     import pandas as pd
 

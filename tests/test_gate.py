@@ -139,6 +139,7 @@ class TestPlanted:
         foreign = set(planted["foreign"])
         assert len(rows_of(found, "another language") & foreign) / len(foreign) >= 0.7
 
+    @pytest.mark.slow
     def test_personal_data_in_the_rows_and_in_what_words_keeps(self, tmp_path: Path) -> None:
         planted, task = sample.planted(), task_of_sample()
         files = words_files(tmp_path / "words")
@@ -536,6 +537,7 @@ class TestChecks:
         assert len(made.generate(["the film", "good"], 3)) == 2
         assert made.score("the film", [" was", " good"]).shape == (2,)
 
+    @pytest.mark.slow
     def test_exposure_of_canaries(self, tmp_path: Path) -> None:
         rows = [
             {**r, "text": f"{r['text']} please call me on 030 1234 {i:04d}"}

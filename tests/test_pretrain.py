@@ -243,6 +243,7 @@ def test_what_a_base_of_images_is_worth(tmp_path: Path, monkeypatch: pytest.Monk
     assert "With 60 labelled images a probe reaches" in page
 
 
+@pytest.mark.slow
 def test_training_learns_what_can_be_learned(corpus: Path, tmp_path: Path) -> None:
     result = pretrain(tiny_corpus.recipe(corpus, steps=150), to=tmp_path / "run")
     nats = {source: value["estimate"] for source, value in result.scores["nats_per_token"].items()}

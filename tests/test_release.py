@@ -268,6 +268,7 @@ def test_verify_gives_the_record_and_the_seal() -> None:
     assert not found["failed"]
 
 
+@pytest.mark.slow
 def test_diff_names_what_changed_and_pairs_the_score() -> None:
     found = diff(released.released(), released.released("probe", weights="whole"))
     changed = {line["what"]: (line["from"], line["to"]) for line in found["changed"]}

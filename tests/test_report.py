@@ -136,6 +136,7 @@ def show(decision: Decision, width: int = 80, **settings: Any) -> str:
 # --- the page ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_real_run_on_rows_full_of_markup(run: Path, decision: Decision) -> None:
     page = harmless((run / "report.html").read_text(encoding="utf-8"))
     assert decision.sentence in page.text

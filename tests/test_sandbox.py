@@ -153,6 +153,7 @@ def test_half_a_download_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "bad.bin", "damaged archive")
 
 
+@pytest.mark.slow
 def test_what_holds_no_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2), "epoch\x1b[31m": 3}, tmp_path / "bad.bin")
     refused(tmp_path / "bad.bin", r"its entry .*\\x1b.* is a int, not a plain tensor")
@@ -216,6 +217,7 @@ print(int(shut), [name for _, name in socket.if_nameindex()])
     assert done.stdout.strip() == "1 ['lo']"
 
 
+@pytest.mark.slow
 def test_a_folder_with_only_a_pickle_is_a_base(tiny: Path) -> None:
     before = sorted(p.name for p in tiny.iterdir())
     card = bases.find(str(tiny))

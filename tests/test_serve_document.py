@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator
 
 from served import about, body, call, stood_in
 
@@ -46,6 +45,9 @@ class Asked:
         return self._held(answer, self.document["paths"][path][method.lower()]["responses"]["200"])
 
     def _held(self, answer: httpx.Response, said: dict[str, Any]) -> Any:
+        # more than a second to import, which only these tests need
+        from jsonschema import Draft202012Validator
+
         kind = answer.headers["content-type"].partition(";")[0]
         schema = said["content"][kind]["schema"]
         assert schema, "an answer of any shape"

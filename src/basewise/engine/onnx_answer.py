@@ -12,12 +12,12 @@ before an export is let out is what runs at its user's.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import math
 import signal
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -177,8 +177,14 @@ class Server(ThreadingHTTPServer):
 
 def serve(answers: Answers, host: str, port: int) -> None:
     """Until SIGTERM or Ctrl-C. The first process of a container must ask for SIGTERM, else the kernel keeps it from it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Server((host, port), handler_of(answers)) as server, contextlib.suppress(KeyboardInterrupt):
+    with Server((host, port), handler_of(answers)) as server:
+
+        def end(*_: object) -> None:
+            # an exception could close the connection of a request whose thread has just begun
+            threading.Thread(target=server.shutdown).start()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
         print(f"http://{host}:{server.server_port}", flush=True)
         server.serve_forever()
 
