@@ -46,7 +46,7 @@ def calibration_table(
     """Reliability bins and the debiased calibration error, each with its interval; rows may come in groups."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     bins = calibrate.reliability(confidence, right, bins=10, clusters=groups)
-    error = calibrate.ece_interval(confidence, right, bins=10, clusters=groups)
+    error = calibrate.ece_interval(confidence, right, clusters=groups)
     return {"bins": [asdict(b) for b in bins], "error": plain(error), "temperature": None}
 
 
