@@ -140,6 +140,15 @@ def test_single_rows_are_split_in_each_class_by_its_share(sizes: list[int], seed
         assert np.ptp(np.bincount(fold[labels == c], minlength=5)) <= 1
 
 
+@pytest.mark.parametrize("paired", [False, True])
+def test_where_every_class_is_too_small_for_a_test_row_some_have_one(paired: bool) -> None:
+    labels = np.repeat(np.arange(50), 2)
+    groups = np.arange(100) // (4 if paired else 1)  # two classes a group: neither may lose both of its rows
+    test = split_rows(labels, groups) == "test"
+    assert test.sum() == (0 if paired else 20)
+    assert np.bincount(labels[test], minlength=50).max() <= 1
+
+
 def test_large_groups_keep_the_shares_near() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(300), rng.integers(1, 12, 300))

@@ -56,7 +56,7 @@ def split_rows(
     """(n,) array of "train" | "test" | "out" for labels (n,) int (-1: unlabelled, goes to train) and groups (n,) int.
 
     "chance" and "group" are stratified and keep groups whole, and a class with two rows or more keeps at least one in train
-    where groups allow. "time" puts the newest rows to test (times (n,) float) and leaves older rows of their groups out.
+    where groups allow; where all classes are too small for a test row, those of some go to test by lot. "time" puts the newest rows to test (times (n,) float) and leaves older rows of their groups out.
     "given" reads the words of a column, as `test_side` says. row_ids: positions in the table from 0, for errors.
     """
     if how == "none":
@@ -73,6 +73,8 @@ def split_rows(
     test = folds_by_share(labels, groups, np.array([1 - share, share]), seed) == 1
     test &= labels >= 0
     _keep_in_train(test, labels, groups)
+    if not test.any():
+        _some_to_test(test, labels, groups, share, seed)
     return np.where(test, "test", "train")
 
 
@@ -166,6 +168,21 @@ def _keep_in_train(test: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> 
             candidates, sizes = np.unique(groups[mine], return_counts=True)
             back = candidates[np.argmin([(groups == g).sum() for g in candidates])] if len(sizes) else None
             test[groups == back] = False
+
+
+def _some_to_test(test: np.ndarray, labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> None:
+    """Where every class is too small for a test row of its own, groups by lot, in place, until the share is reached; each class keeps a row
+    in train."""
+    names, inverse = np.unique(groups, return_inverse=True)
+    members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+    left = np.bincount(labels[labels >= 0]) if (labels >= 0).any() else np.zeros(0, int)
+    wanted = share * left.sum()
+    for g in generator("split", "some", seed, len(names)).permutation(len(names)):
+        mine = members[g][labels[members[g]] >= 0]
+        taken = np.bincount(labels[mine], minlength=len(left))
+        if len(mine) and (taken < left)[taken > 0].all() and test.sum() + len(mine) <= wanted:
+            test[mine] = True
+            left -= taken
 
 
 def folds(labels: np.ndarray, groups: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
