@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from basewise.web.link import WorkerError
 from basewise.web.openai_routes import NEUTRAL
 from served import call, message, stood_in
 
@@ -116,6 +117,18 @@ def test_a_text_that_is_too_long_is_refused_before_its_stream_begins(made: Any) 
     answer = ask(made[1], stream=True, max_tokens=100_000)
     assert answer.status_code == 413
     assert "100,000" in message(answer)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_worker_refuses_at_once_begins_no_stream(made: Any, stream: bool) -> None:
+    async def refuse(header: dict[str, Any]) -> Any:
+        raise WorkerError("PromptTooLong", "prompt and answer have 5,000 tokens, the context 2,048", True)
+        yield
+
+    made[2].pieces = refuse
+    answer = ask(made[1], stream=stream)
+    assert answer.status_code == 422
+    assert "5,000 tokens" in message(answer)
 
 
 def test_a_model_is_told_by_its_name(made: Any) -> None:

@@ -168,6 +168,7 @@ def _add_texts(app: FastAPI, service: Service, upstream: Upstream | None) -> Non
         service.check_base(asked.model)
         made = Texting(service, asked, chat, request.state.id)
         if asked.stream:
+            await service.unless_gone(request, made.begin())
             return StreamingResponse(made.events(request), media_type="text/event-stream", headers=SSE)
         return JSONResponse(await service.unless_gone(request, made.whole()))
 
@@ -203,6 +204,8 @@ class Texting:
         self.kind = "chat.completion" if chat else "text_completion"
         # at once: a refusal comes before a stream begins
         self.header = self._header()
+        self._pieces = service.link.pieces(self.header)
+        self._first: tuple[str, dict[str, Any] | None] | None = None
 
     def _header(self) -> dict[str, Any]:
         """What the worker is asked; Refusal of what it could not do or would do otherwise than asked."""
@@ -228,10 +231,20 @@ class Texting:
             raise Refusal(422, "one_prompt", "prompt is not one text; send one text a request, and no tokens")
         return {**found, "prompt": prompt}
 
+    async def begin(self) -> None:
+        """Wait for the first piece: what the worker refuses, as a prompt that leaves no room, is refused before a stream begins."""
+        self._first = await anext(self._pieces)
+
+    async def _all(self) -> AsyncIterator[tuple[str, dict[str, Any] | None]]:
+        if self._first is not None:
+            yield self._first
+        async for found in self._pieces:
+            yield found
+
     async def whole(self) -> dict[str, Any]:
         """The answer in one piece."""
         text, end = "", {"ended": "stop", "prompt_tokens": 0, "tokens": 0}
-        async for piece, ended in self.service.link.pieces(self.header):
+        async for piece, ended in self._all():
             text += piece
             end = ended or end
         said = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
@@ -246,7 +259,7 @@ class Texting:
         told: dict[str, Any] = {"usage": None} if options is not None and options.include_usage else {}
         first = True
         try:
-            async for piece, end in self.service.link.pieces(self.header):
+            async for piece, end in self._all():
                 said: dict[str, Any] = {"text": piece}
                 if self.chat:
                     delta = {"content": piece, **({"role": "assistant"} if first else {})}
