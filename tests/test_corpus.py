@@ -600,6 +600,7 @@ corpus.build(CorpusRecipe(sources=named_sources([sys.argv[1]]), vocabulary=300, 
     "moment", [6, pytest.param(2, marks=pytest.mark.slow), pytest.param(14, marks=pytest.mark.slow)]
 )
 @pytest.mark.usefixtures("small_units")
+@pytest.mark.slow
 def test_a_killed_build_goes_on(tmp_path: Path, moment: int) -> None:
     source = jsonl(tmp_path / "one.jsonl", documents(30, 4))
     arguments = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "killed"), str(moment)]

@@ -21,6 +21,7 @@ def rows(
     return Said(labels, confidence, rng.normal(size=(n, 6)) + shift)
 
 
+@pytest.mark.slow
 def test_the_joint_p_value_is_uniform_where_nothing_has_changed() -> None:
     rng = np.random.default_rng(0)
     p = np.array([compare(rows(rng, 60), rows(rng, 40), rng, permutations=39).p for _ in range(600)])
@@ -133,6 +134,7 @@ def test_an_estimate_of_all_rows_or_none_is_not_certain(confidence: float) -> No
     assert found.high - found.low == pytest.approx(1.96**2 / (50 + 1.96**2), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_held_out_rows_in_groups_leave_more_open() -> None:
     """25 references of 20 groups of 20, some hard: counted one by one their accuracy was missed in a third."""
     clusters, missed, blind = np.repeat(np.arange(20), 20), 0, 0

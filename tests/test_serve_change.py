@@ -799,6 +799,7 @@ def test_a_batch_keeps_the_budget_and_starves_nobody(jobs: list[tuple[list[int],
         assert steps < 10_000
 
 
+@pytest.mark.slow
 def test_jobs_that_wait_by_the_thousand_are_not_all_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     from basewise.steps import queueing
     from basewise.steps.hosting import Answered

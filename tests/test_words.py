@@ -87,6 +87,7 @@ def test_the_first_word_decides_where_all_of_them_occur_in_every_text() -> None:
     assert list(words_of([])) == []
 
 
+@pytest.mark.slow
 def test_rows_that_belong_together_do_not_make_the_answers_too_sure() -> None:
     """Each row three times: what is held out to choose the temperature must not be known from its copies."""
     rng = np.random.default_rng(1)
