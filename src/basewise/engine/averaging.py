@@ -17,7 +17,7 @@ from basewise.core.base import Card
 SHAPES = ("bert", "roberta", "xlm-roberta", "camembert")
 ENLARGED = 20.0
 SMALL = 0.1
-AVERAGED_ROWS = 400
+AVERAGED_ROWS = 600
 """Rows up to which averaging is better (benchmarks/averaging.py)."""
 
 
