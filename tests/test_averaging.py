@@ -115,7 +115,7 @@ def test_in_place_of_the_last_layer_the_network_keeps_its_depth(kind: str) -> No
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("kind", ["bert", pytest.param("roberta", marks=pytest.mark.slow)])
 def test_a_lora_of_few_rows_averages_and_opens_on_the_base_as_it_is(kind: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification

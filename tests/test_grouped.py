@@ -82,6 +82,7 @@ def test_the_interval_of_the_calibration_error_covers_it(gap: float) -> None:
     assert np.mean(widths) < 0.2
 
 
+@pytest.mark.slow
 def test_groups_do_not_hide_a_calibration_error_nor_leave_its_interval() -> None:
     """60 tables of 40 groups of 20, too sure by 8 points; noise by the groups of all rows made 0 of most and missed a quarter."""
     rng, hits, nothing = np.random.default_rng(1), 0, 0
@@ -133,6 +134,7 @@ def test_groups_widen_the_interval_of_the_calibration_error() -> None:
     assert ece_debiased(confidence, right) == ece_debiased(confidence, right, clusters=np.arange(300))
 
 
+@pytest.mark.slow
 def test_many_rows_are_drawn_from_some_and_the_width_is_right() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.4, 1, 60_000)

@@ -259,6 +259,7 @@ def test_a_ladder_foretells_and_refuses_too_far(tmp_path: Path, monkeypatch: pyt
     assert abs(value["law"]["size_power"] - 0.35) < 0.02
 
 
+@pytest.mark.slow
 def test_a_ladder_whose_loss_hangs_on_tokens_alone_tells_no_best_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def test_equal_arms_with_luck_are_seldom_called_worse() -> None:
     assert np.mean(np.array(by_folds) <= 0.05) <= 0.07
 
 
+@pytest.mark.slow
 def test_rows_in_groups_count_as_many_as_they_are_worth() -> None:
     """40 groups of 10 rows whose outcomes agree within a group: tests that count rows are fooled, those that know the groups are not."""
     rng = np.random.default_rng(4)
