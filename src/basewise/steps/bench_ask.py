@@ -23,7 +23,7 @@ from basewise.steps.bench_items import Draw, balanced
 PROBE_LABELS = 8
 """Labelled rows a class for the probe of a base that only embeds, as MTEB has it."""
 # raise it when an answer changes for the same question, so that old journals are not read
-SCHEMA = 2
+SCHEMA = 3
 LONGEST = 4
 """Items with the most tokens that are measured behind their demonstrations."""
 ASKED, PROBED = "asked", "probe"

@@ -24,7 +24,7 @@ from basewise.core.rundir import RunDir
 from basewise.core.task import Examples
 
 # raise it when a method's result changes for the same job, so that old journals are not read
-SCHEMA = 4
+SCHEMA = 5
 
 
 @dataclass(frozen=True, kw_only=True)
