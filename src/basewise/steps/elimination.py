@@ -40,8 +40,7 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
         if spared or entry.status != "partial" or len(shared) < 2:
             continue
         ours, theirs = race.common(leader, entry)
-        groups = [race.train.groups[race.folds == fold] for fold in shared]
-        gap, together = ours - theirs, np.concatenate(groups)
+        gap, together = ours - theirs, race.groups(shared)
         # right and wrong can be counted, which is exact at every look
         if race.metric == "accuracy":
             worth, wins, losses = counted(ours, theirs, together)
@@ -52,7 +51,9 @@ def drop(race: Race, among: list[Entry] | None = None) -> None:
             # careful whatever the metric weighs: a rare class may hold all of the difference
             of_rows = class_error(gap, race.labels(shared), together)
         luck = luck or luck_of(race, [leader, *(e for e in among or race.entries if e is not leader)])
-        p = worse_across_folds(ours, theirs, [*map(len, groups)], luck, of_rows)
+        p = worse_across_folds(
+            ours, theirs, [int((race.folds == fold).sum()) for fold in shared], luck, of_rows
+        )
         if p <= level:
             entry.status = "dropped"
             entry.why = f"proven worse than {leader.arm.name} on {len(ours)} rows of {len(shared)} folds"
@@ -112,7 +113,10 @@ def rescue(race: Race, why: str = "the time was short") -> None:
             continue
         ours, theirs = race.common(entry, leader)
         leads = ours.mean() > theirs.mean() or entry.arm.method == race.asked
-        shown = len(entry.outcomes) >= LEAST_FOLDS or mcnemar_midp(ours > theirs, theirs > ours) < race.alpha
+        shown = len(entry.outcomes) >= LEAST_FOLDS
+        if not shown:
+            together = race.groups(sorted(set(entry.outcomes) & set(leader.outcomes)))
+            shown = mcnemar_midp(ours > theirs, theirs > ours, together) < race.alpha
         if leads and shown and race.last_seconds(entry) <= room:
             entry.status = "finished"
             entry.why = f"scored on {len(entry.outcomes)} of {len(race.wanted)} folds: {why}"

@@ -336,6 +336,10 @@ class Race:
         """(n,) labels of the rows of these folds, fold after fold."""
         return np.concatenate([self.train.labels[self.folds == fold] for fold in folds])
 
+    def groups(self, folds: list[int]) -> np.ndarray:
+        """(n,) groups of the rows of these folds, fold after fold."""
+        return np.concatenate([self.train.groups[self.folds == fold] for fold in folds])
+
     def loss(self, entry: Entry, folds: list[int]) -> float:
         """Log-loss, for breaking ties where rows are few."""
         return float(self.scores(entry, folds, "log_loss").mean())
