@@ -52,7 +52,8 @@ def cell(value: Any) -> str | None:
 
 
 def join_inputs(row: Mapping[str, Any], inputs: Sequence[str]) -> str:
-    """One text from a row's input columns: a single one as it is, several as "name: value" lines; a column that this row lacks is an empty cell."""
+    """One text from a row's input columns: a single one as it is, several as "name: value" lines; a column that this row lacks is an
+    empty cell."""
     return joined([cell(row.get(name)) or "" for name in inputs], inputs)
 
 
@@ -64,7 +65,8 @@ def joined(values: Sequence[str], inputs: Sequence[str]) -> str:
 
 
 def split_inputs(text: str, inputs: Sequence[str]) -> list[str]:
-    """One value a column from a text that `join_inputs` made; what stands in no column goes to the one before it, and a column that is not named is empty."""
+    """One value a column from a text that `join_inputs` made; what stands in no column goes to the one before it, and a column that is
+    not named is empty."""
     if len(inputs) < 2:
         return [text]
     rest, values = text.removeprefix(f"{inputs[0]}: "), []
@@ -74,6 +76,11 @@ def split_inputs(text: str, inputs: Sequence[str]) -> list[str]:
         values.append(value if found else rest)
         rest = after[:-1]
     return [*values, rest]
+
+
+def apart(texts: Sequence[str], inputs: Sequence[str]) -> list[str]:
+    """The n x k values of n texts that `join_inputs` made of k columns, row after row."""
+    return [value for text in texts for value in split_inputs(text, inputs)]
 
 
 def strings(values: Sequence[str | None], name: str, notes: list[str]) -> pa.Array:

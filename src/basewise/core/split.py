@@ -56,7 +56,8 @@ def split_rows(
     """(n,) array of "train" | "test" | "out" for labels (n,) int (-1: unlabelled, goes to train) and groups (n,) int.
 
     "chance" and "group" are stratified and keep groups whole, and a class with two rows or more keeps at least one in train
-    where groups allow; where all classes are too small for a test row, those of some go to test by lot. "time" puts the newest rows to test (times (n,) float) and leaves older rows of their groups out.
+    where groups allow; where all classes are too small for a test row, those of some go to test by lot. "time" puts the newest rows to
+    test (times (n,) float) and leaves older rows of their groups out.
     "given" reads the words of a column, as `test_side` says. row_ids: positions in the table from 0, for errors.
     """
     if how == "none":

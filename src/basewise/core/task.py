@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basewise.core.cells import split_inputs
+from basewise.core.cells import apart
 from basewise.core.hashing import digest_json, digest_texts, text_key
 
 UNLABELLED = -1
@@ -51,13 +51,9 @@ class Examples:
         """What these rows have that a method may require: several columns."""
         return frozenset({COLUMNS}) if len(self.inputs) > 1 else frozenset()
 
-    def apart(self) -> tuple[str, ...]:
-        """The n x k values of the k input columns, row after row."""
-        return tuple(value for text in self.texts for value in split_inputs(text, self.inputs))
-
     def read_by(self, requires: frozenset[str]) -> tuple[str, ...]:
         """The texts whose features a method with these requirements reads: the rows, and their columns apart where it compares them."""
-        return (*self.texts, *self.apart()) if COLUMNS in requires else self.texts
+        return (*self.texts, *apart(self.texts, self.inputs)) if COLUMNS in requires else self.texts
 
     @property
     def counts(self) -> np.ndarray:

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from basewise.core.gate import count
 from basewise.core.language import NAMES, languages
 from basewise.core.personal import personal_numbers, personal_rows
 from basewise.core.roles import Role, is_number
 from basewise.core.split import folds
 from basewise.core.task import Finding, Task
-from basewise.steps.audit_findings import TINY, count, finding
+from basewise.steps.audit_findings import TINY, finding
 from basewise.steps.audit_repeats import Repeats, duplicates, header_among_rows
 
 LEAK_FAIL, LEAK_WARN = 0.9, 0.6

@@ -1,4 +1,4 @@
-"""audit's findings: how one is made, and how rows are counted in its words."""
+"""audit's findings: how one is made."""
 
 from __future__ import annotations
 
@@ -33,8 +33,3 @@ def finding(
         rows=kept,
         numbers={"rows": len(rows), **(numbers or {})},
     )
-
-
-def count(n: int, one: str, many: str = "") -> str:
-    """ "1 row", "2 rows"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from basewise.core.cells import join_inputs
+from basewise.core.gate import count
 from basewise.core.task import Finding, Task
-from basewise.steps.audit_findings import TINY, count, finding
+from basewise.steps.audit_findings import TINY, finding
 
 if TYPE_CHECKING:
     from basewise.stats.duplicates import Sketch

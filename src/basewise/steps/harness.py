@@ -127,9 +127,8 @@ def sampling(settings: dict[str, Any]) -> Any:
     given = [settings.pop(name, None) for name in TOKEN_NAMES]
     most = next((int(value) for value in given if value is not None), USUAL_TOKENS)
     heat, drawn = settings.pop("temperature", None), settings.pop("do_sample", None)
-    drawn = (
-        bool(heat) if drawn is None else bool(drawn)
-    )  # a temperature alone says it too, as theirs reads it
+    # a temperature alone says it too, as theirs reads it
+    drawn = bool(heat if drawn is None else drawn)
     temperature = (1.0 if heat is None else float(heat)) if drawn else 0.0
     top_p = float(settings.pop("top_p", None) or 1.0) if drawn else 1.0
     if not drawn:  # of a greedy answer they say nothing

@@ -35,7 +35,8 @@ def pay(
     methods: the frozen ones, whose fits have to follow; usable: bases whose passes are paid.
     """
     card, texts, weight = base.card, race.train.texts, 1.0
-    if any(compatible(part("methods", m).REQUIRES, card, race.train.provides) for m in comparing(methods)):
+    used = [r for m in methods if compatible(r := part("methods", m).REQUIRES, card, race.train.provides)]
+    if any(COLUMNS in requires for requires in used):
         texts = race.train.read_by(frozenset({COLUMNS}))
         # the columns are the words of the rows once more
         weight = 2.0 * len(race.train) / len(texts)
@@ -77,11 +78,6 @@ def does_not_fit(race: Race, seconds: float, first: bool, fits: float) -> bool:
         return False
     left = race.clock.left - race.reserve()
     return seconds + fits > left or (not first and seconds > FORWARD_SHARE * left)
-
-
-def comparing(methods: Sequence[str]) -> list[str]:
-    """Those of the methods that compare columns, and so read each alone beside the rows."""
-    return [m for m in methods if COLUMNS in part("methods", m).REQUIRES]
 
 
 def _begun(race: Race, base: Base, store: Any, too_slow: Any) -> bool:

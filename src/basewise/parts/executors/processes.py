@@ -26,9 +26,8 @@ def run(function: Callable[[Any], Any], jobs: Iterable[Any], workers: int = 2) -
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        except (
-            SystemExit
-        ):  # told to end; unlike Ctrl-C this does not reach the workers, whose jobs would be waited for
+        except SystemExit:
+            # told to end; unlike Ctrl-C this does not reach the workers, whose jobs would be waited for
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise

@@ -17,7 +17,7 @@ import numpy as np
 
 from basewise.core.base import EMBED, Base, Card
 from basewise.core.budget import Cost
-from basewise.core.cells import split_inputs
+from basewise.core.cells import apart
 from basewise.core.files import read_json, write_bytes, write_json
 from basewise.core.method import Context, Machine
 from basewise.core.task import COLUMNS, Examples
@@ -50,16 +50,12 @@ class Views:
     precision: str
     inputs: tuple[str, ...]
 
-    def apart(self, texts: Sequence[str]) -> list[str]:
-        """The n x k values of the columns, row after row."""
-        return [value for text in texts for value in split_inputs(text, self.inputs)]
-
     def read(
         self, texts: Sequence[str], names: Sequence[str], context: Context | None = None
     ) -> tuple[Matrix, Any]:
         """(matrix of a name, features of the columns); only what the names need is computed."""
         progress = {"progress": context.progress} if context else {}
-        values = self.apart(texts)
+        values = apart(texts, self.inputs)
         layers = tuple(dict.fromkeys(name.partition(":")[2] for name in names))
         columns = self.store.features(self.base, values, layers=layers, precision=self.precision, **progress)
         whole = None
@@ -118,7 +114,7 @@ class Paired:
 
     def apart(self, texts: Sequence[str]) -> list[str]:
         """The values of the columns, which it reads beside the rows."""
-        return self.views.apart(texts)
+        return apart(texts, self.views.inputs)
 
     def save(self, folder: Path) -> None:
         """pair.json and pair.safetensors."""

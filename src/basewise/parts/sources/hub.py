@@ -60,9 +60,8 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str], again:
                     repository, revision=revision, allow_patterns=patterns, force_download=again
                 )
             )
-        except (
-            Exception
-        ) as error:  # the hub's client raises a dozen kinds; each means that the base cannot be had now
+        except Exception as error:
+            # the hub's client raises a dozen kinds; each means that the base cannot be had now
             if full_disk(str(error)):
                 raise OSError(errno.ENOSPC, "No space left on device") from error
             wait = _wait_seconds(error)
