@@ -123,7 +123,7 @@ def one_column(method: str) -> InputError:
     """What a method (its key) that compares columns says of rows with one."""
     return InputError(
         f"the method {method} compares input columns, and one came",
-        "name two or more, as in --inputs question,answer, or use probe",
+        "name two or more as inputs, or use probe",
     )
 
 
