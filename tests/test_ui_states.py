@@ -346,3 +346,29 @@ def test_a_row_without_end_is_no_row() -> None:
     from basewise.web.ui.pages import relabel
 
     assert relabel.changes_of({"row-" + "9" * 5000: ["a"], "row-7": ["a"]}, ("a",)) == {7: "a"}
+
+
+def test_every_rule_for_the_words_of_pages_knows_a_sentence_that_is_still_said() -> None:
+    """A rule whose sentence was changed elsewhere would pass the command's own words on without notice."""
+    from basewise.web.ui import wording
+
+    files = (p for p in Path(wording.__file__).parents[2].rglob("*.py") if p.name != "wording.py")
+    said = re.sub(r'"\s*\n\s*f?"', "", " ".join(p.read_text(encoding="utf-8") for p in files))
+    for pattern, _ in wording.SAID:
+        plain = max(re.split(r"\\.\+?|[()|]|\.\*\??|\?", pattern), key=len)
+        assert plain in said, f"nothing says {plain!r} any more"
+
+
+@pytest.mark.parametrize(
+    ("said", "on_pages"),
+    [
+        ('give it: --by "Your Name"', "fill in “Who answers for it”"),
+        ("stopped; the same command goes on from here", "stopped; it can go on from here"),
+        ("fetch it with: basewise bases pull minilm-l6", "fetch it on its page under Bases"),
+        ("a folder -- of its own", "a folder -- of its own"),
+    ],
+)
+def test_advice_of_a_command_is_given_in_the_words_of_the_pages(said: str, on_pages: str) -> None:
+    from basewise.web.ui.wording import for_pages
+
+    assert for_pages(said) == on_pages
