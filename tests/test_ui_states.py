@@ -357,18 +357,3 @@ def test_every_rule_for_the_words_of_pages_knows_a_sentence_that_is_still_said()
     for pattern, _ in wording.SAID:
         plain = max(re.split(r"\\.\+?|[()|]|\.\*\??|\?", pattern), key=len)
         assert plain in said, f"nothing says {plain!r} any more"
-
-
-@pytest.mark.parametrize(
-    ("said", "on_pages"),
-    [
-        ('give it: --by "Your Name"', "fill in “Who answers for it”"),
-        ("stopped; the same command goes on from here", "stopped; it can go on from here"),
-        ("fetch it with: basewise bases pull minilm-l6", "fetch it on its page under Bases"),
-        ("a folder -- of its own", "a folder -- of its own"),
-    ],
-)
-def test_advice_of_a_command_is_given_in_the_words_of_the_pages(said: str, on_pages: str) -> None:
-    from basewise.web.ui.wording import for_pages
-
-    assert for_pages(said) == on_pages
