@@ -82,6 +82,8 @@ def test_columns_are_read_in_the_same_pass_as_the_rows(
     monkeypatch.setattr(Bases, "compute", counted)
     (found,) = host.answer([Part(version, texts, host.tokens(version, texts)[0], True)])
     assert found.error is None and passes == [len({*texts, *TEXTS})]
+    tokens, told = host.tokens(version, texts)
+    assert told == 2 * tokens.lengths.sum()
     assert np.abs(found.probabilities - load(tmp_path / "run").fitted.probabilities(texts)).max() < 1e-5
 
 

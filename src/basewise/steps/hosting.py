@@ -225,7 +225,10 @@ class Host:
         if hosted.base is None:
             return None, sum(1 + len(t) // 4 for t in texts)
         tokens = self.bases.tokens(hosted.base, texts)
-        return tokens, int(tokens.lengths.sum())
+        # columns that are read apart hold the words of the rows once more
+        fitted = hosted.predictor.fitted if hosted.predictor else None
+        passes = 2 if isinstance(fitted, ReadsApart) else 1
+        return tokens, passes * int(tokens.lengths.sum())
 
     def embedder(self, name: str) -> str:
         """The version under which rows of a base itself are asked for: unit rows of its last layer, token means.
